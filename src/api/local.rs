@@ -1,0 +1,206 @@
+//! The local backend: an engine in this deployment's own pods.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{
+        Affinity, EnvVar, LocalObjectReference, PodSecurityContext, ResourceRequirements, Toleration, Volume,
+        VolumeMount,
+    },
+    apimachinery::pkg::api::resource::Quantity,
+};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Decimal, ModelSource};
+
+/// The server process that runs the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum EngineKind {
+    /// llama.cpp's `llama-server`.
+    LlamaCpp,
+    /// vLLM's OpenAI-compatible server.
+    VLLM,
+    /// SGLang's server.
+    SGLang,
+    /// Any server that speaks the OpenAI API on `$PORT` of loopback.
+    Custom,
+}
+
+/// A model run by an engine in this deployment's own pods.
+///
+/// All of it except `price` is pod-shaped: a change replaces pods (design section 4).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("self.engine != 'Custom' || (has(self.image) && has(self.command))", "engine Custom needs image and command"),
+    validation = (
+        "self.engine == 'Custom' || !has(self.command)",
+        "command is for engine Custom; give further flags of a known engine in args"
+    ),
+    validation = (
+        "self.engine != 'LlamaCpp' || !has(self.source) || !has(self.source.huggingFace) || has(self.source.huggingFace.file)",
+        "engine LlamaCpp needs source.huggingFace.file: it reads one GGUF file"
+    ),
+    validation = ("self.engine == 'Custom' || has(self.source)", "source is required for every engine except Custom"),
+    validation = ("!has(self.price) || has(self.gpus)", "price is per GPU hour and needs gpus")
+)]
+pub struct LocalBackend {
+    /// The engine.
+    pub engine: EngineKind,
+    /// Image of the engine; each known engine has a default image.
+    #[schemars(length(min = 1, max = 500))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Command of engine `Custom`.
+    #[schemars(length(min = 1, max = 64), inner(length(max = 1000)))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// Further arguments of the engine. Flags that the runtime sets itself (address, port, model, API key) are refused.
+    #[schemars(length(max = 128), inner(length(max = 1000)))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Where the model comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<ModelSource>,
+    /// GPUs of one pod; none means CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<Gpus>,
+    /// Resources of the engine's container. GPUs belong into `gpus`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// Overrides of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_template: Option<PodOverrides>,
+    /// Tokens of context a request may have, prompt and answer; the model's own length when absent.
+    #[schemars(range(min = 16, max = 10_000_000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_length: Option<u32>,
+    /// Requests the engine works on at once (llama.cpp's slots); 4 when absent.
+    #[schemars(range(min = 1, max = 1024))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<u32>,
+    /// What GPU time costs, for the budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<GpuPrice>,
+}
+
+impl LocalBackend {
+    /// Requests the engine works on at once, 4 when absent.
+    #[must_use]
+    pub fn parallel(&self) -> u32 {
+        self.parallel.unwrap_or(4)
+    }
+}
+
+/// GPUs of one pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("has(self.count) != has(self.claimTemplate)", "gpus has exactly one of count and claimTemplate"),
+    validation = (
+        "!has(self.claimTemplate) || !(has(self.resourceName) || has(self.product) || has(self.minMemory))",
+        "with claimTemplate the claim selects the GPUs: resourceName, product and minMemory would do nothing"
+    )
+)]
+pub struct Gpus {
+    /// GPUs a pod gets.
+    #[schemars(range(min = 1, max = 64))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+    /// The extended resource that counts them; `nvidia.com/gpu` when absent.
+    #[schemars(
+        length(min = 3, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
+    )]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_name: Option<String>,
+    /// Value of the node label `nvidia.com/gpu.product`.
+    #[schemars(length(min = 1, max = 63))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub product: Option<String>,
+    /// Memory a GPU has at least, for example `40Gi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_memory: Option<Quantity>,
+    /// A ResourceClaimTemplate of the same namespace (dynamic resource allocation).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_template: Option<ClaimTemplate>,
+}
+
+impl Gpus {
+    /// Name of the extended resource.
+    #[must_use]
+    pub fn resource_name(&self) -> &str {
+        self.resource_name.as_deref().unwrap_or("nvidia.com/gpu")
+    }
+}
+
+/// A ResourceClaimTemplate of the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimTemplate {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// What GPU time costs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuPrice {
+    /// USD for one GPU and hour.
+    pub per_gpu_hour: Decimal,
+}
+
+/// The usual overrides of a pod, an explicit list: never a whole pod template.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodOverrides {
+    /// Further labels of the pods; those of the operator win.
+    #[schemars(extend("maxProperties" = 64), inner(length(max = 63)))]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Further annotations of the pods; those of the operator win.
+    #[schemars(extend("maxProperties" = 64), inner(length(max = 4096)))]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Labels a node must have.
+    #[schemars(extend("maxProperties" = 64), inner(length(max = 63)))]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints the pods tolerate.
+    #[schemars(length(max = 64))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    /// Scheduling rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// Priority class.
+    #[schemars(length(min = 1, max = 253))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_class_name: Option<String>,
+    /// Runtime class.
+    #[schemars(length(min = 1, max = 253))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_class_name: Option<String>,
+    /// Secrets for pulling images.
+    #[schemars(length(max = 16))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+    /// Further environment of the engine. Names that begin with `INFERENCE_` are the operator's.
+    #[schemars(length(max = 64))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<EnvVar>,
+    /// Further volumes of the pod.
+    #[schemars(length(max = 64))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+    /// Further mounts of the engine's container.
+    #[schemars(length(max = 64))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volume_mounts: Vec<VolumeMount>,
+    /// Security context of the pod; user, group and fsGroup 65532 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_context: Option<PodSecurityContext>,
+}

@@ -1,0 +1,49 @@
+//! The two custom resources and the values they are made of: types only, no I/O.
+//!
+//! Group `inference-operator.dev`, version `v1alpha1`. [`InferenceDeployment`] is what people write, [`InferenceReplica`] is the
+//! narrow channel between the controller and one runtime pod (design section 4). Optional fields have no schema default: an absent
+//! field means the default that its accessor documents, so that defaults may be read in one place and never sit in stored objects.
+
+mod access;
+mod backend;
+mod budget;
+pub mod conditions;
+mod deployment;
+mod duration;
+mod local;
+mod money;
+pub mod names;
+mod remote;
+mod replica;
+pub mod schema;
+mod serving;
+mod source;
+mod status;
+
+pub use access::{Access, AccessType, ApiKeyAccess, ServiceAccountAccess};
+pub use backend::{Backend, BackendKind};
+pub use budget::{Budget, BudgetPeriod, OnExhausted};
+pub use deployment::{InferenceDeployment, InferenceDeploymentSpec};
+pub use duration::DurationString;
+pub use local::{ClaimTemplate, EngineKind, GpuPrice, Gpus, LocalBackend, PodOverrides};
+pub use money::{Decimal, MoneyError, NanoUsd, PicoUsd};
+pub use remote::{
+    CircuitBreaker, CircuitOverride, Credentials, RateLimit, RemoteBackend, RemoteProvider, Retry, SecretKeyRef,
+    Timeouts, TokenPrice,
+};
+pub use replica::{
+    BackendReport, EngineState, EngineStatus, InferenceReplica, InferenceReplicaSpec, InferenceReplicaStatus,
+    ReplicaCircuit,
+};
+pub use serving::{Queue, ScaleToZero, Serving, Spill};
+pub use source::{HuggingFaceSource, ImageSource, ModelSource, PersistentVolumeClaimSource, UrlSource};
+pub use status::{
+    BudgetStatus, BudgetWindow, CircuitScope, CircuitState, CircuitStatus, ErrorRow, InferenceDeploymentStatus,
+};
+
+/// API group of both resources.
+pub const GROUP: &str = "inference-operator.dev";
+/// The one served version.
+pub const VERSION: &str = "v1alpha1";
+/// Version of what controller and runtime say to each other through `InferenceReplica`; a replica reports its own.
+pub const PROTOCOL_VERSION: i32 = 1;

@@ -1,0 +1,70 @@
+//! Names that controller, runtime and chart agree on: labels, annotations, finalizers, ports, files.
+
+/// Field manager of everything the controller applies.
+pub const CONTROLLER_MANAGER: &str = "inference-controller";
+/// Field manager of a runtime's own status.
+pub const RUNTIME_MANAGER: &str = "inference-runtime";
+
+/// Label with the name of the `InferenceDeployment` on every child and pod.
+pub const LABEL_DEPLOYMENT: &str = "inference-operator.dev/deployment";
+/// Label with the pod's tier: [`TIER_LOCAL`] or [`TIER_REMOTE`].
+pub const LABEL_TIER: &str = "inference-operator.dev/tier";
+/// Pods that hold an engine.
+pub const TIER_LOCAL: &str = "local";
+/// GPU-less pods that only forward.
+pub const TIER_REMOTE: &str = "remote";
+/// The recommended label that says who manages an object.
+pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The recommended label with the application's name.
+pub const LABEL_NAME: &str = "app.kubernetes.io/name";
+/// The recommended label with the instance's name.
+pub const LABEL_INSTANCE: &str = "app.kubernetes.io/instance";
+/// Value of [`LABEL_MANAGED_BY`].
+pub const MANAGED_BY: &str = "inference-operator";
+
+/// Annotation on pods and revisions: the versioned hash of the pod-shaped fields (design section 4).
+pub const ANNOTATION_POD_HASH: &str = "inference-operator.dev/pod-hash";
+
+/// Port of the OpenAI-compatible API in every runtime pod.
+pub const PORT_HTTP: u16 = 8000;
+/// Port of `/livez`, `/readyz`, `/metrics` and `/status` in every runtime pod.
+pub const PORT_ADMIN: u16 = 9000;
+/// Port on which a local pod takes requests from its peers, never from clients.
+pub const PORT_PEER: u16 = 8001;
+/// Loopback port of the engine inside a local pod.
+pub const PORT_ENGINE: u16 = 18000;
+/// Port of the Service.
+pub const PORT_SERVICE: u16 = 80;
+
+/// Suffix of the headless Service through which GPU-less pods find local ones.
+pub const PEER_SERVICE_SUFFIX: &str = "-local";
+
+/// Directory of the runtime binary in the engine's container (an `emptyDir`).
+pub const DIR_RUNTIME: &str = "/inference";
+/// Directory of the projected keys; one folder a Secret, one file a key: `SECRET/KEY`.
+pub const DIR_KEYS: &str = "/var/run/inference-operator/keys";
+/// Directory of the projected ServiceAccount token for peers.
+pub const DIR_PEER_TOKEN: &str = "/var/run/inference-operator/peer";
+/// File name of the token inside [`DIR_PEER_TOKEN`].
+pub const FILE_PEER_TOKEN: &str = "token";
+/// Directory at which the model's volume is mounted.
+pub const DIR_MODEL: &str = "/models";
+
+/// Environment variable with the namespace of the pod.
+pub const ENV_NAMESPACE: &str = "INFERENCE_NAMESPACE";
+/// Environment variable with the name of the pod, which is that of its `InferenceReplica`.
+pub const ENV_POD_NAME: &str = "INFERENCE_POD_NAME";
+/// Environment variable with the UID of the pod.
+pub const ENV_POD_UID: &str = "INFERENCE_POD_UID";
+/// Environment variable with the name of the `InferenceDeployment`.
+pub const ENV_DEPLOYMENT: &str = "INFERENCE_DEPLOYMENT";
+/// Environment variable with the UID of the `InferenceDeployment`.
+pub const ENV_DEPLOYMENT_UID: &str = "INFERENCE_DEPLOYMENT_UID";
+/// Environment variable with the local backend as JSON; absent in GPU-less pods. A pod's engine comes from its own template.
+pub const ENV_LOCAL_BACKEND: &str = "INFERENCE_LOCAL_BACKEND";
+
+/// Audience of the tokens that peers of one deployment show each other.
+#[must_use]
+pub fn peer_audience(deployment_uid: &str) -> String {
+    format!("peer.inference-operator.dev/{deployment_uid}")
+}

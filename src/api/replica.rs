@@ -1,0 +1,151 @@
+//! `InferenceReplica`: the narrow channel between the controller and one runtime pod, named as the pod.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{CircuitScope, CircuitState, ErrorRow};
+
+/// Written by the controller alone.
+#[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "inference-operator.dev",
+    version = "v1alpha1",
+    kind = "InferenceReplica",
+    plural = "inferencereplicas",
+    shortname = "infr",
+    category = "inference",
+    namespaced,
+    status = "InferenceReplicaStatus",
+    derive = "PartialEq",
+    doc = "One runtime pod of an InferenceDeployment. Written by controller and runtime; not for people to write.",
+    printcolumn(name = "Deployment", type_ = "string", json_path = ".spec.deploymentName"),
+    printcolumn(name = "Ready", type_ = "boolean", json_path = ".status.ready"),
+    printcolumn(name = "Engine", type_ = "string", json_path = ".status.engine.state"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct InferenceReplicaSpec {
+    /// UID of the pod of the same name; the admission policy holds writers of the status against it.
+    #[serde(rename = "podUID")]
+    #[schemars(length(min = 1, max = 64))]
+    pub pod_uid: String,
+    /// Name of the `InferenceDeployment`.
+    #[schemars(length(min = 1, max = 40))]
+    pub deployment_name: String,
+    /// UID of the `InferenceDeployment`.
+    #[serde(rename = "deploymentUID")]
+    #[schemars(length(min = 1, max = 64))]
+    pub deployment_uid: String,
+}
+
+/// Written by the replica alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InferenceReplicaStatus {
+    /// Generation of the `InferenceDeployment` that the replica acts on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// What the replica speaks, see [`super::PROTOCOL_VERSION`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol_version: Option<i32>,
+    /// One start of the runtime process.
+    #[serde(rename = "bootID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub boot_id: Option<String>,
+    /// True while the front takes requests.
+    #[serde(default)]
+    pub ready: bool,
+    /// The engine; absent in a GPU-less pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineStatus>,
+    /// Every backend of the spec, in its order.
+    #[schemars(length(max = 8))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backends: Vec<BackendReport>,
+    /// Circuits that are not closed, by (backend, scope).
+    #[schemars(length(max = 17))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub circuits: Vec<ReplicaCircuit>,
+    /// Errors of late, one row a kind and backend.
+    #[schemars(length(max = 112))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ErrorRow>,
+}
+
+/// Whether a replica may send to a backend now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendReport {
+    /// The backend.
+    #[schemars(length(max = 40))]
+    pub name: String,
+    /// True when a request may be sent now.
+    pub available: bool,
+    /// Why, one of the constants of [`super::conditions::reason`].
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// What to do about it; empty when available.
+    #[schemars(length(max = 512))]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// Phase of the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum EngineState {
+    /// The process runs, the model does not answer yet.
+    Loading,
+    /// The canary was answered.
+    Ready,
+    /// It ended or hung and is being started anew.
+    Restarting,
+    /// Too many restarts: the runtime gave up.
+    Failed,
+}
+
+/// The engine of a local pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineStatus {
+    /// Phase.
+    pub state: EngineState,
+    /// What went wrong last, truncated and scrubbed; empty when nothing did.
+    #[schemars(length(max = 512))]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Tokens of context of one request, as the engine reports them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_length: Option<u32>,
+}
+
+/// A circuit as one replica sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicaCircuit {
+    /// The backend.
+    #[schemars(length(max = 40))]
+    pub backend: String,
+    /// What it breaks.
+    pub scope: CircuitScope,
+    /// State.
+    pub state: CircuitState,
+    /// When it opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened_at: Option<Time>,
+    /// When the next probe may be sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Time>,
+    /// Times it opened since it was last healthy.
+    #[serde(default)]
+    pub trips: u32,
+    /// Kind of the error that opened it, as the wire spells it.
+    #[schemars(length(max = 40))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// What was said, truncated and scrubbed.
+    #[schemars(length(max = 512))]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}

@@ -1,0 +1,161 @@
+//! What the controller says of an `InferenceDeployment`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Status of an `InferenceDeployment`. No clock but transition times, no running counters (design section 6).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InferenceDeploymentStatus {
+    /// Generation the conditions speak of; -1 before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Conditions, a map by type.
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// Pods of the scaled kind: local ones, or GPU-less ones where there is no local backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// Ready ones among `replicas`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_replicas: Option<i32>,
+    /// Label selector of the scaled kind, for the scale subresource.
+    #[schemars(length(max = 500))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// Base address of the OpenAI-compatible API inside the cluster.
+    #[schemars(length(max = 500))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// First backend in order that takes requests now.
+    #[schemars(length(max = 40))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_backend: Option<String>,
+    /// The budget's account in its current window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetStatus>,
+    /// Circuits, a map by backend and scope.
+    #[schemars(length(max = 17), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["backend", "scope"]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub circuits: Vec<CircuitStatus>,
+    /// Errors of late, one row a kind and backend.
+    #[schemars(length(max = 112))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ErrorRow>,
+}
+
+/// The account of a budget window, amounts as decimal strings in USD.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BudgetStatus {
+    /// The window.
+    pub window: BudgetWindow,
+    /// The limit.
+    #[schemars(length(max = 32))]
+    pub limit: String,
+    /// What providers reported.
+    #[schemars(length(max = 32))]
+    pub settled: String,
+    /// Whole reservations that ended without a report.
+    #[schemars(length(max = 32))]
+    pub uncertain: String,
+    /// Reserved by requests in flight.
+    #[schemars(length(max = 32))]
+    pub reserved: String,
+    /// Limit less settled, uncertain and reserved.
+    #[schemars(length(max = 32))]
+    pub remaining: String,
+}
+
+/// From `start` until `end`; a `Total` budget has neither.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BudgetWindow {
+    /// First instant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Time>,
+    /// First instant after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<Time>,
+}
+
+/// What a circuit breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum CircuitScope {
+    /// The provider's endpoint: network errors, 5xx, timeouts.
+    Endpoint,
+    /// The key: 401, 403, quota.
+    Credential,
+}
+
+/// State of a circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CircuitState {
+    /// Requests flow.
+    Closed,
+    /// Nothing is sent.
+    Open,
+    /// Probes are sent.
+    HalfOpen,
+    /// Held open by `override`.
+    ForcedOpen,
+    /// Held closed by `override`.
+    ForcedClosed,
+}
+
+/// A circuit as all replicas together see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CircuitStatus {
+    /// The backend.
+    #[schemars(length(max = 40))]
+    pub backend: String,
+    /// What it breaks.
+    pub scope: CircuitScope,
+    /// Provider of the backend, as the spec spells it; `local` for an engine.
+    #[schemars(length(max = 40))]
+    pub provider: String,
+    /// The provider's address; absent for an engine.
+    #[schemars(length(max = 500))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// State.
+    pub state: CircuitState,
+    /// When it opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened_at: Option<Time>,
+    /// When the next probe may be sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Time>,
+    /// Times it opened since it was last healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trips: Option<u32>,
+    /// Replicas that hold it open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_replicas: Option<u32>,
+    /// Kind of the error that opened it, as the wire spells it.
+    #[schemars(length(max = 40))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// Errors of one kind at one backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorRow {
+    /// The kind, as the wire spells it.
+    #[schemars(length(max = 40))]
+    pub kind: String,
+    /// The backend.
+    #[schemars(length(max = 40))]
+    pub backend: String,
+    /// 1, 10, 100, …: the largest power of ten that the count has reached.
+    pub count_bucket: u64,
+    /// When the first was seen.
+    pub first_seen: Time,
+    /// What was said, truncated and scrubbed.
+    #[schemars(length(max = 512))]
+    pub message: String,
+}

@@ -1,0 +1,2 @@
+//! inference-controller.
+fn main() {}

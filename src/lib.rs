@@ -1,0 +1,5 @@
+//! inference-operator: serving language models from own GPUs and paid providers as one thing.
+
+pub mod api;
+pub mod error;
+pub mod runtime;

@@ -1,0 +1,36 @@
+//! What the request path sees of the engine.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::InferenceError;
+
+/// Whether the engine may be sent requests, published by the worker through a `tokio::sync::watch`.
+#[derive(Clone, Debug)]
+pub enum EngineView {
+    /// The process is being started or loads the model.
+    Loading,
+    /// The first canary was answered.
+    Ready(Arc<EngineTarget>),
+    /// It ended, hangs or is poisoned; a new one is being started. The failure is the one that ended it.
+    Restarting(InferenceError),
+    /// The worker gave up; the process is about to end.
+    Failed(InferenceError),
+}
+
+/// One context: an engine process that answered its canary.
+#[derive(Debug)]
+pub struct EngineTarget {
+    /// Where it listens, loopback.
+    pub address: SocketAddr,
+    /// The key that the runtime gave it.
+    pub api_key: SecretString,
+    /// Tokens of context of one request, as the engine reports them.
+    pub context_length: Option<u32>,
+    /// Requests it works on at once.
+    pub parallel: u32,
+    /// Cancelled the moment the context is known to be dead or poisoned: not one more byte of it may reach a client.
+    pub gone: CancellationToken,
+}

@@ -1,0 +1,4 @@
+//! The process in the pod.
+
+pub mod local;
+pub mod report;
