@@ -1,6 +1,15 @@
 //! The schema's rules without a cluster, and that no rule and no field is without its fixture. The same fixtures go to a real API server
 //! in `tests/e2e/schema.rs`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test fails by panicking, and helpers of tests are no test functions to clippy"
+)]
+
 use std::collections::BTreeSet;
 
 use inference_operator::api::{
