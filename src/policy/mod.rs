@@ -7,3 +7,4 @@ pub mod circuit;
 pub mod pricing;
 pub mod retry;
 pub mod support;
+pub mod write_rate;
