@@ -37,16 +37,26 @@ need_linux_root() {
     fail "this machine lets nobody make a network, mount and process namespace ('unshare --mount --net --pid' fails). In a container, give it --privileged."
 }
 
-# cache_key PATH... : a key over the names and contents of the files (folders: all files below), and over the compilers.
-cache_key() {
+# content_of PATH... : the names and hashes of the files (folders: all files below).
+content_of() {
   local path
+  for path in "$@"; do
+    (cd "$REPO_ROOT" && find "$(realpath --relative-to=. "$path")" -type f -print0 | sort -z | xargs -0 sha256sum)
+  done
+}
+
+# short_hash : a key made of all that comes in on stdin.
+short_hash() {
+  sha256sum | cut -c1-16
+}
+
+# cache_key PATH... : a key over the names and contents of the files, and over the compilers.
+cache_key() {
   {
     go version 2>/dev/null || true
     rustc --version 2>/dev/null || true
-    for path in "$@"; do
-      (cd "$REPO_ROOT" && find "$(realpath --relative-to=. "$path")" -type f -print0 | sort -z | xargs -0 sha256sum)
-    done
-  } | sha256sum | cut -c1-16
+    content_of "$@"
+  } | short_hash
 }
 
 # heartbeat LABEL : prints a line every HEARTBEAT_SECONDS until it is killed.

@@ -42,6 +42,8 @@ func controllerManager(l layout) component {
 	return component{"kube-controller-manager", []string{
 		"--kubeconfig=" + l.kubeconfig("controller-manager"),
 		"--bind-address=127.0.0.1", "--leader-elect=false",
+		// It looks at a new node this often, and no pod may run there before.
+		"--node-monitor-period=1s",
 		"--use-service-account-credentials=true", "--service-account-private-key-file=" + l.pki("sa.key"),
 		"--root-ca-file=" + l.pki("ca.crt"),
 		"--cluster-signing-cert-file=" + l.pki("ca.crt"), "--cluster-signing-key-file=" + l.pki("ca.key"),
