@@ -42,6 +42,8 @@ func controllerManager(l layout) component {
 	return component{"kube-controller-manager", []string{
 		"--kubeconfig=" + l.kubeconfig("controller-manager"),
 		"--bind-address=127.0.0.1", "--leader-elect=false",
+		// With the default of 20 calls a second its controllers alone take 5 s to get their tokens.
+		"--kube-api-qps=200", "--kube-api-burst=400",
 		// It looks at a new node this often, and no pod may run there before.
 		"--node-monitor-period=1s",
 		"--use-service-account-credentials=true", "--service-account-private-key-file=" + l.pki("sa.key"),

@@ -128,19 +128,19 @@ func (s *supervisor) waitUsable() error {
 		return err
 	}
 	for _, wait := range []struct {
-		component string
-		done      func() error
+		step, component string
+		done            func() error
 	}{
-		{"kube-controller-manager", api.nodeUntainted},
-		{"kube-controller-manager", api.defaultServiceAccount},
-		{"coredns", dnsReady},
-		{"kube-proxy", serviceReachable},
+		{"DNS answers", "coredns", dnsReady},
+		{"Services answer", "kube-proxy", serviceReachable},
+		{"pods get tokens", "kube-controller-manager", api.defaultServiceAccount},
+		{"pods are scheduled", "kube-controller-manager", api.nodeUntainted},
 	} {
 		if err := s.await(wait.component, wait.done); err != nil {
 			return err
 		}
+		s.step(wait.step)
 	}
-	s.step("pods can be scheduled, DNS and Services answer")
 	return nil
 }
 
