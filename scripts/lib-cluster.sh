@@ -33,5 +33,5 @@ start_cluster() {
   cluster load "$IMAGES"/*.tar >&2
   inside "$REPO_ROOT/scripts/install-operator" \
     --set controller.image.repository=localhost/inference-operator/controller --set controller.image.tag=dev \
-    --set runtime.image.repository=localhost/inference-operator/runtime --set runtime.image.tag=dev "$@"
+    --set runtime.image.repository=localhost/inference-operator/runtime --set runtime.image.tag=dev
 }
