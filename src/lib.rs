@@ -16,6 +16,7 @@
 //! Controller and runtime never know each other: they meet in `InferenceReplica`, and what both need is in `policy` or `api`.
 
 pub mod api;
+pub mod controller;
 pub mod error;
 pub mod policy;
 pub mod runtime;
