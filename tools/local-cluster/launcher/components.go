@@ -48,6 +48,8 @@ func controllerManager(l layout) component {
 		"--node-monitor-period=1s",
 		"--use-service-account-credentials=true", "--service-account-private-key-file=" + l.pki("sa.key"),
 		"--root-ca-file=" + l.pki("ca.crt"),
+		// Else it makes a folder below /usr/libexec.
+		"--flex-volume-plugin-dir=" + l.data("kubelet-plugins"),
 		"--cluster-signing-cert-file=" + l.pki("ca.crt"), "--cluster-signing-key-file=" + l.pki("ca.key"),
 	}}
 }

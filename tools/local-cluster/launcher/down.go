@@ -33,7 +33,7 @@ func tearDown(l layout) error {
 	if err != nil {
 		return err
 	}
-	if s.alive() {
+	if here, _ := s.process(); here {
 		if err := kill(s.PID); err != nil {
 			return err
 		}
@@ -53,13 +53,20 @@ const killLimit = 30 * time.Second
 // before it reports that one's end, and then drops mounts, links and rules.
 func kill(pid int) error {
 	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ESRCH {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("process %d: %w", pid, err)
 	}
 	defer unix.Close(fd)
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil {
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
 		return fmt.Errorf("kill process %d: %w", pid, err)
 	}
+	return awaitEnd(fd, pid)
+}
+
+func awaitEnd(fd, pid int) error {
 	waiting := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for deadline := time.Now().Add(killLimit); time.Now().Before(deadline); {
 		ready, err := unix.Poll(waiting, int(time.Until(deadline).Milliseconds())+1)

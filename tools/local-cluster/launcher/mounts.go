@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -34,10 +36,20 @@ func setUpMounts(l layout) error {
 			return err
 		}
 	}
-	if err := bind(l.config("resolv.conf"), "/etc/resolv.conf"); err != nil {
+	if err := bindResolver(l); err != nil {
 		return err
 	}
 	return bindTunables(l)
+}
+
+// bindResolver makes the names of Services known to what runs on the node. A
+// machine without the file has nothing to put it over, and goes without.
+func bindResolver(l layout) error {
+	const file = "/etc/resolv.conf"
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return bind(l.config("resolv.conf"), file)
 }
 
 func bindTunables(l layout) error {

@@ -47,11 +47,19 @@ func writeState(l layout, s state) error {
 
 // alive says whether the supervisor of this state still runs.
 func (s state) alive() bool {
+	here, zombie := s.process()
+	return here && !zombie
+}
+
+// process says whether the supervisor's process is there, and whether it is
+// one that has ended. Its first thread is a zombie before the others, and so
+// before the namespaces are gone.
+func (s state) process() (here, zombie bool) {
 	if s.PID == 0 {
-		return false
+		return false, false
 	}
-	started, err := processStart(s.PID)
-	return err == nil && started == s.Started
+	started, zombie, err := processStart(s.PID)
+	return err == nil && started == s.Started, zombie
 }
 
 // running returns the state of a running cluster.
@@ -63,22 +71,19 @@ func running(l layout) (state, error) {
 	return s, err
 }
 
-// processStart identifies a process for as long as the disk lives: the boot's
-// id and the tick in which the process started.
-func processStart(pid int) (string, error) {
+// processStart identifies a process for as long as the disk lives, by the
+// boot's id and the tick in which the process started.
+func processStart(pid int) (started string, zombie bool, err error) {
 	boot, err := bootID()
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	tick, zombie, err := parseStat(string(text))
-	if err == nil && zombie {
-		err = errors.New("it has ended")
-	}
-	return boot + " " + tick, err
+	return boot + " " + tick, zombie, err
 }
 
 func bootID() (string, error) {

@@ -24,9 +24,9 @@ func TestParseStatRefusesNonsense(t *testing.T) {
 }
 
 func TestAProcessIsItselfOnly(t *testing.T) {
-	started, err := processStart(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
+	started, zombie, err := processStart(os.Getpid())
+	if err != nil || zombie {
+		t.Fatal(zombie, err)
 	}
 	if !(state{PID: os.Getpid(), Started: started}).alive() {
 		t.Error("this process is not alive")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -14,6 +15,9 @@ import (
 // superviseCommand is the first process of the cluster's namespaces: it starts
 // everything, then only reaps. Its end is the end of all of them.
 func superviseCommand(l layout, _ []string) error {
+	if os.Getpid() != 1 {
+		return errors.New("supervise is what up runs in namespaces of its own; run up")
+	}
 	s := &supervisor{layout: l, reaper: newReaper(), events: json.NewEncoder(os.NewFile(eventsFD, "events"))}
 	if err := s.bringUp(); err != nil {
 		s.tellFailure(err)

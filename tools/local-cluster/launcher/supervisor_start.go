@@ -47,7 +47,7 @@ func startSupervisor(l layout, s *state) (*os.File, error) {
 }
 
 func recordSupervisor(l layout, s *state, pid int) error {
-	started, err := processStart(pid)
+	started, _, err := processStart(pid)
 	if err != nil {
 		return fmt.Errorf("the supervisor: %w", err)
 	}

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 )
 
@@ -105,18 +104,4 @@ func prepare(l layout, s *state) error {
 		return err
 	}
 	return errors.Join(makeMountpoints(), makeCgroups(l))
-}
-
-// startKind is "warm" when the programs have run since the machine booted, so
-// that the kernel has them in memory.
-func startKind(l layout) string {
-	boot, err := bootID()
-	marker := filepath.Join(l.bin, ".ran-since-boot")
-	last, _ := os.ReadFile(marker)
-	if err != nil || string(last) == boot {
-		return "warm"
-	}
-	// A read-only folder only costs the word.
-	_ = os.WriteFile(marker, []byte(boot), 0o644)
-	return "cold"
 }
