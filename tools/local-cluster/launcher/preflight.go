@@ -21,9 +21,11 @@ func preflight(l layout) error {
 	if os.Getuid() != 0 {
 		return errors.New("this needs root, because it makes namespaces, mounts and cgroups: run it with sudo")
 	}
-	missing := append(missingTools(), missingPrograms(l)...)
-	if len(missing) > 0 {
+	if missing := missingTools(); len(missing) > 0 {
 		return fmt.Errorf("missing: %s; %s", strings.Join(missing, ", "), installHint)
+	}
+	if !holdsAll(l.bin, "kubernetes", "containerd", "containerd-shim-runc-v2", "ctr", "pause.tar") {
+		return fmt.Errorf("%s does not hold all programs of the cluster: run the local-cluster of the folder that scripts/build-cluster prints", l.bin)
 	}
 	return nil
 }
@@ -38,16 +40,6 @@ func missingTools() []string {
 	}
 	if _, err := cniPlugins(); err != nil {
 		missing = append(missing, err.Error())
-	}
-	return missing
-}
-
-func missingPrograms(l layout) []string {
-	var missing []string
-	for _, name := range []string{"kubernetes", "containerd", "containerd-shim-runc-v2", "ctr", "pause.tar"} {
-		if _, err := os.Stat(l.program(name)); err != nil {
-			missing = append(missing, l.program(name)+" (run scripts/build-cluster)")
-		}
 	}
 	return missing
 }
