@@ -127,3 +127,30 @@ pack_image() {
   tar -C "$work" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf "$out" manifest.json "$config" layer.tar
   rm -rf "$work"
 }
+
+# keep_newest COUNT FOLDER... : remove all but the COUNT folders used last, so that a cache does not grow for ever.
+keep_newest() {
+  local count=$1 folder
+  shift
+  # shellcheck disable=SC2012 # names in the cache are plain: a word and a hash
+  ls -dt "$@" | tail -n "+$((count + 1))" | while read -r folder; do
+    rm -rf "$folder"
+  done
+}
+
+# python_tools REQUIREMENT... : a folder in the cache with these Python packages, as the last line of stdout. Its programs are in bin/.
+python_tools() {
+  local folder
+  need_command python3 "install Python 3 with its venv module (Debian: python3-venv)"
+  folder=$CACHE/python/${1%%=*}-$(printf '%s\n' "$@" | short_hash)
+  build_once "$folder" "fetching $*" install_python_tools "$@"
+  echo "$folder"
+}
+
+# install_python_tools REQUIREMENT... FOLDER : by a pip of its own, because Debian's refuses to install beside its packages.
+install_python_tools() {
+  local folder=${*: -1} requirements=("${@:1:$#-1}")
+  python3 -m venv "$folder.venv"
+  "$folder.venv/bin/pip" --disable-pip-version-check --quiet install --target "$folder" "${requirements[@]}"
+  rm -rf "$folder.venv"
+}
