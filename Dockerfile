@@ -23,14 +23,14 @@ FROM scratch AS binaries
 COPY --from=build /out/ /
 
 FROM ${BASE} AS controller
-COPY --from=binaries /inference-controller /usr/local/bin/inference-controller
+COPY --from=binaries /inference-controller /inference-controller
 USER 65532:65532
 EXPOSE 8080
-ENTRYPOINT ["/usr/local/bin/inference-controller"]
+ENTRYPOINT ["/inference-controller"]
 
 # Serves by itself where no engine is needed; beside an engine it copies itself into the engine's container (`install DIR`).
 FROM ${BASE} AS runtime
-COPY --from=binaries /inference-runtime /usr/local/bin/inference-runtime
+COPY --from=binaries /inference-runtime /inference-runtime
 USER 65532:65532
 EXPOSE 8000 9000
-ENTRYPOINT ["/usr/local/bin/inference-runtime"]
+ENTRYPOINT ["/inference-runtime"]

@@ -27,11 +27,20 @@ inside() {
   cluster exec -- "$@"
 }
 
+# value_of NAME : the value of NAME in the images' list of names.
+value_of() {
+  sed -n "s/^$1=//p" "$IMAGES/images.env"
+}
+
+# image_values KEY IMAGE : helm's arguments for an image of the chart.
+image_values() {
+  echo --set "$1.image.repository=${2%:*}" --set "$1.image.tag=${2##*:}"
+}
+
 # start_cluster : start it, load the images, install the operator from this checkout.
 start_cluster() {
   cluster up >&2
   cluster load "$IMAGES"/*.tar >&2
-  inside "$REPO_ROOT/scripts/install-operator" \
-    --set controller.image.repository=localhost/inference-operator/controller --set controller.image.tag=dev \
-    --set runtime.image.repository=localhost/inference-operator/runtime --set runtime.image.tag=dev
+  # shellcheck disable=SC2046 # words that helm takes one by one
+  inside "$REPO_ROOT/scripts/install-operator" $(image_values controller "$(value_of CONTROLLER_IMAGE)") $(image_values runtime "$(value_of RUNTIME_IMAGE)")
 }
