@@ -104,6 +104,7 @@ async fn ports(child: &mut Child) -> (SocketAddr, SocketAddr) {
             (Some("listening"), Some("client API")) => api = address(),
             (Some("listening"), Some("admin API")) => admin = address(),
             (Some("ready"), _) => break,
+            _ if entry["level"] == "ERROR" => panic!("{line}"),
             _ => {}
         }
     }

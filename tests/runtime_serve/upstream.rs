@@ -165,7 +165,12 @@ fn streamed(events: Vec<String>, ending: Ending) -> Response<Body> {
     let first = stream::iter(events.into_iter().map(frame));
     let rest = match ending {
         Ending::Regular => stream::empty().boxed(),
-        Ending::Cut => stream::iter([Err(std::io::Error::other("cut"))]).boxed(),
+        Ending::Cut => stream::once(async {
+            // A body that is pending once is flushed before it breaks.
+            tokio::task::yield_now().await;
+            Err(std::io::Error::other("cut"))
+        })
+        .boxed(),
         Ending::Hang => stream::pending().boxed(),
         Ending::Gate(gate, rest) => stream::once(async move {
             gate.notified().await;
