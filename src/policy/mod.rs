@@ -4,6 +4,8 @@
 
 pub mod budget;
 pub mod circuit;
+pub mod event_limit;
 pub mod pricing;
 pub mod retry;
 pub mod support;
+pub mod write_rate;
