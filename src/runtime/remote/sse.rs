@@ -140,7 +140,7 @@ mod tests {
             let mut whole = Parser::default();
             whole.feed(&bytes);
             let expected = all(&mut whole);
-            let (mut parts, mut events, mut at) = (Parser::default(), Vec::new(), 0);
+            let (mut parts, mut events, mut at) = (Parser::default(), Vec::new(), 0_usize);
             for cut in cuts.into_iter().chain([usize::MAX]) {
                 let end = at.saturating_add(cut).min(bytes.len());
                 parts.feed(&bytes[at..end]);

@@ -1,7 +1,7 @@
 //! The request's body, bounded.
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 
 /// Bytes a body may have.
 pub const MAX_BODY: usize = 16 * 1024 * 1024;
@@ -17,20 +17,34 @@ pub enum BodyError {
     Broken(String),
 }
 
+/// Bytes beyond the limit that are still read and dropped: a client that is not listening while it sends would otherwise see a broken
+/// connection instead of the answer.
+const DISCARDED: usize = 4 * MAX_BODY;
+
 /// Reads all of it.
 pub async fn read<B>(body: B) -> Result<Bytes, BodyError>
 where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
 {
-    if body.size_hint().lower() > MAX_BODY as u64 {
+    let mut body = body;
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let mut whole = BytesMut::with_capacity(expected.min(MAX_BODY));
+    let mut length = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| BodyError::Broken(error.to_string()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        length = length.saturating_add(data.len());
+        if length <= MAX_BODY {
+            whole.extend_from_slice(&data);
+        } else if length > MAX_BODY + DISCARDED {
+            break;
+        }
+    }
+    if length > MAX_BODY {
         return Err(BodyError::TooLarge);
     }
-    match Limited::new(body, MAX_BODY).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
-        Err(error) => Err(BodyError::Broken(error.to_string())),
-    }
+    Ok(whole.freeze())
 }
 
 #[cfg(test)]

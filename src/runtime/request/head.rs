@@ -103,6 +103,13 @@ struct StreamOptions {
 
 /// Reads the head of a body.
 pub fn read(operation: Operation, body: &[u8]) -> Result<Head, HeadError> {
+    // Derived structs would take a JSON array for an object.
+    if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(HeadError {
+            param: None,
+            message: "the body is no JSON object: it must begin with {".into(),
+        });
+    }
     let fields: Fields<'_> = serde_json::from_slice(body).map_err(|error| HeadError {
         param: None,
         message: format!("the body is no JSON object that can be read: {error}"),
