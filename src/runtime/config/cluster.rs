@@ -53,7 +53,7 @@ async fn watch_object(api: Api<DynamicObject>, name: &str, sender: &watch::Sende
         match event {
             Ok(object) => take(object, sender),
             Err(error) => {
-                warn!(%error, "the watch of the InferenceDeployment failed; the last good configuration stays in force")
+                warn!(%error, "the watch of the InferenceDeployment failed; the last good configuration stays in force");
             }
         }
     }

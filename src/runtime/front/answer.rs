@@ -25,7 +25,7 @@ pub const BACKEND: HeaderName = HeaderName::from_static("x-inference-backend");
 /// A request that gets an error for an answer.
 #[derive(Debug)]
 pub struct Rejection {
-    failure: Failure,
+    failure: Box<Failure>,
     status: u16,
     kind: &'static str,
     code: &'static str,
@@ -43,7 +43,7 @@ impl Rejection {
             .map_or(1, |wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
             .max(1);
         Self {
-            failure,
+            failure: Box::new(failure),
             status: contract.http_status,
             kind: contract.error_type,
             code: contract.error_code,

@@ -34,7 +34,7 @@ impl Parser {
     }
 
     /// The next whole event.
-    pub fn next(&mut self) -> Result<Option<Event>, TooLong> {
+    pub fn take(&mut self) -> Result<Option<Event>, TooLong> {
         let Some(end) = end_of_event(&self.buffer, self.scanned) else {
             self.scanned = self.buffer.len().saturating_sub(3);
             return if self.buffer.len() > MAX_EVENT {
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     fn all(parser: &mut Parser) -> Vec<Event> {
-        std::iter::from_fn(|| parser.next().unwrap()).collect()
+        std::iter::from_fn(|| parser.take().unwrap()).collect()
     }
 
     #[test]
@@ -127,7 +127,7 @@ mod tests {
     fn an_endless_event_is_refused() {
         let mut parser = Parser::default();
         parser.feed(&vec![b'x'; MAX_EVENT + 1]);
-        assert_eq!(parser.next(), Err(TooLong));
+        assert_eq!(parser.take(), Err(TooLong));
     }
 
     proptest! {

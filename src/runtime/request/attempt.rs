@@ -343,7 +343,7 @@ impl Live {
 
     async fn pull(&mut self) -> Result<Piece, Miss> {
         loop {
-            match self.parser.next() {
+            match self.parser.take() {
                 Err(error) => return Err(nonsense(&error.to_string())),
                 Ok(Some(event)) => {
                     if let Some(piece) = self.judge(event)? {

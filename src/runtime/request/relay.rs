@@ -27,7 +27,7 @@ pub struct Journey {
     started: Instant,
     backend: Arc<str>,
     outcome: &'static str,
-    _slot: Option<Slot>,
+    slot: Option<Slot>,
 }
 
 impl Journey {
@@ -40,13 +40,13 @@ impl Journey {
             started: Instant::now(),
             backend: "".into(),
             outcome: "cancelled",
-            _slot: None,
+            slot: None,
         }
     }
 
     /// Its turn came.
     pub fn admitted(&mut self, slot: Slot) {
-        self._slot = Some(slot);
+        self.slot = Some(slot);
     }
 
     /// A backend answers.
@@ -70,6 +70,7 @@ impl Journey {
 impl Drop for Journey {
     fn drop(&mut self) {
         let took = self.started.elapsed();
+        self.slot = None;
         self.metrics.request(&self.backend, self.outcome, took);
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         info!(

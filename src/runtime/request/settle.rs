@@ -55,7 +55,6 @@ impl Ticket {
     }
 
     /// Holds a place at the own engine until the attempt ends.
-    #[must_use]
     pub fn with_place(mut self, place: OwnedSemaphorePermit) -> Self {
         self.place = Some(place);
         self
@@ -70,6 +69,7 @@ impl Ticket {
 
     /// The answer ended as it should. An answer that the provider cut for its content is its success and the caller's outcome.
     /// Returns the outcome's label.
+    #[must_use]
     pub fn succeed(mut self, finish: Option<Finish>) -> &'static str {
         let outcome = match finish {
             Some(Finish::ContentFilter) => ErrorKind::ContentFiltered.as_str(),

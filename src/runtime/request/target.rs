@@ -158,6 +158,7 @@ impl Target {
     }
 
     /// Adds a header to what is sent.
+    #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
