@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use inference_operator::api::{
     InferenceDeployment,
-    schema::{check_rules, inference_deployment_crd},
+    schema::{check_rules, inference_deployment_crd, inference_replica_crd},
 };
 use serde_json::Value;
 
@@ -124,16 +124,12 @@ fn collect_leaves(schema: &Value, path: &str, into: &mut BTreeSet<String>) {
 
 #[test]
 fn the_crds_in_the_tree_are_current() {
-    for crd in [
-        inference_deployment_crd().unwrap(),
-        inference_operator::api::schema::inference_replica_crd(),
-    ] {
-        let file = format!("{}/crds/{}.yaml", env!("CARGO_MANIFEST_DIR"), crd.spec.names.plural);
-        let stored: Value = serde_saphyr::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-        assert_eq!(
-            stored,
-            serde_json::to_value(crd).unwrap(),
-            "{file} is stale: run `make crds`"
-        );
+    for crd in [inference_deployment_crd().unwrap(), inference_replica_crd()] {
+        let current = serde_json::to_value(&crd).unwrap();
+        for folder in ["crds", "charts/inference-operator-crds/files"] {
+            let file = format!("{}/{folder}/{}.yaml", env!("CARGO_MANIFEST_DIR"), crd.spec.names.plural);
+            let stored: Value = serde_saphyr::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+            assert_eq!(stored, current, "{file} is stale: run `make crds`");
+        }
     }
 }

@@ -8,3 +8,4 @@ pub mod event_limit;
 pub mod pricing;
 pub mod retry;
 pub mod support;
+pub mod write_rate;

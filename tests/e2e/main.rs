@@ -22,3 +22,4 @@ mod remote;
 mod schema;
 #[path = "../support/mod.rs"]
 mod support;
+mod throughput;
