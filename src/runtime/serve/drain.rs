@@ -2,10 +2,11 @@
 
 use std::{io, time::Duration};
 
+use futures::future::{JoinAll, join_all};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::JoinHandle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -43,23 +44,38 @@ impl Signals {
 }
 
 /// Waits for a signal, then drains. A second signal or the deadline cuts.
-pub async fn until_done(mut signals: Signals, front: &Front, closing: &CancellationToken, mut server: JoinHandle<()>) {
+pub async fn until_done(
+    mut signals: Signals,
+    front: &Front,
+    closing: &CancellationToken,
+    servers: Vec<JoinHandle<()>>,
+) {
     signals.next().await;
     let limit = front.registry.routing().snapshot.serving().drain();
     front.lifecycle.drain();
+    front.registry.signals.routine();
     info!(in_flight = front.admission.in_flight(), ?limit, "draining");
-    // Outside a cluster nobody has to forget this process first.
-    if front.identity.is_some() {
-        let _ = timeout(STILL_ACCEPT, signals.next()).await;
-    }
-    closing.cancel();
+    let mut served = join_all(servers);
     tokio::select! {
-        _ = &mut server => { info!("drained"); return; }
-        () = tokio::time::sleep(limit) => warn!("the time to drain is over"),
+        () = finish(front, closing, &mut served) => {
+            info!("drained");
+            return;
+        }
+        () = sleep(limit) => warn!("the time to drain is over"),
         () = signals.next() => warn!("second signal"),
     }
+    closing.cancel();
     front.lifecycle.cut.cancel();
-    if timeout(LAST_WORDS, server).await.is_err() {
+    if timeout(LAST_WORDS, served).await.is_err() {
         warn!(in_flight = front.admission.in_flight(), "requests were cut");
     }
+}
+
+async fn finish(front: &Front, closing: &CancellationToken, served: &mut JoinAll<JoinHandle<()>>) {
+    // Outside a cluster nobody has to forget this process first.
+    if front.identity.is_some() {
+        sleep(STILL_ACCEPT).await;
+    }
+    closing.cancel();
+    served.await;
 }

@@ -1,28 +1,28 @@
 //! `serve`: puts the process together, runs it, drains it.
 
+mod assemble;
+mod cluster;
 mod drain;
 mod listen;
 mod tend;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
-    access::Door,
-    backends::{Money, Registry},
-    config::{self, ConfigError, IdentityError, Keys, Snapshot},
+    access::TokenError,
+    backends::UnknownZone,
+    config::{self, ConfigError, IdentityError, Keys},
     front::{
-        Front, Lifecycle, Port,
+        Front, Port,
         admin::{self, Admin},
     },
-    metrics::Metrics,
-    remote::session::{TlsError, client},
-    request::{admission::Admission, local::LocalRoute, order::Dispatcher},
+    remote::session::TlsError,
 };
-use crate::api::Timeouts;
+use assemble::Parts;
 
 /// What `serve` is told.
 #[derive(Clone, Debug)]
@@ -48,9 +48,18 @@ pub enum ServeError {
     /// Not in a pod of the controller's.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The cluster cannot be reached.
+    #[error("cannot set up the client of the API server: {0}")]
+    Kube(String),
+    /// Tokens of peers and callers cannot be verified.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The pod's own template is wrong.
+    #[error("the environment variable INFERENCE_LOCAL_BACKEND holds no local backend: {0}")]
+    LocalBackend(String),
     /// A budget that cannot be kept.
-    #[error("{0}")]
-    Budget(String),
+    #[error(transparent)]
+    Budget(#[from] UnknownZone),
     /// An address cannot be listened on.
     #[error("cannot listen on {address} for the {port}: {error}")]
     Listen {
@@ -72,55 +81,64 @@ pub enum ServeError {
 /// Serves until SIGTERM or SIGINT and a drained queue.
 pub async fn run(options: Options) -> Result<(), ServeError> {
     let signals = drain::Signals::new().map_err(ServeError::Signals)?;
-    let client_port = listen::bind(options.address, "client API").await?;
-    let admin_port = listen::bind(options.admin, "admin API").await?;
-    let shutdown = CancellationToken::new();
     let shown = Admin::default();
+    let shutdown = CancellationToken::new();
+    let admin_port = listen::bind(options.admin, "admin API").await?;
     let admin_server = listen::serve(admin_port, admin::router(shown.clone()), shutdown.clone());
-
-    let front = Arc::new(from_file(&options)?);
-    shown.show(Arc::clone(&front));
-    let closing = CancellationToken::new();
-    let client_server = listen::serve(client_port, front.router(Port::Client), closing.clone());
-    tend::keys(&front, shutdown.clone());
-    front.lifecycle.configured();
-    info!(model = front.registry.routing().snapshot.model(), "ready");
-
-    drain::until_done(signals, &front, &closing, client_server).await;
+    let served = match options.file.clone() {
+        Some(file) => alone(&options, &file, signals, &shown, &shutdown).await,
+        None => cluster::serve(&options, signals, &shown, &shutdown).await,
+    };
     shutdown.cancel();
     let _ = admin_server.await;
+    served
+}
+
+/// A process that runs alone, from a file.
+async fn alone(
+    options: &Options,
+    file: &std::path::Path,
+    signals: drain::Signals,
+    shown: &Admin,
+    shutdown: &CancellationToken,
+) -> Result<(), ServeError> {
+    let front = Arc::new(assemble::front(Parts {
+        snapshot: Arc::new(config::load(file)?),
+        keys: options.keys.clone().map_or(Keys::Environment, Keys::Directory),
+        engine: None,
+        cluster: None,
+    })?);
+    open(options, &front, signals, shown, shutdown).await
+}
+
+/// Opens the client port and serves until drained.
+async fn open(
+    options: &Options,
+    front: &Arc<Front>,
+    signals: drain::Signals,
+    shown: &Admin,
+    shutdown: &CancellationToken,
+) -> Result<(), ServeError> {
+    let closing = CancellationToken::new();
+    let servers = ports(options, front, &closing).await?;
+    tend::keys(front, shutdown.clone());
+    tend::readiness(front);
+    shown.show(Arc::clone(front));
+    info!(model = front.registry.routing().snapshot.model(), "ready");
+    drain::until_done(signals, front, &closing, servers).await;
     Ok(())
 }
 
-/// The front of a process that runs alone.
-fn from_file(options: &Options) -> Result<Front, ServeError> {
-    let path = options.file.clone().unwrap_or_default();
-    let snapshot = Arc::new(config::load(&path)?);
-    let keys = options.keys.clone().map_or(Keys::Environment, Keys::Directory);
-    let money = money(&snapshot)?;
-    let (_, open) = watch::channel(true);
-    let registry = Arc::new(Registry::new(Arc::clone(&snapshot), keys.clone(), None, open, money));
-    let metrics = Arc::<Metrics>::default();
-    Ok(Front {
-        admission: Arc::new(Admission::new(Arc::clone(&metrics))),
-        dispatcher: Dispatcher {
-            registry: Arc::clone(&registry),
-            metrics: Arc::clone(&metrics),
-            local: LocalRoute::new(client(Timeouts::default().connect())?, None),
-        },
-        door: Door::new(keys, None, &snapshot),
-        registry,
-        metrics,
-        lifecycle: Arc::<Lifecycle>::default(),
-        identity: None,
-    })
-}
-
-fn money(snapshot: &Snapshot) -> Result<Option<Money>, ServeError> {
-    let Some(budget) = &snapshot.spec.budget else {
-        return Ok(None);
-    };
-    warn!("the budget is kept in memory: it starts anew with the process");
-    let money = Money::new(budget, jiff::Timestamp::now()).map_err(|error| ServeError::Budget(error.to_string()))?;
-    Ok(Some(money))
+async fn ports(
+    options: &Options,
+    front: &Arc<Front>,
+    closing: &CancellationToken,
+) -> Result<Vec<JoinHandle<()>>, ServeError> {
+    let client = listen::bind(options.address, "client API").await?;
+    let mut servers = vec![listen::serve(client, front.router(Port::Client), closing.clone())];
+    if front.identity.is_some() && front.registry.engine.is_some() {
+        let peer = listen::bind(options.peer, "peer API").await?;
+        servers.push(listen::serve(peer, front.router(Port::Peer), closing.clone()));
+    }
+    Ok(servers)
 }
