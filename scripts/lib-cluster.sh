@@ -27,20 +27,13 @@ inside() {
   cluster exec -- "$@"
 }
 
-# value_of NAME : the value of NAME in the images' list of names.
-value_of() {
-  sed -n "s/^$1=//p" "$IMAGES/images.env"
-}
-
-# image_values KEY IMAGE : helm's arguments for an image of the chart.
-image_values() {
-  echo --set "$1.image.repository=${2%:*}" --set "$1.image.tag=${2##*:}"
-}
-
-# start_cluster : start it, load the images, install the operator from this checkout.
+# start_cluster : start it, load the images, install the operator from this checkout. The images have fixed tags: the annotation
+# replaces the controller's pods when what is in them changed.
 start_cluster() {
+  local image=localhost/inference-operator
   cluster up >&2
   cluster load "$IMAGES"/*.tar >&2
-  # shellcheck disable=SC2046 # words that helm takes one by one
-  inside "$REPO_ROOT/scripts/install-operator" $(image_values controller "$(value_of CONTROLLER_IMAGE)") $(image_values runtime "$(value_of RUNTIME_IMAGE)")
+  inside "$REPO_ROOT/scripts/install-operator" --set "podAnnotations.images=images-$(basename "$IMAGES")" \
+    --set "controller.image.repository=$image/controller" --set controller.image.tag=dev \
+    --set "runtime.image.repository=$image/runtime" --set runtime.image.tag=dev
 }

@@ -389,7 +389,11 @@ fn degraded(view: &View<'_>) -> Verdict {
         .or_else(|| with(reason::SATURATED));
     match cause {
         Some((reason, message)) => says(TRUE, reason, message),
-        None => says(FALSE, reason::AS_EXPECTED, "everything works as it should".to_owned()),
+        None => says(
+            FALSE,
+            reason::AS_EXPECTED,
+            "nothing works worse than it should".to_owned(),
+        ),
     }
 }
 

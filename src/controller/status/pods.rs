@@ -90,7 +90,7 @@ fn unschedulable(pod: &Pod) -> Option<PodFailure> {
 fn not_started(container: &ContainerStatus) -> Option<PodFailure> {
     let ContainerStateWaiting { reason: why, message } = container.state.as_ref()?.waiting.as_ref()?;
     let (name, image) = (&container.name, &container.image);
-    let detail = message.as_deref().unwrap_or("the kubelet gives no message");
+    let detail = message.as_deref().map_or("the kubelet gives no message", plain);
     match why.as_deref()? {
         "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "ImageInspectError" => {
             Some(failure(
@@ -100,14 +100,30 @@ fn not_started(container: &ContainerStatus) -> Option<PodFailure> {
                 ),
             ))
         }
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some(failure(
-            reason::CONTAINER_CONFIG_ERROR,
-            format!(
-                "container {name} of image {image} cannot be created: {detail}. Check podTemplate and what it refers to."
-            ),
-        )),
+        "CreateContainerConfigError" | "CreateContainerError" => Some(cannot_run(container, &format!(": {detail}"))),
         _ => None,
     }
+}
+
+fn cannot_run(container: &ContainerStatus, detail: &str) -> PodFailure {
+    failure(
+        reason::CONTAINER_CONFIG_ERROR,
+        format!(
+            "container {} of image {} cannot be run{detail}. Check podTemplate and what it refers to.",
+            container.name, container.image
+        ),
+    )
+}
+
+/// The kubelet says the same with and without the words of its back-off: without, or the status would change with every try.
+fn plain(message: &str) -> &str {
+    message.split_once("ErrImagePull: ").map_or(message, |(_, cause)| cause)
+}
+
+/// One restart is no loop: it may have been the node's.
+fn is_looping(container: &ContainerStatus) -> bool {
+    let running = container.state.as_ref().is_some_and(|s| s.running.is_some());
+    !running || container.restart_count >= 2
 }
 
 fn last_end(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
@@ -141,6 +157,12 @@ fn ended(pod: &Pod, container: &ContainerStatus) -> Option<PodFailure> {
             reason::ENGINE_START_FAILED,
             format!("container {name}: {}", report.message),
         ));
+    }
+    if !is_looping(container) {
+        return None;
+    }
+    if matches!(end.reason.as_deref(), Some("StartError" | "ContainerCannotRun")) {
+        return Some(cannot_run(container, &words(end)));
     }
     if matches!(code, 0 | 137 | 143) {
         return Some(failure(

@@ -10,7 +10,7 @@ fn image(variable: &str) -> String {
 
 /// An InferenceDeployment with one local backend `own`: the real engine with the tiny random model.
 pub fn local(name: &str) -> Value {
-    let source = json!({"image": {"reference": image("E2E_TINY_MODEL_IMAGE"), "path": "model.gguf"}});
+    let source = json!({"image": {"reference": image("E2E_TINY_MODEL_IMAGE"), "path": "tiny.gguf"}});
     let own = json!({
         "engine": "LlamaCpp",
         "image": image("E2E_ENGINE_IMAGE"),
