@@ -10,10 +10,9 @@ use crate::{
     api::Timeouts,
     runtime::{
         access::{Door, Verifier},
-        backends::{Money, Registry},
+        backends::{Engine, Money, Registry},
         config::{Identity, Keys, Snapshot},
         front::{Front, Lifecycle},
-        local::EngineView,
         metrics::Metrics,
         peer::Peers,
         remote::session::client,
@@ -29,7 +28,7 @@ pub struct Parts {
     /// Where keys are.
     pub keys: Keys,
     /// The own engine, if there is one.
-    pub engine: Option<watch::Receiver<EngineView>>,
+    pub engine: Option<Engine>,
     /// The cluster, if there is one.
     pub cluster: Option<Cluster>,
 }

@@ -1,6 +1,6 @@
 //! A process in a pod of the controller's.
 
-use std::{env, sync::Arc};
+use std::sync::Arc;
 
 use kube::Client;
 use tokio::sync::watch;
@@ -11,44 +11,54 @@ use super::{
     Options, ServeError,
     assemble::{self, Cluster, Parts},
     drain::Signals,
+    engine::{self, Supervised},
     open, tend,
 };
 use crate::{
-    api::{Backend, LocalBackend, names},
+    api::names,
     runtime::{
         access::Verifier,
         config::{self, Identity, Keys, Snapshot},
         front::admin::Admin,
+        report::{self, OwnReplica},
     },
 };
 
-/// Serves the pod's own InferenceDeployment.
+/// Serves the pod's own InferenceDeployment; gives the exit code.
 pub async fn serve(
     options: &Options,
     mut signals: Signals,
     shown: &Admin,
     shutdown: &CancellationToken,
-) -> Result<(), ServeError> {
+) -> Result<u8, ServeError> {
     let identity = Identity::from_env()?;
     let client = Client::try_default()
         .await
         .map_err(|error| ServeError::Kube(error.to_string()))?;
+    let (own_engine, mut supervised) = engine::start(engine::from_template()?)?;
     let mut snapshots = config::follow(&client, &identity, shutdown.clone());
-    let gate = config::gate(&client, &identity, shutdown.clone());
     let verifier = Arc::new(Verifier::in_pod(client.clone())?);
     let snapshot = tokio::select! {
         snapshot = first(&mut snapshots) => snapshot,
         () = signals.next() => None,
+        code = supervised.given_up() => return Ok(code),
     };
     let Some(snapshot) = snapshot else {
         info!("asked to end before there was a configuration");
-        return Ok(());
+        supervised.stop().await;
+        return Ok(0);
     };
+    let (gate_opener, gate) = watch::channel(false);
     let keys = options.keys.clone().unwrap_or_else(|| names::DIR_KEYS.into());
+    let own = OwnReplica {
+        namespace: identity.namespace.clone(),
+        pod: identity.pod.clone(),
+        pod_uid: identity.pod_uid.clone(),
+    };
     let front = Arc::new(assemble::front(Parts {
         snapshot,
         keys: Keys::Directory(keys),
-        engine: None,
+        engine: own_engine,
         cluster: Some(Cluster {
             identity,
             gate,
@@ -56,21 +66,16 @@ pub async fn serve(
         }),
     })?);
     tend::configuration(&front, snapshots, shutdown.clone());
-    open(options, &front, signals, shown, shutdown).await
+    let news = tend::news(&front, format!("{:016x}", rand::random::<u64>()), shutdown.clone());
+    let reporter = tokio::spawn(report::run(client, own, news, gate_opener, shutdown.clone()));
+    let code = open(options, &front, signals, supervised, shown, shutdown).await;
+    // The last report is written before the process ends.
+    shutdown.cancel();
+    let _ = reporter.await;
+    code
 }
 
 /// The first good configuration; `None` when there will be none.
 async fn first(snapshots: &mut watch::Receiver<Option<Arc<Snapshot>>>) -> Option<Arc<Snapshot>> {
     snapshots.wait_for(Option::is_some).await.ok()?.clone()
-}
-
-/// The pod's engine, from its own template: never from the watch (design section 4).
-pub fn local_backend() -> Result<Option<(String, LocalBackend)>, ServeError> {
-    let Ok(text) = env::var(names::ENV_LOCAL_BACKEND) else {
-        return Ok(None);
-    };
-    let backend: Backend = serde_json::from_str(&text).map_err(|error| ServeError::LocalBackend(error.to_string()))?;
-    let Backend { name, local, remote: _ } = backend;
-    let local = local.ok_or_else(|| ServeError::LocalBackend("it has no field local".into()))?;
-    Ok(Some((name, local)))
 }

@@ -3,12 +3,18 @@
 mod assemble;
 mod cluster;
 mod drain;
+mod engine;
 mod listen;
 mod tend;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -20,9 +26,15 @@ use super::{
         Front, Port,
         admin::{self, Admin},
     },
+    local::OptionsError,
     remote::session::TlsError,
 };
 use assemble::Parts;
+use drain::{Servers, Signals, drain};
+use engine::Supervised;
+
+/// Requests at remote backends may finish for so long when the engine was given up: the pod is replaced.
+const LAST_REQUESTS: Duration = Duration::from_secs(30);
 
 /// What `serve` is told.
 #[derive(Clone, Debug)]
@@ -57,6 +69,9 @@ pub enum ServeError {
     /// The pod's own template is wrong.
     #[error("the environment variable INFERENCE_LOCAL_BACKEND holds no local backend: {0}")]
     LocalBackend(String),
+    /// The engine's surroundings are wrong.
+    #[error("the engine cannot be placed: {0}")]
+    Engine(#[from] OptionsError),
     /// A budget that cannot be kept.
     #[error(transparent)]
     Budget(#[from] UnknownZone),
@@ -78,9 +93,9 @@ pub enum ServeError {
     Signals(io::Error),
 }
 
-/// Serves until SIGTERM or SIGINT and a drained queue.
-pub async fn run(options: Options) -> Result<(), ServeError> {
-    let signals = drain::Signals::new().map_err(ServeError::Signals)?;
+/// Serves until SIGTERM or SIGINT and a drained queue, or until the engine is given up; gives the exit code.
+pub async fn run(options: Options) -> Result<u8, ServeError> {
+    let signals = Signals::new().map_err(ServeError::Signals)?;
     let shown = Admin::default();
     let shutdown = CancellationToken::new();
     let admin_port = listen::bind(options.admin, "admin API").await?;
@@ -97,48 +112,62 @@ pub async fn run(options: Options) -> Result<(), ServeError> {
 /// A process that runs alone, from a file.
 async fn alone(
     options: &Options,
-    file: &std::path::Path,
-    signals: drain::Signals,
+    file: &Path,
+    signals: Signals,
     shown: &Admin,
     shutdown: &CancellationToken,
-) -> Result<(), ServeError> {
+) -> Result<u8, ServeError> {
+    let snapshot = Arc::new(config::load(file)?);
+    let backend = snapshot
+        .spec
+        .local()
+        .map(|(name, local)| (name.to_owned(), local.clone()));
+    let (own_engine, supervised) = engine::start(backend)?;
     let front = Arc::new(assemble::front(Parts {
-        snapshot: Arc::new(config::load(file)?),
+        snapshot,
         keys: options.keys.clone().map_or(Keys::Environment, Keys::Directory),
-        engine: None,
+        engine: own_engine,
         cluster: None,
     })?);
-    open(options, &front, signals, shown, shutdown).await
+    open(options, &front, signals, supervised, shown, shutdown).await
 }
 
-/// Opens the client port and serves until drained.
+/// Opens the ports and serves until asked to end or until the engine is given up.
 async fn open(
     options: &Options,
     front: &Arc<Front>,
-    signals: drain::Signals,
+    mut signals: Signals,
+    mut supervised: Supervised,
     shown: &Admin,
     shutdown: &CancellationToken,
-) -> Result<(), ServeError> {
-    let closing = CancellationToken::new();
-    let servers = ports(options, front, &closing).await?;
+) -> Result<u8, ServeError> {
+    let servers = ports(options, front).await?;
     tend::keys(front, shutdown.clone());
     tend::readiness(front);
     shown.show(Arc::clone(front));
     info!(model = front.registry.routing().snapshot.model(), "ready");
-    drain::until_done(signals, front, &closing, servers).await;
-    Ok(())
+    let limit = || front.registry.routing().snapshot.serving().drain();
+    let code = tokio::select! {
+        () = signals.next() => {
+            drain(&mut signals, front, servers, limit()).await;
+            0
+        }
+        code = supervised.given_up() => {
+            drain(&mut signals, front, servers, limit().min(LAST_REQUESTS)).await;
+            code
+        }
+    };
+    supervised.stop().await;
+    Ok(code)
 }
 
-async fn ports(
-    options: &Options,
-    front: &Arc<Front>,
-    closing: &CancellationToken,
-) -> Result<Vec<JoinHandle<()>>, ServeError> {
+async fn ports(options: &Options, front: &Arc<Front>) -> Result<Servers, ServeError> {
+    let closing = CancellationToken::new();
     let client = listen::bind(options.address, "client API").await?;
-    let mut servers = vec![listen::serve(client, front.router(Port::Client), closing.clone())];
+    let mut running = vec![listen::serve(client, front.router(Port::Client), closing.clone())];
     if front.identity.is_some() && front.registry.engine.is_some() {
         let peer = listen::bind(options.peer, "peer API").await?;
-        servers.push(listen::serve(peer, front.router(Port::Peer), closing.clone()));
+        running.push(listen::serve(peer, front.router(Port::Peer), closing.clone()));
     }
-    Ok(servers)
+    Ok(Servers { closing, running })
 }

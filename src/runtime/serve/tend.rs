@@ -50,7 +50,7 @@ pub fn configuration(
 
 /// Ready once the engine has answered its first canary; at once where there is no engine.
 pub fn readiness(front: &Arc<Front>) {
-    let Some(mut engine) = front.registry.engine.clone() else {
+    let Some(mut engine) = front.registry.engine.as_ref().map(|own| own.view.clone()) else {
         front.lifecycle.configured();
         return;
     };
@@ -74,7 +74,7 @@ pub fn news(front: &Arc<Front>, boot_id: String, shutdown: CancellationToken) ->
     let (sender, receiver) = watch::channel(current(front, &boot_id));
     let front = Arc::clone(front);
     tokio::spawn(async move {
-        let mut engine = front.registry.engine.clone();
+        let mut engine = front.registry.engine.as_ref().map(|own| own.view.clone());
         let telling = async {
             loop {
                 let _ = timeout(NEWS, changed(&front, &mut engine)).await;
