@@ -46,9 +46,9 @@ def tensors(words):
     random = np.random.default_rng(7)
     embedding = random.normal(0, 0.1, (len(words), WIDTH)).astype(np.float32)
     embedding[:, 0] = 2.0
-    output = random.normal(0, 0.3, (len(words), WIDTH)).astype(np.float32)
+    output = random.normal(0, 0.1, (len(words), WIDTH)).astype(np.float32)
     output[:, 0] = [0.0 if kind == gguf.TokenType.NORMAL else -20.0 for _, kind in words]
-    output[end_of_text(words)] = np.eye(WIDTH)[0] * 0.1
+    output[end_of_text(words)] = np.eye(WIDTH)[0] * 0.12
 
     def matrix(*shape):
         return random.normal(0, 0.1, shape).astype(np.float32)
