@@ -33,23 +33,17 @@ def vocabulary():
         yield letter, kind.NORMAL
 
 
-def end_of_text(words):
-    return next(i for i, (word, _) in enumerate(words) if word == "<|im_end|>")
-
-
 def tensors(words):
     """Names and random float32 weights of every tensor, in llama.cpp's names.
 
     The first dimension of the embedding is large and the same for every token, and the output weighs it down for all but ordinary
-    letters: so the text is always valid UTF-8. It ends by itself after some twenty-five tokens.
+    letters: so the text is always valid UTF-8. It ends at max_tokens or the context's end only.
     """
     random = np.random.default_rng(7)
     embedding = random.normal(0, 0.1, (len(words), WIDTH)).astype(np.float32)
     embedding[:, 0] = 2.0
-    output = random.normal(0, 0.1, (len(words), WIDTH)).astype(np.float32)
+    output = random.normal(0, 0.05, (len(words), WIDTH)).astype(np.float32)
     output[:, 0] = [0.0 if kind == gguf.TokenType.NORMAL else -20.0 for _, kind in words]
-    likeliest = next(i for i, (word, _) in enumerate(words) if word == "Y")
-    output[end_of_text(words)] = output[likeliest] - 0.3 * np.eye(WIDTH)[0]
 
     def matrix(*shape):
         return random.normal(0, 0.1, shape).astype(np.float32)
@@ -89,7 +83,7 @@ def add_tokenizer(writer, words):
     writer.add_token_types([kind for _, kind in words])
     writer.add_unk_token_id(0)
     writer.add_bos_token_id(1)
-    writer.add_eos_token_id(end_of_text(words))
+    writer.add_eos_token_id(next(i for i, (word, _) in enumerate(words) if word == "<|im_end|>"))
     writer.add_add_bos_token(True)
     writer.add_chat_template(CHATML)
 
