@@ -1,0 +1,198 @@
+//! A supervised engine in a folder of its own, and what tests ask of it.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use inference_operator::{
+    api::LocalBackend,
+    error::InferenceError,
+    runtime::local::{self, Domain, EngineTarget, EngineView, Local, Options, Termination, Timing},
+};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Times short enough for tests; the restart policy's minute is not among them.
+pub fn timing() -> Timing {
+    Timing {
+        poll: Duration::from_millis(20),
+        health: Duration::from_millis(500),
+        canary: Duration::from_secs(1),
+        load: Duration::from_secs(10),
+        idle: Duration::from_millis(200),
+        grace: Duration::from_secs(1),
+        pause: Duration::from_millis(20),
+        ..Timing::default()
+    }
+}
+
+pub struct Bench {
+    pub folder: TempDir,
+    pub options: Options,
+    pub backend: LocalBackend,
+}
+
+impl Bench {
+    /// With the engine `program`, and a model file that only its path matters of.
+    pub fn new(program: &Path) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("models")).unwrap();
+        fs::create_dir_all(folder.path().join("keys/openai")).unwrap();
+        fs::write(folder.path().join("models/tiny.gguf"), "GGUF").unwrap();
+        fs::write(folder.path().join("keys/openai/api-key"), "sk-secret").unwrap();
+        let options = Options {
+            engine: Some(program.to_path_buf()),
+            port: free_port(),
+            models: folder.path().join("models"),
+            termination_log: Some(folder.path().join("termination-log")),
+            launcher: env!("CARGO_BIN_EXE_inference-runtime").into(),
+            domain: Domain {
+                denied: vec![folder.path().join("keys"), folder.path().join("termination-log")],
+                writable: vec!["/dev".into(), folder.path().into()],
+            },
+            environment: std::env::vars_os().collect(),
+            timing: timing(),
+        };
+        let backend = json!({
+            "engine": "LlamaCpp",
+            "source": {"persistentVolumeClaim": {"claimName": "models", "path": "tiny.gguf"}},
+            "parallel": 2,
+        });
+        Self {
+            folder,
+            options,
+            backend: serde_json::from_value(backend).unwrap(),
+        }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn start(self) -> Engine {
+        let shutdown = CancellationToken::new();
+        let local = local::spawn_with(
+            self.options.clone(),
+            ("own".to_owned(), self.backend.clone()),
+            shutdown.clone(),
+        );
+        Engine {
+            bench: self,
+            local,
+            shutdown,
+        }
+    }
+}
+
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+pub struct Engine {
+    pub bench: Bench,
+    pub local: Local,
+    pub shutdown: CancellationToken,
+}
+
+impl Engine {
+    async fn wait_for<T>(&mut self, what: &str, mut pick: impl FnMut(&EngineView) -> Option<T>) -> T {
+        let found = timeout(DEADLINE, async {
+            loop {
+                if let Some(found) = pick(&self.local.view.borrow_and_update()) {
+                    return found;
+                }
+                self.local.view.changed().await.expect("the worker ended");
+            }
+        });
+        match found.await {
+            Ok(found) => found,
+            Err(_) => panic!("never {what}: {:?}", *self.local.view.borrow()),
+        }
+    }
+
+    pub async fn ready(&mut self) -> Arc<EngineTarget> {
+        self.wait_for("Ready", |view| match view {
+            EngineView::Ready(target) if !target.gone.is_cancelled() => Some(Arc::clone(target)),
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn restarting(&mut self) -> InferenceError {
+        self.wait_for("Restarting", |view| match view {
+            EngineView::Restarting(error) => Some(error.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn failed(&mut self) -> InferenceError {
+        self.wait_for("Failed", |view| match view {
+            EngineView::Failed(error) => Some(error.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Until the worker has ended.
+    pub async fn ended(self) -> (Option<Termination>, Bench) {
+        let termination = timeout(DEADLINE, self.local.ended)
+            .await
+            .expect("the worker does not end");
+        (termination.unwrap(), self.bench)
+    }
+
+    pub async fn stop(self) -> (Option<Termination>, Bench) {
+        self.shutdown.cancel();
+        self.ended().await
+    }
+}
+
+pub async fn send(target: &EngineTarget, method: &str, path: &str, body: &str) -> http::Response<Incoming> {
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("http://{}{path}", target.address))
+        .header("authorization", format!("Bearer {}", target.api_key.expose_secret()))
+        .header("content-type", "application/json")
+        .body(Full::from(body.to_owned()))
+        .unwrap();
+    timeout(DEADLINE, client.request(request))
+        .await
+        .expect("no answer")
+        .unwrap()
+}
+
+pub async fn get_json(target: &EngineTarget, path: &str) -> Value {
+    read_json(send(target, "GET", path, "").await).await
+}
+
+pub async fn read_json(answer: http::Response<Incoming>) -> Value {
+    assert_eq!(answer.status(), StatusCode::OK);
+    serde_json::from_slice(&answer.into_body().collect().await.unwrap().to_bytes()).unwrap()
+}
+
+/// The one token that every context has to be able to compute.
+pub async fn serves(target: &EngineTarget) -> bool {
+    let answer = send(target, "POST", "/v1/completions", r#"{"prompt":"a","max_tokens":1}"#).await;
+    answer.status() == StatusCode::OK
+}
+
+pub fn is_listening(address: SocketAddr) -> bool {
+    std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+}
