@@ -2,19 +2,17 @@
 
 mod support;
 
-use std::path::Path;
-
 use http_body_util::BodyExt;
 use inference_operator::{
     error::{ErrorKind, InferenceError},
     runtime::local::{Termination, Verdict},
 };
-use support::{Bench, Engine, get_json, is_listening, send, serves};
+use support::{Bench, Engine, is_listening, program, provoke, read_json, rerun, send, serves};
 use tokio::time::timeout;
 
 fn bench(plan: &str) -> Bench {
-    let mut bench = Bench::new(Path::new(env!("CARGO_BIN_EXE_fake-engine")));
-    let starts = bench.path("starts");
+    let mut bench = Bench::new(&program("fake-engine"));
+    let starts = bench.path("state/starts");
     bench.options.environment.extend([
         ("FAKE_ENGINE_PLAN".into(), plan.into()),
         ("FAKE_ENGINE_STARTS".into(), starts.into()),
@@ -25,14 +23,12 @@ fn bench(plan: &str) -> Bench {
     bench
 }
 
-/// A ready engine, in which `fault` then happens. The answer to it may be cut off.
+/// A ready engine, in which `fault` then happens.
 async fn with_fault(plan: &str, fault: &str) -> Engine {
     let mut engine = bench(plan).start();
     let target = engine.ready().await;
     assert!(serves(&target).await);
-    let path = format!("/fault/{fault}");
-    let sent = tokio::spawn(async move { send(&target, "POST", &path, "").await.status() });
-    drop(sent);
+    provoke(&target, fault).await;
     engine
 }
 
@@ -54,7 +50,7 @@ async fn a_slow_load_is_waited_for_and_told_apart_from_a_failure() {
     assert!(serves(&target).await);
     let (termination, bench) = engine.stop().await;
     assert_eq!(termination, None);
-    assert_eq!(std::fs::read_to_string(bench.path("starts")).unwrap(), "x");
+    assert_eq!(std::fs::read_to_string(bench.path("state/starts")).unwrap(), "x");
     assert!(target.gone.is_cancelled());
     assert!(!is_listening(target.address));
 }
@@ -62,7 +58,8 @@ async fn a_slow_load_is_waited_for_and_told_apart_from_a_failure() {
 #[tokio::test]
 async fn a_crash_at_load_is_tried_again() {
     let mut engine = bench("crash,well").start();
-    assert!(serves(&engine.ready().await).await);
+    let target = engine.ready().await;
+    assert!(serves(&target).await);
 }
 
 #[tokio::test]
@@ -84,7 +81,7 @@ async fn a_model_that_never_loads_is_given_up_with_its_cause() {
     );
     let written = std::fs::read(bench.path("termination-log")).unwrap();
     assert_eq!(serde_json::from_slice::<Termination>(&written).unwrap(), termination);
-    assert_eq!(std::fs::read_to_string(bench.path("starts")).unwrap(), "xxxx");
+    assert_eq!(std::fs::read_to_string(bench.path("state/starts")).unwrap(), "xxxx");
 }
 
 #[tokio::test]
@@ -148,7 +145,7 @@ async fn from_poison_on_the_target_is_gone_though_the_process_still_streams() {
     let target = engine.ready().await;
     let mut stream = send(&target, "GET", "/endless", "").await.into_body();
     assert!(stream.frame().await.unwrap().is_ok());
-    send(&target, "POST", "/fault/cuda-and-stay", "").await;
+    provoke(&target, "cuda-and-stay").await;
     timeout(support::DEADLINE, target.gone.cancelled())
         .await
         .expect("gone is not cancelled");
@@ -163,7 +160,7 @@ async fn poison_again_and_again_ends_the_process() {
     let mut engine = bench("well").start();
     for _ in 0..4 {
         let target = engine.ready().await;
-        send(&target, "POST", "/fault/cuda-and-stay", "").await;
+        provoke(&target, "cuda-and-stay").await;
         timeout(support::DEADLINE, target.gone.cancelled())
             .await
             .expect("gone is not cancelled");
@@ -230,21 +227,21 @@ async fn the_engine_is_kept_apart_from_the_runtimes_secrets() {
     let target = engine.ready().await;
     let key = engine.bench.path("keys/openai/api-key");
     let log = engine.bench.path("termination-log");
-    std::fs::write(&log, "").unwrap();
-    let parent = format!("/proc/{}/environ", std::process::id());
-    let written = engine.bench.path("cache-file");
-    let path = format!(
-        "/report?read={}:{parent}:/etc/hostname:/proc/self/environ&write={}:/etc/engine-was-here",
-        key.display(),
-        written.display()
-    );
-    let report = get_json(&target, &path).await;
+    std::fs::write(&log, "mine").unwrap();
+    let parent = format!("/proc/{}/mem", std::process::id());
+    let written = engine.bench.path("state/cache-file");
+    let paths = serde_json::json!({
+        "read": [key.to_str().unwrap(), &parent, "/etc/hostname", "/proc/self/environ"],
+        "write": [written.to_str(), log.to_str(), Some("/etc/engine-was-here")],
+    });
+    let report = read_json(send(&target, "POST", "/report", &paths.to_string()).await).await;
     let denied = "Permission denied (os error 13)";
     assert_eq!(report["read"][key.to_str().unwrap()], denied, "{report}");
     assert_eq!(report["read"][&parent], denied, "{report}");
     assert_eq!(report["read"]["/etc/hostname"], "ok", "{report}");
     assert_eq!(report["read"]["/proc/self/environ"], "ok", "{report}");
     assert_eq!(report["write"][written.to_str().unwrap()], "ok", "{report}");
+    assert_eq!(report["write"][log.to_str().unwrap()], denied, "{report}");
     assert_eq!(report["write"]["/etc/engine-was-here"], denied, "{report}");
     assert_eq!(report["noNewPrivs"], "1");
     assert!(
@@ -274,4 +271,81 @@ async fn the_engine_is_kept_apart_from_the_runtimes_secrets() {
             .any(|kind| to.starts_with(kind));
         assert!(own, "descriptor {number} is {to}");
     }
+}
+
+/// Landlock leaves `/proc` open; that the runtime is not dumpable closes its environment and memory to processes of the same user.
+#[tokio::test]
+async fn an_ordinary_users_engine_cannot_read_the_runtimes_environment() {
+    let wrapper = [
+        "setpriv",
+        "--reuid=65532",
+        "--regid=65532",
+        "--clear-groups",
+        "--bounding-set=-all",
+    ];
+    if rerun(
+        "an_ordinary_users_engine_cannot_read_the_runtimes_environment",
+        &wrapper,
+    ) {
+        return;
+    }
+    let mut engine = bench("well").start();
+    let target = engine.ready().await;
+    let parent = format!("/proc/{}/environ", std::process::id());
+    let key = format!(
+        "/proc/{}/root{}",
+        std::process::id(),
+        engine.bench.path("keys/openai/api-key").display()
+    );
+    let paths = serde_json::json!({"read": [&parent, &key, "/proc/self/environ"], "write": []});
+    let report = read_json(send(&target, "POST", "/report", &paths.to_string()).await).await;
+    let denied = "Permission denied (os error 13)";
+    assert_eq!(report["read"][&parent], denied, "{report}");
+    assert_eq!(report["read"][&key], denied, "{report}");
+    assert_eq!(report["read"]["/proc/self/environ"], "ok", "{report}");
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn process_1_reaps_orphans_and_loses_no_status() {
+    if rerun(
+        "process_1_reaps_orphans_and_loses_no_status",
+        &["unshare", "--fork", "--pid", "--mount-proc"],
+    ) {
+        return;
+    }
+    assert_eq!(std::process::id(), 1);
+    let mut engine = bench("well").start();
+    let target = engine.ready().await;
+    provoke(&target, "orphans").await;
+    let orphans = engine.bench.path("state/orphans");
+    until("the orphans ran", || {
+        std::fs::read(&orphans).is_ok_and(|text| text.len() == 8)
+    })
+    .await;
+    until("the orphans were reaped", || zombies() == 0).await;
+    provoke(&target, "exit-1").await;
+    let error = engine.restarting().await;
+    assert!(error.to_string().contains("500"), "{error}");
+    let target = engine.ready().await;
+    assert!(serves(&target).await);
+    engine.stop().await;
+    until("nothing is left", || zombies() == 0).await;
+}
+
+async fn until(what: &str, done: impl Fn() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    timeout(support::DEADLINE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+fn zombies() -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let states = processes.filter_map(|process| std::fs::read_to_string(process.path().join("stat")).ok());
+    states.filter(|stat| stat.contains(") Z ")).count()
 }

@@ -32,6 +32,7 @@ pub(crate) fn happen(engine: &Engine, name: &str) -> bool {
             leave_grandchild();
             exit(1)
         }
+        "orphans" => leave_orphans(),
         "flood" => flood(),
         _ => return false,
     }
@@ -61,6 +62,17 @@ fn leave_grandchild() {
     });
     if let Err(error) = spawned {
         eprintln!("no grandchild: {error}");
+    }
+}
+
+/// Processes whose parent ends before they do; each leaves a mark.
+fn leave_orphans() {
+    let file = env::var("FAKE_ENGINE_STARTS")
+        .unwrap_or_default()
+        .replace("starts", "orphans");
+    let script = format!("for i in 1 2 3 4; do (sleep 0.1; echo x >>{file}) & done");
+    if let Err(error) = Command::new("sh").args(["-c", &script]).status() {
+        eprintln!("no orphans: {error}");
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, env, fs};
 
-use axum::{Json, extract::Query};
+use axum::Json;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 fn attempt<T>(result: std::io::Result<T>) -> String {
@@ -12,18 +13,19 @@ fn attempt<T>(result: std::io::Result<T>) -> String {
     }
 }
 
-/// `read` and `write`: paths separated by `:`.
-pub(crate) async fn report(Query(query): Query<BTreeMap<String, String>>) -> Json<Value> {
-    let paths = |name: &str| query.get(name).cloned().unwrap_or_default();
-    let read: BTreeMap<String, String> = paths("read")
-        .split(':')
-        .filter(|path| !path.is_empty())
-        .map(|path| (path.to_owned(), attempt(fs::read(path))))
-        .collect();
-    let write: BTreeMap<String, String> = paths("write")
-        .split(':')
-        .filter(|path| !path.is_empty())
-        .map(|path| (path.to_owned(), attempt(fs::write(path, "x"))))
+/// Paths to try.
+#[derive(Deserialize)]
+pub(crate) struct Paths {
+    read: Vec<String>,
+    write: Vec<String>,
+}
+
+pub(crate) async fn report(Json(paths): Json<Paths>) -> Json<Value> {
+    let read: BTreeMap<&String, String> = paths.read.iter().map(|path| (path, attempt(fs::read(path)))).collect();
+    let write: BTreeMap<&String, String> = paths
+        .write
+        .iter()
+        .map(|path| (path, attempt(fs::write(path, "x"))))
         .collect();
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let field = |name: &str| {

@@ -118,7 +118,7 @@ pub(crate) async fn serve(port: &str, load: Load) -> io::Result<()> {
         .route("/v1/completions", post(completions))
         .route("/endless", get(endless))
         .route("/fault/{name}", post(fault))
-        .route("/report", get(report::report))
+        .route("/report", post(report::report))
         .layer(from_fn(needs_key))
         .with_state(engine);
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).await?;

@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -47,22 +48,24 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// With the engine `program`, and a model file that only its path matters of.
-    pub fn new(program: &Path) -> Self {
+    /// With the program of an `engine`, and a model file that only its path matters of.
+    pub fn new(engine: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("models")).unwrap();
         fs::create_dir_all(folder.path().join("keys/openai")).unwrap();
+        fs::create_dir_all(folder.path().join("state")).unwrap();
+        fs::write(folder.path().join("termination-log"), "").unwrap();
         fs::write(folder.path().join("models/tiny.gguf"), "GGUF").unwrap();
         fs::write(folder.path().join("keys/openai/api-key"), "sk-secret").unwrap();
         let options = Options {
-            engine: Some(program.to_path_buf()),
+            engine: Some(engine.to_path_buf()),
             port: free_port(),
             models: folder.path().join("models"),
             termination_log: Some(folder.path().join("termination-log")),
-            launcher: env!("CARGO_BIN_EXE_inference-runtime").into(),
+            launcher: program("inference-runtime"),
             domain: Domain {
                 denied: vec![folder.path().join("keys"), folder.path().join("termination-log")],
-                writable: vec!["/dev".into(), folder.path().into()],
+                writable: vec!["/dev".into(), folder.path().join("state")],
             },
             environment: std::env::vars_os().collect(),
             timing: timing(),
@@ -96,6 +99,48 @@ impl Bench {
             shutdown,
         }
     }
+}
+
+/// Set by [`rerun`]: the folder with copies of the programs.
+const ENV_PROGRAMS: &str = "TEST_PROGRAMS";
+
+/// A program of this package.
+pub fn program(name: &str) -> PathBuf {
+    match (std::env::var_os(ENV_PROGRAMS), name) {
+        (Some(folder), _) => PathBuf::from(folder).join(name),
+        (None, "inference-runtime") => env!("CARGO_BIN_EXE_inference-runtime").into(),
+        (None, _) => env!("CARGO_BIN_EXE_fake-engine").into(),
+    }
+}
+
+/// Run the test `name` of this program again under `wrapper`, from a folder that every user may read. False when this is that run already.
+pub fn rerun(name: &str, wrapper: &[&str]) -> bool {
+    if std::env::var_os(ENV_PROGRAMS).is_some() {
+        return false;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["inference-runtime", "fake-engine"] {
+        fs::copy(program(name), folder.path().join(name)).unwrap();
+    }
+    let test = folder.path().join("test");
+    fs::copy(std::env::current_exe().unwrap(), &test).unwrap();
+    let (first, rest) = wrapper.split_first().unwrap();
+    let output = std::process::Command::new(first)
+        .args(rest)
+        .arg(&test)
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(ENV_PROGRAMS, folder.path())
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    true
 }
 
 pub fn free_port() -> u16 {
@@ -163,7 +208,21 @@ impl Engine {
     }
 }
 
+/// Ask the fake engine for a fault. There may be no answer: the fault comes first.
+pub async fn provoke(target: &EngineTarget, fault: &str) {
+    let _ = try_send(target, "POST", &format!("/fault/{fault}"), "").await;
+}
+
 pub async fn send(target: &EngineTarget, method: &str, path: &str, body: &str) -> http::Response<Incoming> {
+    try_send(target, method, path, body).await.unwrap()
+}
+
+async fn try_send(
+    target: &EngineTarget,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Result<http::Response<Incoming>, hyper_util::client::legacy::Error> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let request = Request::builder()
         .method(method)
@@ -172,14 +231,7 @@ pub async fn send(target: &EngineTarget, method: &str, path: &str, body: &str) -
         .header("content-type", "application/json")
         .body(Full::from(body.to_owned()))
         .unwrap();
-    timeout(DEADLINE, client.request(request))
-        .await
-        .expect("no answer")
-        .unwrap()
-}
-
-pub async fn get_json(target: &EngineTarget, path: &str) -> Value {
-    read_json(send(target, "GET", path, "").await).await
+    timeout(DEADLINE, client.request(request)).await.expect("no answer")
 }
 
 pub async fn read_json(answer: http::Response<Incoming>) -> Value {

@@ -29,10 +29,10 @@ fn count(text: &str) -> Option<u64> {
 }
 
 fn read(root: &Path, own: &str) -> Option<u64> {
-    let texts = files(root, own)
+    let mut texts = files(root, own)
         .into_iter()
         .filter_map(|file| std::fs::read_to_string(file).ok());
-    texts.filter_map(|text| count(&text)).next()
+    texts.find_map(|text| count(&text))
 }
 
 /// Processes of this container that the kernel has killed for memory so far; `None` where it does not say.

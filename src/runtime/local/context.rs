@@ -104,13 +104,10 @@ impl Context {
             events,
         });
         let mut readers = JoinSet::new();
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        stdout
-            .into_iter()
-            .for_each(|from| drop(readers.spawn(Arc::clone(&watch).read(from))));
-        stderr
-            .into_iter()
-            .for_each(|from| drop(readers.spawn(Arc::clone(&watch).read(from))));
+        if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
+            readers.spawn(Arc::clone(&watch).read(stdout));
+            readers.spawn(Arc::clone(&watch).read(stderr));
+        }
         let context = Self {
             group: Pid::from_raw(pid),
             marker: marker.clone(),

@@ -49,6 +49,7 @@ struct Plan {
 }
 
 /// The arguments that make `exec-engine` run `program`.
+#[must_use]
 pub fn arguments(domain: &Domain, program: &Path, args: &[OsString]) -> Vec<OsString> {
     let mut all: Vec<OsString> = vec![
         SUBCOMMAND.into(),

@@ -113,7 +113,7 @@ fn begin(
     activity: Arc<Activity>,
     view: &watch::Sender<EngineView>,
 ) -> Result<Supervisor, InferenceError> {
-    let setup = supervise::Setup::new(options, backend, activity).map_err(supervise::refused)?;
+    let setup = supervise::Setup::new(options, backend, activity).map_err(|error| supervise::refused(&error))?;
     let children = start_children().map_err(|error| InferenceError::Internal {
         message: format!("cannot look after child processes: {error}"),
     })?;

@@ -59,7 +59,7 @@ impl Default for Timing {
             poll: Duration::from_millis(100),
             health: Duration::from_secs(2),
             canary: Duration::from_secs(30),
-            load: Duration::from_mins(30),
+            load: Duration::from_secs(30 * 60),
             progress: Duration::from_secs(15),
             idle: Duration::from_secs(30),
             grace: Duration::from_secs(10),

@@ -1,6 +1,6 @@
 //! Whether a context serves: health while it loads, then canaries, for an engine's `/health` may lie (design section 10).
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use secrecy::SecretString;
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::error::InferenceError;
 
+const SETTLE: Duration = Duration::from_secs(1);
 const BODY_LIMIT: usize = 400;
 
 /// Asks one context.
@@ -79,9 +80,13 @@ impl Prober {
                 )),
             }),
             Err(CallError::Timeout(_)) => Err(timed_out(began)),
-            Err(error) => Err(InferenceError::NetworkError {
-                message: format!("the engine does not answer its canary: {error}"),
-            }),
+            Err(error) => {
+                // A process that dies takes its connections along, and its exit status says more than they do: this wait ends with it.
+                sleep(SETTLE).await;
+                Err(InferenceError::NetworkError {
+                    message: format!("the engine does not answer its canary: {error}"),
+                })
+            }
         }
     }
 

@@ -167,19 +167,19 @@ impl Supervisor {
     fn publish(&self, view: EngineView) {
         match &view {
             EngineView::Loading => tracing::info!("starting the engine"),
-            EngineView::Ready(target) => tracing::info!(
-                context_length = target.context_length,
-                parallel = target.parallel,
-                seconds = self.began.elapsed().as_secs_f32(),
-                "the engine is ready"
-            ),
-            EngineView::Restarting(error) => tracing::warn!(
-                kind = error.kind().as_str(),
-                "the engine is being started anew: {}",
-                said(error)
-            ),
+            EngineView::Ready(target) => {
+                let seconds = self.began.elapsed().as_secs_f32();
+                tracing::info!(seconds, context_length = target.context_length, "the engine is ready");
+            }
+            EngineView::Restarting(error) => {
+                tracing::warn!(
+                    kind = error.kind().as_str(),
+                    "the engine is started anew: {}",
+                    said(error)
+                );
+            }
             EngineView::Failed(error) => {
-                tracing::error!(kind = error.kind().as_str(), "the engine is given up: {}", said(error))
+                tracing::error!(kind = error.kind().as_str(), "the engine is given up: {}", said(error));
             }
         }
         self.view.send_replace(view);
@@ -236,7 +236,7 @@ impl Supervisor {
 
     async fn start(&mut self) -> Result<(), InferenceError> {
         self.number += 1;
-        let parts = self.setup.parts(self.number).map_err(refused)?;
+        let parts = self.setup.parts(self.number).map_err(|error| refused(&error))?;
         let context = Context::start(parts, &self.children, self.sender.clone()).await;
         self.context = Some(context.map_err(|error| InferenceError::Internal {
             message: format!("cannot start {}: {error}", self.setup.options.launcher.display()),
@@ -259,7 +259,7 @@ async fn until(instant: Option<Instant>) {
 }
 
 /// What the pod was told to run cannot be run.
-pub fn refused(error: SetupError) -> InferenceError {
+pub fn refused(error: &SetupError) -> InferenceError {
     InferenceError::BadRequest {
         message: error.to_string(),
     }

@@ -146,13 +146,11 @@ impl Worker {
     }
 
     fn stop(&mut self) -> Vec<Action> {
-        match self.phase {
-            Phase::Finished => Vec::new(),
-            _ => {
-                self.phase = Phase::Stopping;
-                vec![Action::Terminate]
-            }
+        if matches!(self.phase, Phase::Finished) {
+            return Vec::new();
         }
+        self.phase = Phase::Stopping;
+        vec![Action::Terminate]
     }
 }
 

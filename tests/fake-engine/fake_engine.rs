@@ -1,7 +1,7 @@
 //! An engine that plays every fault there is. It speaks as llama.cpp's server does.
 //!
 //! The environment says how each start goes: `FAKE_ENGINE_PLAN` is a list `LOAD,LOAD,…`, one a start and the last for all further
-//! ones, counted in the file `FAKE_ENGINE_STARTS`. While it serves, `POST /fault/NAME` makes a fault happen, and `GET /report` tells what
+//! ones, counted in the file `FAKE_ENGINE_STARTS`. While it serves, `POST /fault/NAME` makes a fault happen, and `POST /report` tells what
 //! the process can see of the machine.
 
 mod faults;
