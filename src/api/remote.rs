@@ -202,7 +202,7 @@ pub struct Retry {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = (
-        "[self.?connect, self.?firstToken, self.?idle, self.?total].all(t, !t.hasValue() || duration(t.value()) > duration('0s'))",
+        "(!has(self.connect) || duration(self.connect) > duration('0s')) && (!has(self.firstToken) || duration(self.firstToken) > duration('0s')) && (!has(self.idle) || duration(self.idle) > duration('0s')) && (!has(self.total) || duration(self.total) > duration('0s'))",
         "a timeout is longer than 0s"
     ),
     validation = (

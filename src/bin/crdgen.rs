@@ -1,4 +1,4 @@
-//! Writes the CRDs of `src/api` into a folder, `crds/` when none is named: one YAML file a kind.
+//! Writes the CRDs of `src/api` into the folders that are named, one YAML file a kind; without any into `crds/` and the chart's copy.
 
 use std::{env, fs, path::PathBuf, process::ExitCode};
 
@@ -19,15 +19,21 @@ fn write_all(folder: &std::path::Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The folders of this repository.
+const FOLDERS: [&str; 2] = ["crds", "charts/inference-operator-crds/files"];
+
 fn main() -> ExitCode {
-    let folder = env::args_os()
-        .nth(1)
-        .map_or_else(|| PathBuf::from("crds"), PathBuf::from);
-    match write_all(&folder) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    let named: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
+    let folders = if named.is_empty() {
+        FOLDERS.map(PathBuf::from).to_vec()
+    } else {
+        named
+    };
+    for folder in folders {
+        if let Err(error) = write_all(&folder) {
             eprintln!("crdgen: cannot write the CRDs into {}: {error}", folder.display());
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
     }
+    ExitCode::SUCCESS
 }

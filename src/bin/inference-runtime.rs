@@ -1,13 +1,110 @@
-//! inference-runtime.
+//! The process in the pod, and on a laptop: `inference-runtime serve --file deployment.yaml`.
 
-use std::process::ExitCode;
+use std::{
+    io::{IsTerminal, stderr},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
 
-use inference_operator::runtime::local::exec;
+use clap::{Parser, Subcommand};
+use inference_operator::runtime::{
+    install::install,
+    local::exec,
+    serve::{Options, run},
+};
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+/// Serves one model endpoint: an OpenAI-compatible API in front of own engines and paid providers.
+#[derive(Debug, Parser)]
+#[command(name = "inference-runtime", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves an InferenceDeployment: the pod's own one, or that of a file.
+    Serve {
+        /// Read the InferenceDeployment from this YAML file; keys come from variables like OPENAI_API_KEY (Secret openai, key api-key).
+        #[arg(long)]
+        file: Option<PathBuf>,
+        /// Address of the OpenAI-compatible API.
+        #[arg(long, default_value = "0.0.0.0:8000")]
+        address: SocketAddr,
+        /// Address of /livez, /readyz, /metrics and /status.
+        #[arg(long, default_value = "0.0.0.0:9000")]
+        admin: SocketAddr,
+        /// Address on which a pod with an engine takes requests from its peers.
+        #[arg(long, default_value = "0.0.0.0:8001")]
+        peer: SocketAddr,
+        /// Folder of keys, one file a key: DIR/SECRET/KEY. Changed files take effect without a restart.
+        #[arg(long)]
+        keys: Option<PathBuf>,
+    },
+    /// Copies this program to DIR/inference-runtime.
+    Install {
+        /// An existing folder.
+        dir: PathBuf,
+    },
+}
 
 fn main() -> ExitCode {
-    let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|name| name == exec::SUBCOMMAND) {
-        return exec::run(args);
+    // Not for people: what this program's own child goes through on its way to become the engine.
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == exec::SUBCOMMAND) {
+        return exec::run(words);
     }
-    ExitCode::SUCCESS
+    let arguments = Arguments::parse();
+    start_logs();
+    match arguments.command {
+        Command::Serve {
+            file,
+            address,
+            admin,
+            peer,
+            keys,
+        } => serve(Options {
+            file,
+            keys,
+            address,
+            admin,
+            peer,
+        }),
+        Command::Install { dir } => match install(&dir) {
+            Ok(target) => {
+                info!(target = %target.display(), "installed");
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error),
+        },
+    }
+}
+
+fn serve(options: Options) -> ExitCode {
+    // The number of workers follows the cgroup's CPU limit, which available_parallelism reads.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime.map(|runtime| runtime.block_on(run(options))) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => fail(&error),
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    error!("{error}");
+    ExitCode::FAILURE
+}
+
+/// Text for people, JSON for collectors; `RUST_LOG` filters.
+fn start_logs() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    if stderr().is_terminal() {
+        logs.init();
+    } else {
+        logs.json().init();
+    }
 }

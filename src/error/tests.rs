@@ -110,6 +110,7 @@ fn providers_are_read_in_the_spellings_of_the_crd() {
         (json!("AzureOpenAI"), Provider::AzureOpenAi),
         (json!("azure_open_ai"), Provider::AzureOpenAi),
         (json!("LiteLLM"), Provider::LiteLlm),
+        (json!("OpenAICompatible"), Provider::Custom("OpenAICompatible".into())),
         (json!({"custom": "mine"}), Provider::Custom("mine".into())),
     ] {
         assert_eq!(serde_json::from_value::<Provider>(text).unwrap(), provider);

@@ -1,7 +1,5 @@
 //! The real llama.cpp server, supervised. `make test` fetches it and sets `INFERENCE_ENGINE_DIR`.
 
-mod support;
-
 use std::{
     path::PathBuf,
     time::{Duration, Instant},
@@ -13,7 +11,8 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::json;
-use support::{Bench, is_listening, read_json, send, serves};
+
+use crate::bench::{Bench, is_listening, read_json, send, serves};
 
 fn folder() -> PathBuf {
     let folder = std::env::var_os("INFERENCE_ENGINE_DIR").map(PathBuf::from);
@@ -22,7 +21,7 @@ fn folder() -> PathBuf {
 }
 
 /// A bench with the real server and its tiny model.
-fn bench() -> Bench {
+fn real() -> Bench {
     let mut bench = Bench::new(&folder().join("llama-server/llama-server"));
     bench.options.models = folder();
     bench.options.timing.canary = Duration::from_secs(20);
@@ -48,7 +47,7 @@ fn process_of(bench: &Bench) -> i32 {
 #[tokio::test]
 async fn serves_survives_a_crash_and_stops() {
     let began = Instant::now();
-    let mut bench = bench();
+    let mut bench = real();
     bench.backend.context_length = Some(512);
     let mut engine = bench.start();
     let target = engine.ready().await;
@@ -76,14 +75,14 @@ async fn serves_survives_a_crash_and_stops() {
 
 #[tokio::test]
 async fn without_a_context_length_one_request_may_have_the_models_own() {
-    let mut engine = bench().start();
+    let mut engine = real().start();
     assert_eq!(engine.ready().await.context_length, Some(2048));
     engine.stop().await;
 }
 
 #[tokio::test]
 async fn a_request_in_flight_does_not_keep_it_from_ending() {
-    let mut engine = bench().start();
+    let mut engine = real().start();
     let target = engine.ready().await;
     let endless = json!({"prompt": "a", "max_tokens": 100_000, "ignore_eos": true}).to_string();
     let request = tokio::spawn(async move { send(&target, "POST", "/v1/completions", &endless).await.status() });
@@ -111,7 +110,7 @@ async fn a_request_in_flight_does_not_keep_it_from_ending() {
 
 #[tokio::test]
 async fn a_file_that_is_no_model_is_given_up_with_the_engines_own_words() {
-    let mut bench = bench();
+    let mut bench = real();
     bench.options.models = bench.path("models");
     std::fs::write(bench.path("models/tiny.gguf"), [0u8; 1000]).unwrap();
     let mut engine = bench.start();

@@ -1,0 +1,210 @@
+//! Step 3: what should exist. Pure: the same spec and the same live state give the same resources.
+
+mod deployment;
+#[cfg(test)]
+pub mod fixtures;
+mod pod;
+mod rbac;
+mod replica;
+mod revision;
+mod services;
+mod volumes;
+
+use std::{collections::BTreeMap, fmt::Debug, marker::PhantomData};
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{ControllerRevision, Deployment},
+        core::v1::{Service, ServiceAccount},
+        rbac::v1::{Role, RoleBinding},
+    },
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kube::Resource;
+
+use super::dereference::Live;
+use crate::api::{InferenceDeployment, InferenceDeploymentSpec, InferenceReplica, names};
+
+/// Why the resources could not be made; a defect of this program, not of a spec.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A part could not be written as JSON.
+    #[error("cannot write the local backend as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Whom this is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// Name of the `InferenceDeployment`.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+impl Subject {
+    /// The reference that makes a child ours.
+    pub fn owner(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: InferenceDeployment::api_version(&()).into_owned(),
+            kind: InferenceDeployment::kind(&()).into_owned(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        }
+    }
+
+    /// Metadata of a child.
+    fn meta(&self, name: String, labels: BTreeMap<String, String>) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(name),
+            namespace: Some(self.namespace.clone()),
+            labels: Some(labels),
+            owner_references: Some(vec![self.owner()]),
+            ..ObjectMeta::default()
+        }
+    }
+
+    /// Labels of every child.
+    fn labels(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            (names::LABEL_NAME.into(), names::MANAGED_BY.into()),
+            (names::LABEL_INSTANCE.into(), self.name.clone()),
+            (names::LABEL_MANAGED_BY.into(), names::MANAGED_BY.into()),
+            (names::LABEL_DEPLOYMENT.into(), self.name.clone()),
+        ])
+    }
+
+    fn tier_labels(&self, tier: Tier) -> BTreeMap<String, String> {
+        let mut labels = self.labels();
+        labels.insert(names::LABEL_TIER.into(), tier.as_str().into());
+        labels
+    }
+}
+
+/// The two kinds of pods (design section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// Pods that hold the engine.
+    Local,
+    /// GPU-less pods that only forward.
+    Remote,
+}
+
+impl Tier {
+    /// Value of the label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => names::TIER_LOCAL,
+            Self::Remote => names::TIER_REMOTE,
+        }
+    }
+
+    /// Name of the tier's Deployment.
+    pub fn workload(self, name: &str) -> String {
+        format!("{name}-{}", self.as_str())
+    }
+
+    /// Selects the tier's pods: the Deployment's selector and `status.selector`.
+    pub fn selector(self, name: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            (names::LABEL_DEPLOYMENT.into(), name.into()),
+            (names::LABEL_TIER.into(), self.as_str().into()),
+        ])
+    }
+}
+
+/// The tier that `spec.replicas` and the scale subresource speak of.
+pub fn scaled_tier(spec: &InferenceDeploymentSpec) -> Tier {
+    if spec.local().is_some() {
+        Tier::Local
+    } else {
+        Tier::Remote
+    }
+}
+
+/// The wanted tiers with their pods, the scaled one first.
+pub fn tiers(spec: &InferenceDeploymentSpec) -> Vec<(Tier, i32)> {
+    let mut tiers = vec![(scaled_tier(spec), spec.replicas())];
+    if let (Some(_), Some(spill)) = (spec.local(), &spec.spill) {
+        tiers.push((Tier::Remote, spill.replicas));
+    }
+    tiers
+}
+
+/// What the resources of a stage stand for.
+pub trait Stage: Debug {}
+
+/// As they should be.
+#[derive(Clone, Copy, Debug)]
+pub struct Prepared;
+
+/// As the API server has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Applied;
+
+impl Stage for Prepared {}
+impl Stage for Applied {}
+
+/// The children of one `InferenceDeployment`.
+#[derive(Clone, Debug)]
+pub struct Resources<S: Stage> {
+    /// The identity of the pods.
+    pub account: ServiceAccount,
+    /// What they may do.
+    pub role: Role,
+    /// Who may do it.
+    pub binding: RoleBinding,
+    /// The one for clients, and the headless one for peers.
+    pub services: Vec<Service>,
+    /// A rendered pod template a tier.
+    pub revisions: Vec<ControllerRevision>,
+    /// A Deployment a tier, in the order of `revisions`.
+    pub deployments: Vec<Deployment>,
+    /// One a pod.
+    pub replicas: Vec<InferenceReplica>,
+    /// The stage.
+    pub stage: PhantomData<S>,
+}
+
+/// What the controller adds to a spec.
+#[derive(Clone, Debug)]
+pub struct Defaults {
+    /// Image of the runtime where the spec names none.
+    pub runtime_image: String,
+}
+
+/// Makes all children of a spec that has passed validation.
+pub fn build(
+    subject: &Subject,
+    spec: &InferenceDeploymentSpec,
+    live: &Live,
+    defaults: &Defaults,
+) -> Result<Resources<Prepared>, BuildError> {
+    let mut revisions = Vec::new();
+    let mut deployments = Vec::new();
+    for (tier, replicas) in tiers(spec) {
+        let revision = revision::build(subject, spec, tier, live, defaults)?;
+        deployments.push(deployment::build(subject, tier, replicas, &revision)?);
+        revisions.push(revision);
+    }
+    Ok(Resources {
+        account: rbac::account(subject),
+        role: rbac::role(subject),
+        binding: rbac::binding(subject),
+        services: services::build(subject, spec),
+        revisions,
+        deployments,
+        replicas: replica::build(subject, live),
+        stage: PhantomData,
+    })
+}
+
+pub use deployment::set_template;
+pub use replica::tier_of;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,292 @@
+//! The pod template of a tier.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    DeepMerge,
+    api::core::v1::{
+        Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector,
+        PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext,
+    },
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+};
+
+use super::{BuildError, Subject, Tier, revision, volumes};
+use crate::api::{EngineKind, InferenceDeploymentSpec, LocalBackend, PodOverrides, names};
+
+/// Name of the container that serves in a GPU-less pod, and of the one that installs the runtime in a local pod.
+const RUNTIME: &str = "runtime";
+/// Name of the container that serves in a local pod: the engine's image with the runtime as its parent process.
+const ENGINE: &str = "engine";
+/// Where the runtime is in its own image.
+const RUNTIME_BINARY: &str = "/inference-runtime";
+/// User, group and fsGroup of every pod, unless overridden.
+const NOBODY: i64 = 65_532;
+/// Seconds between the end of draining and the kubelet's SIGKILL (design section 10).
+const GRACE_BEYOND_DRAIN: i64 = 30;
+
+/// Renders the template of `tier`.
+pub fn render(
+    subject: &Subject,
+    spec: &InferenceDeploymentSpec,
+    tier: Tier,
+    runtime_image: &str,
+    hash: &str,
+) -> Result<PodTemplateSpec, BuildError> {
+    let local = spec.local().filter(|_| tier == Tier::Local).map(|(_, local)| local);
+    let overrides = local.and_then(|l| l.pod_template.clone()).unwrap_or_default();
+    let mut mounts = volumes::common(subject, spec);
+    mounts.extend(local.map(volumes::local).unwrap_or_default());
+    let (volumes, mounts): (Vec<_>, Vec<_>) = mounts.into_iter().map(|m| (m.volume, m.mount)).unzip();
+    let mut container = match local {
+        Some(local) => engine(local),
+        None => forwarder(runtime_image),
+    };
+    container.env = Some(environment(subject, spec, local.is_some(), &overrides)?);
+    container.volume_mounts = Some(mounts.into_iter().chain(overrides.volume_mounts.clone()).collect());
+    let pod = PodSpec {
+        init_containers: local.map(|_| vec![installer(runtime_image)]),
+        containers: vec![container],
+        volumes: Some(volumes.into_iter().chain(overrides.volumes.clone()).collect()),
+        termination_grace_period_seconds: Some(revision::drain_seconds(spec).saturating_add(GRACE_BEYOND_DRAIN)),
+        ..placement(subject, &overrides)
+    };
+    Ok(PodTemplateSpec {
+        metadata: Some(metadata(subject, tier, overrides, hash)),
+        spec: Some(pod),
+    })
+}
+
+/// Labels and annotations: the user's, then ours, which win.
+fn metadata(subject: &Subject, tier: Tier, overrides: PodOverrides, hash: &str) -> ObjectMeta {
+    let mut labels = overrides.labels;
+    labels.extend(subject.tier_labels(tier));
+    let mut annotations = overrides.annotations;
+    annotations.insert(names::ANNOTATION_POD_HASH.into(), hash.into());
+    ObjectMeta {
+        labels: Some(labels),
+        annotations: Some(annotations),
+        ..ObjectMeta::default()
+    }
+}
+
+/// Where the pod runs and as whom.
+fn placement(subject: &Subject, overrides: &PodOverrides) -> PodSpec {
+    PodSpec {
+        service_account_name: Some(subject.name.clone()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        node_selector: non_empty_map(&overrides.node_selector),
+        tolerations: non_empty(&overrides.tolerations),
+        affinity: overrides.affinity.clone(),
+        priority_class_name: overrides.priority_class_name.clone(),
+        runtime_class_name: overrides.runtime_class_name.clone(),
+        image_pull_secrets: non_empty(&overrides.image_pull_secrets),
+        security_context: Some(pod_security(overrides.security_context.clone())),
+        ..PodSpec::default()
+    }
+}
+
+fn non_empty<T: Clone>(list: &[T]) -> Option<Vec<T>> {
+    (!list.is_empty()).then(|| list.to_vec())
+}
+
+fn non_empty_map(map: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+    (!map.is_empty()).then(|| map.clone())
+}
+
+/// The restricted pod security standard; fields that the user sets win.
+fn pod_security(overrides: Option<PodSecurityContext>) -> PodSecurityContext {
+    let mut security = PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(NOBODY),
+        run_as_group: Some(NOBODY),
+        fs_group: Some(NOBODY),
+        fs_group_change_policy: Some("OnRootMismatch".into()),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".into(),
+            localhost_profile: None,
+        }),
+        ..PodSecurityContext::default()
+    };
+    if let Some(overrides) = overrides {
+        security.merge_from(overrides);
+    }
+    security
+}
+
+fn container_security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".into()]),
+            add: None,
+        }),
+        ..SecurityContext::default()
+    }
+}
+
+fn container(name: &str, image: &str, command: &[&str]) -> Container {
+    Container {
+        name: name.into(),
+        image: Some(image.into()),
+        image_pull_policy: Some("IfNotPresent".into()),
+        command: Some(command.iter().map(|c| (*c).to_owned()).collect()),
+        security_context: Some(container_security()),
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
+        ..Container::default()
+    }
+}
+
+/// Copies the runtime where the engine's container finds it. It gets no keys and no token.
+fn installer(image: &str) -> Container {
+    Container {
+        volume_mounts: Some(vec![volumes::runtime().mount]),
+        resources: Some(requests("10m", "32Mi")),
+        ..container(RUNTIME, image, &[RUNTIME_BINARY, "install", names::DIR_RUNTIME])
+    }
+}
+
+fn forwarder(image: &str) -> Container {
+    Container {
+        resources: Some(requests("50m", "64Mi")),
+        ..serving(
+            container(RUNTIME, image, &[RUNTIME_BINARY, "serve"]),
+            &[("http", names::PORT_HTTP), ("admin", names::PORT_ADMIN)],
+        )
+    }
+}
+
+fn engine(local: &LocalBackend) -> Container {
+    let binary = format!("{}{RUNTIME_BINARY}", names::DIR_RUNTIME);
+    let image = local.image.as_deref().unwrap_or_else(|| default_image(local.engine));
+    let ports = [
+        ("http", names::PORT_HTTP),
+        ("peer", names::PORT_PEER),
+        ("admin", names::PORT_ADMIN),
+    ];
+    Container {
+        resources: Some(engine_resources(local)),
+        ..serving(container(ENGINE, image, &[&binary, "serve"]), &ports)
+    }
+}
+
+/// The vendor's image of a known engine; a Custom one has its own by a rule of the schema.
+const fn default_image(engine: EngineKind) -> &'static str {
+    match engine {
+        EngineKind::LlamaCpp => "ghcr.io/ggml-org/llama.cpp:server",
+        EngineKind::VLLM => "docker.io/vllm/vllm-openai:latest",
+        EngineKind::SGLang => "docker.io/lmsysorg/sglang:latest",
+        EngineKind::Custom => "",
+    }
+}
+
+fn engine_resources(local: &LocalBackend) -> ResourceRequirements {
+    let mut resources = local.resources.clone().unwrap_or_default();
+    if let Some((gpus, count)) = local.gpus.as_ref().and_then(|g| Some((g, g.count?))) {
+        let limits = resources.limits.get_or_insert_default();
+        limits.insert(gpus.resource_name().to_owned(), Quantity(count.to_string()));
+    }
+    resources
+}
+
+fn requests(cpu: &str, memory: &str) -> ResourceRequirements {
+    let quantity = |q: &str| Quantity(q.to_owned());
+    ResourceRequirements {
+        requests: Some([("cpu".into(), quantity(cpu)), ("memory".into(), quantity(memory))].into()),
+        ..ResourceRequirements::default()
+    }
+}
+
+/// Ports and probes of the container that serves. No startup probe: the runtime reports loading itself.
+fn serving(mut container: Container, ports: &[(&str, u16)]) -> Container {
+    container.ports = Some(
+        ports
+            .iter()
+            .map(|(name, number)| ContainerPort {
+                name: Some((*name).into()),
+                container_port: i32::from(*number),
+                protocol: Some("TCP".into()),
+                ..ContainerPort::default()
+            })
+            .collect(),
+    );
+    container.readiness_probe = Some(probe("/readyz", 2, 2));
+    container.liveness_probe = Some(probe("/livez", 10, 6));
+    container
+}
+
+fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.into()),
+            port: IntOrString::String("admin".into()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(5),
+        failure_threshold: Some(failure_threshold),
+        ..Probe::default()
+    }
+}
+
+fn environment(
+    subject: &Subject,
+    spec: &InferenceDeploymentSpec,
+    local: bool,
+    overrides: &PodOverrides,
+) -> Result<Vec<EnvVar>, BuildError> {
+    let mut env = vec![
+        field(names::ENV_NAMESPACE, "metadata.namespace"),
+        field(names::ENV_POD_NAME, "metadata.name"),
+        field(names::ENV_POD_UID, "metadata.uid"),
+        value(names::ENV_DEPLOYMENT, &subject.name),
+        value(names::ENV_DEPLOYMENT_UID, &subject.uid),
+    ];
+    if local {
+        let backend = serde_json::to_value(revision::local_backend(spec))?;
+        env.push(value(names::ENV_LOCAL_BACKEND, &revision::canonical(&backend)));
+        env.extend(engine_environment());
+    }
+    // A name may occur once only: the user's own value wins.
+    env.retain(|ours| !overrides.env.iter().any(|theirs| theirs.name == ours.name));
+    env.extend(overrides.env.iter().cloned());
+    Ok(env)
+}
+
+/// Vendor images expect a home and caches that a read-only root filesystem does not have.
+fn engine_environment() -> Vec<EnvVar> {
+    let cache = |name: &str, folder: &str| value(name, &format!("{}/{folder}", volumes::DIR_CACHE));
+    vec![
+        value("USER", "inference"),
+        value("HOME", volumes::DIR_CACHE),
+        cache("XDG_CACHE_HOME", "xdg"),
+        cache("HF_HOME", "huggingface"),
+        cache("TRITON_CACHE_DIR", "triton"),
+        cache("TORCHINDUCTOR_CACHE_DIR", "inductor"),
+        cache("VLLM_CACHE_ROOT", "vllm"),
+    ]
+}
+
+fn value(name: &str, value: &str) -> EnvVar {
+    EnvVar {
+        name: name.into(),
+        value: Some(value.into()),
+        value_from: None,
+    }
+}
+
+fn field(name: &str, path: &str) -> EnvVar {
+    EnvVar {
+        name: name.into(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                api_version: Some("v1".into()),
+                field_path: path.into(),
+            }),
+            ..EnvVarSource::default()
+        }),
+    }
+}

@@ -1,0 +1,38 @@
+//! One `InferenceReplica` a pod. It goes when its pod is gone: the sweep removes what is not built here.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::{Subject, Tier};
+use crate::{
+    api::{InferenceReplica, InferenceReplicaSpec, names},
+    controller::dereference::{Live, controller_of},
+};
+
+/// The replicas of all pods that exist, ending ones included: they still have news to tell.
+pub fn build(subject: &Subject, live: &Live) -> Vec<InferenceReplica> {
+    live.pods.iter().filter_map(|pod| replica(subject, pod)).collect()
+}
+
+fn replica(subject: &Subject, pod: &Pod) -> Option<InferenceReplica> {
+    let tier = tier_of(subject, pod)?;
+    let mut replica = InferenceReplica::new(
+        pod.metadata.name.as_deref()?,
+        InferenceReplicaSpec {
+            pod_uid: pod.uid()?,
+            deployment_name: subject.name.clone(),
+            deployment_uid: subject.uid.clone(),
+        },
+    );
+    replica.metadata = subject.meta(pod.name_any(), subject.tier_labels(tier));
+    Some(replica)
+}
+
+/// The tier of a pod, if a ReplicaSet of ours made it: a label alone proves nothing.
+pub fn tier_of(subject: &Subject, pod: &Pod) -> Option<Tier> {
+    let owner = controller_of(&pod.metadata)?;
+    let label = pod.labels().get(names::LABEL_TIER)?;
+    let tier = [Tier::Local, Tier::Remote].into_iter().find(|t| t.as_str() == label)?;
+    let prefix = format!("{}-", tier.workload(&subject.name));
+    (owner.kind == "ReplicaSet" && owner.name.starts_with(&prefix)).then_some(tier)
+}

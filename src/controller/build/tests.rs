@@ -1,0 +1,164 @@
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use kube::ResourceExt;
+
+use super::{fixtures::*, *};
+
+fn defaults() -> Defaults {
+    Defaults {
+        runtime_image: "runtime:1".into(),
+    }
+}
+
+fn built(deployment: &InferenceDeployment, live: &Live) -> Resources<Prepared> {
+    build(&subject(), &deployment.spec, live, &defaults()).unwrap()
+}
+
+fn golden(name: &str, value: &impl serde::Serialize) {
+    let file = format!("{}/src/controller/build/golden/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+    // Through JSON, so that members come in one order.
+    let actual = serde_saphyr::to_string(&serde_json::to_value(value).unwrap()).unwrap();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, &actual).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), actual, "{file}");
+}
+
+fn template(resources: &Resources<Prepared>, tier: usize) -> PodTemplateSpec {
+    resources.deployments[tier].spec.template.clone()
+}
+
+#[test]
+fn the_resources_are_the_golden_ones() {
+    let resources = built(&both(), &Live::default());
+    golden("local", &resources.deployments[0]);
+    golden("remote", &resources.deployments[1]);
+    golden("services", &resources.services);
+    golden("rbac", &(&resources.account, &resources.role, &resources.binding));
+}
+
+#[test]
+fn without_a_local_backend_the_gpu_less_pods_are_the_scaled_ones() {
+    let resources = built(&remote(), &Live::default());
+    assert_eq!(resources.deployments.len(), 1);
+    assert_eq!(resources.deployments[0].name_any(), "assistant-remote");
+    assert_eq!(resources.deployments[0].spec.replicas, Some(2));
+    assert_eq!(resources.services.len(), 1, "no local pods, no headless Service");
+}
+
+#[test]
+fn a_new_controller_version_never_rolls_pods() {
+    let first = built(&both(), &Live::default());
+    let live = Live {
+        revisions: first.revisions.iter().cloned().map(Into::into).collect(),
+        ..Live::default()
+    };
+    let newer = Defaults {
+        runtime_image: "runtime:2".into(),
+    };
+    let second = build(&subject(), &both().spec, &live, &newer).unwrap();
+    assert_eq!(template(&second, 0), template(&first, 0));
+    let mut asked = both();
+    asked.spec.runtime_image = Some("runtime:2".into());
+    let third = build(&subject(), &asked.spec, &live, &newer).unwrap();
+    assert_ne!(template(&third, 0), template(&first, 0));
+}
+
+#[test]
+fn only_pod_shaped_fields_change_the_template() {
+    let name = |d: &InferenceDeployment| built(d, &Live::default()).revisions[0].name_any();
+    let first = name(&both());
+    let mut hot = both();
+    hot.spec.model = Some("other".into());
+    hot.spec.replicas = Some(5);
+    hot.spec.backends[1].remote.as_mut().unwrap().endpoint = "https://other.example/v1".into();
+    assert_eq!(name(&hot), first, "hot fields take effect without a restart");
+    let mut written_down = both();
+    written_down.spec.backends[0].local.as_mut().unwrap().parallel = Some(4);
+    assert_eq!(name(&written_down), first, "writing a default down changes nothing");
+    let mut secret = both();
+    let remote = secret.spec.backends[1].remote.as_mut().unwrap();
+    remote.credentials.as_mut().unwrap().secret.key = "other".into();
+    assert_ne!(name(&secret), first, "the set of Secret references is pod-shaped");
+    let mut context = both();
+    context.spec.backends[0].local.as_mut().unwrap().context_length = Some(2048);
+    assert_ne!(name(&context), first);
+    assert!(first.len() <= 63, "{first}");
+}
+
+#[test]
+fn a_restart_asks_for_a_new_rendering() {
+    let first = built(&both(), &Live::default());
+    let mut workload = first.deployments[0].clone();
+    let meta = workload.spec.template.metadata.as_mut().unwrap();
+    let annotations = meta.annotations.get_or_insert_default();
+    annotations.insert("kubectl.kubernetes.io/restartedAt".into(), "2026-01-01".into());
+    let live = Live {
+        revisions: first.revisions.iter().cloned().map(Into::into).collect(),
+        workloads: vec![workload.into()],
+        ..Live::default()
+    };
+    let second = built(&both(), &live);
+    assert_ne!(second.revisions[0].name_any(), first.revisions[0].name_any());
+    assert_eq!(second.revisions[1].name_any(), first.revisions[1].name_any());
+}
+
+#[test]
+fn overrides_are_merged_and_the_operators_labels_win() {
+    let mut deployment = both();
+    let local = deployment.spec.backends[0].local.as_mut().unwrap();
+    local.pod_template = Some(
+        serde_json::from_value(serde_json::json!({
+            "labels": {"team": "a", "inference-operator.dev/tier": "mine"},
+            "env": [{"name": "HOME", "value": "/home"}],
+            "nodeSelector": {"gpu": "yes"},
+            "securityContext": {"runAsUser": 1000},
+        }))
+        .unwrap(),
+    );
+    let template = template(&built(&deployment, &Live::default()), 0);
+    let labels = template.metadata.unwrap().labels.unwrap();
+    assert_eq!(
+        (labels["team"].as_str(), labels[names::LABEL_TIER].as_str()),
+        ("a", "local")
+    );
+    let pod = template.spec.unwrap();
+    let security = pod.security_context.unwrap();
+    assert_eq!(
+        (security.run_as_user, security.run_as_group),
+        (Some(1000), Some(65_532))
+    );
+    let homes: Vec<_> = pod.containers[0]
+        .env
+        .iter()
+        .flatten()
+        .filter(|e| e.name == "HOME")
+        .collect();
+    assert_eq!(homes.len(), 1, "a name may occur once");
+    assert_eq!(homes[0].value.as_deref(), Some("/home"));
+    assert_eq!(pod.node_selector.unwrap()["gpu"], "yes");
+}
+
+#[test]
+fn a_pod_of_ours_gets_a_replica_and_a_strangers_does_not() {
+    let pod = |name: &str, owner: &str| -> k8s_openapi::api::core::v1::Pod {
+        serde_json::from_value(serde_json::json!({"metadata": {
+            "name": name, "uid": "p-1", "labels": {"inference-operator.dev/tier": "local"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": "r", "controller": true}],
+        }}))
+        .unwrap()
+    };
+    let live = Live {
+        pods: vec![
+            pod("assistant-local-1-a", "assistant-local-1").into(),
+            pod("other", "other-1").into(),
+        ],
+        ..Live::default()
+    };
+    let replicas = built(&both(), &live).replicas;
+    assert_eq!(replicas.len(), 1);
+    assert_eq!(
+        (replicas[0].name_any().as_str(), replicas[0].spec.pod_uid.as_str()),
+        ("assistant-local-1-a", "p-1")
+    );
+    assert_eq!(replicas[0].metadata.owner_references.as_ref().unwrap()[0].uid, "u-1");
+}

@@ -1,0 +1,138 @@
+//! Step 1: what exists. Everything comes from the caches; a cache that has not yet seen this process' own writes is refused.
+
+use std::sync::Arc;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{ControllerRevision, Deployment},
+        core::v1::Pod,
+    },
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kube::{Resource, ResourceExt, runtime::reflector::Store};
+
+use super::{
+    build::Subject,
+    kinds::Kind,
+    memory::{Memory, Unseen},
+    stores::Stores,
+};
+use crate::api::{InferenceReplica, names};
+
+/// Why the live state cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DereferenceError {
+    /// The cache lags behind our own writes: deciding now could repeat them.
+    #[error("the cache has not seen the controller's own write of {0} yet")]
+    Stale(Unseen),
+}
+
+/// A child that exists.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its metadata.
+    pub meta: ObjectMeta,
+}
+
+impl Found {
+    /// Its controller.
+    pub fn owner(&self) -> Option<&OwnerReference> {
+        controller_of(&self.meta)
+    }
+}
+
+/// The owner reference that says `controller: true`.
+pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
+    meta.owner_references
+        .iter()
+        .flatten()
+        .find(|o| o.controller == Some(true))
+}
+
+/// What exists of one `InferenceDeployment`.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    /// Everything with its label.
+    pub children: Vec<Found>,
+    /// Its pods, in order of their names.
+    pub pods: Vec<Arc<Pod>>,
+    /// What its pods report, in order of their names.
+    pub replicas: Vec<InferenceReplica>,
+    /// Its Deployments.
+    pub workloads: Vec<Arc<Deployment>>,
+    /// Its rendered pod templates.
+    pub revisions: Vec<Arc<ControllerRevision>>,
+}
+
+impl Live {
+    /// The child of that kind and name.
+    pub fn find(&self, kind: Kind, name: &str) -> Option<&Found> {
+        self.children
+            .iter()
+            .find(|c| c.kind == kind && c.meta.name.as_deref() == Some(name))
+    }
+
+    /// The Deployment of that name.
+    pub fn workload(&self, name: &str) -> Option<&Deployment> {
+        self.workloads
+            .iter()
+            .map(AsRef::as_ref)
+            .find(|d| d.metadata.name.as_deref() == Some(name))
+    }
+}
+
+/// Reads what exists of `subject`.
+pub fn dereference(stores: &Stores, memory: &Memory, subject: &Subject) -> Result<Live, DereferenceError> {
+    let live = read(stores, subject);
+    match memory.unseen(subject, &live) {
+        Some(unseen) => Err(DereferenceError::Stale(unseen)),
+        None => Ok(live),
+    }
+}
+
+fn read(stores: &Stores, subject: &Subject) -> Live {
+    let mut live = Live {
+        children: Vec::new(),
+        pods: labelled(&stores.pods, subject),
+        replicas: replicas(stores, subject),
+        workloads: labelled(&stores.workloads, subject),
+        revisions: labelled(&stores.revisions, subject),
+    };
+    let children = &mut live.children;
+    gather(children, Kind::ServiceAccount, &labelled(&stores.accounts, subject));
+    gather(children, Kind::Role, &labelled(&stores.roles, subject));
+    gather(children, Kind::RoleBinding, &labelled(&stores.bindings, subject));
+    gather(children, Kind::Service, &labelled(&stores.services, subject));
+    gather(children, Kind::ControllerRevision, &live.revisions);
+    gather(children, Kind::Deployment, &live.workloads);
+    gather(children, Kind::InferenceReplica, &labelled(&stores.replicas, subject));
+    live
+}
+
+fn gather<K: Resource>(into: &mut Vec<Found>, kind: Kind, objects: &[Arc<K>]) {
+    into.extend(objects.iter().map(|o| Found {
+        kind,
+        meta: o.meta().clone(),
+    }));
+}
+
+fn replicas(stores: &Stores, subject: &Subject) -> Vec<InferenceReplica> {
+    labelled(&stores.replicas, subject)
+        .into_iter()
+        .filter_map(|guard| guard.0.as_ref().ok().cloned())
+        .collect()
+}
+
+fn labelled<K>(store: &Store<K>, subject: &Subject) -> Vec<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let mut found = store.state_filter(|o| {
+        o.meta().namespace.as_deref() == Some(&subject.namespace)
+            && o.labels().get(names::LABEL_DEPLOYMENT) == Some(&subject.name)
+    });
+    found.sort_by_cached_key(|o| o.name_any());
+    found
+}

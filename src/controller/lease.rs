@@ -1,0 +1,159 @@
+//! Holds a Lease while this process works. Nothing that must be right leans on it: two leaders do no harm, they only waste calls.
+
+mod state;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use kube::{Api, Client, ResourceExt, api::PostParams};
+use state::{Election, LEASE, RETRY, Seen, Step};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::call::{CallError, call};
+
+/// Name of the Lease.
+const NAME: &str = "inference-controller";
+
+/// The Lease is lost: the process must end.
+#[derive(Debug, thiserror::Error)]
+#[error("the Lease {NAME} could not be renewed in time: another controller may be working")]
+pub struct LeaseLost;
+
+/// Takes part in the election.
+pub struct Candidate {
+    api: Api<Lease>,
+    identity: String,
+    start: Instant,
+    election: Election,
+    last: Option<Lease>,
+}
+
+impl Candidate {
+    /// A candidate for the Lease of `namespace`. The client is its own: a renewal must not queue behind other calls.
+    pub fn new(client: Client, namespace: &str, identity: &str) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+            identity: identity.to_owned(),
+            start: Instant::now(),
+            election: Election::new(identity.to_owned()),
+            last: None,
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Returns when this process leads; false when `stop` came first.
+    pub async fn acquire(&mut self, stop: &CancellationToken) -> bool {
+        while !self.election.leads(self.now()) {
+            self.step().await;
+            if !self.election.leads(self.now()) && stop.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Renews until `stop`.
+    ///
+    /// # Errors
+    /// When the Lease is lost.
+    pub async fn hold(&mut self, stop: &CancellationToken) -> Result<(), LeaseLost> {
+        while stop.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_some() {
+            self.step().await;
+            if self.election.lost(self.now()) {
+                return Err(LeaseLost);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the Lease up, so that the next one need not wait.
+    pub async fn release(mut self) {
+        let Some(mut lease) = self.last.take().filter(|_| self.election.leads(self.now())) else {
+            return;
+        };
+        if let Some(spec) = &mut lease.spec {
+            spec.holder_identity = None;
+            spec.lease_duration_seconds = Some(1);
+        }
+        if let Err(error) = self.replace(lease).await {
+            tracing::warn!(%error, "the Lease was not released");
+        }
+    }
+
+    async fn step(&mut self) {
+        let began = self.now();
+        // The renewal deadline counts from before the calls: they may hang.
+        match tokio::time::timeout(state::RENEW_DEADLINE / 2, self.try_once()).await {
+            Ok(Ok(true)) => self.election.wrote(began),
+            Ok(Ok(false)) => {}
+            Ok(Err(error)) if error.is_conflict() || error.is_already_exists() => self.last = None,
+            Ok(Err(error)) => tracing::warn!(%error, "leader election"),
+            Err(_) => tracing::warn!("leader election: no answer"),
+        }
+    }
+
+    async fn try_once(&mut self) -> Result<bool, CallError> {
+        let found = call("get the Lease", self.api.get_opt(NAME)).await?;
+        let now = self.now();
+        let written = match (self.election.observe(found.as_ref().map(seen), now), found) {
+            (Step::Wait, _) => return Ok(false),
+            (Step::Create, _) | (Step::Take, None) => {
+                let lease = self.ours(None);
+                call("create the Lease", self.api.create(&PostParams::default(), &lease)).await?
+            }
+            (Step::Take, Some(found)) => {
+                let lease = self.ours(Some(&found));
+                self.replace(lease).await?
+            }
+        };
+        self.last = Some(written);
+        Ok(true)
+    }
+
+    /// Carries the resourceVersion that was read: a conflict when anybody else wrote since.
+    async fn replace(&self, lease: Lease) -> Result<Lease, CallError> {
+        call(
+            "update the Lease",
+            self.api.replace(NAME, &PostParams::default(), &lease),
+        )
+        .await
+    }
+
+    fn ours(&self, found: Option<&Lease>) -> Lease {
+        let before = found.and_then(|l| l.spec.clone()).unwrap_or_default();
+        let now = MicroTime(Timestamp::now());
+        let same = before.holder_identity.as_deref() == Some(&self.identity);
+        let transitions = before.lease_transitions.unwrap_or(0) + i32::from(found.is_some() && !same);
+        Lease {
+            metadata: ObjectMeta {
+                name: Some(NAME.into()),
+                resource_version: found.and_then(ResourceExt::resource_version),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.identity.clone()),
+                lease_duration_seconds: i32::try_from(LEASE.as_secs()).ok(),
+                acquire_time: before.acquire_time.filter(|_| same).or_else(|| Some(now.clone())),
+                renew_time: Some(now),
+                lease_transitions: Some(transitions),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+}
+
+fn seen(lease: &Lease) -> Seen {
+    let holder = lease.spec.as_ref().and_then(|s| s.holder_identity.clone());
+    Seen {
+        holder: holder.unwrap_or_default(),
+        resource_version: lease.resource_version().unwrap_or_default(),
+    }
+}

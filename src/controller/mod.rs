@@ -1,0 +1,44 @@
+//! The controller: desired state to cluster state (design section 11).
+//!
+//! One reconcile is `dereference → validate → build → apply → update_status`, a file each with an error enum each. The middle is pure;
+//! only the first and the last two hold a client or a cache.
+//!
+//! # Rights that the controller needs
+//!
+//! The chart's ClusterRole is written from this table. The rows marked with a star are held only to be handed out: Kubernetes lets
+//! nobody give a right away that he does not have, and the controller never has `escalate` or `bind`.
+//!
+//! | group | resource | verbs |
+//! |---|---|---|
+//! | inference-operator.dev | inferencedeployments | get, list, watch |
+//! | inference-operator.dev | inferencedeployments/status | patch |
+//! | inference-operator.dev | inferencereplicas | get, list, watch, create, patch, delete |
+//! | inference-operator.dev | inferencereplicas/status | patch * |
+//! | apps | deployments, controllerrevisions | get, list, watch, create, patch, delete |
+//! | (core) | services, serviceaccounts | get, list, watch, create, patch, delete |
+//! | (core) | pods | list, watch |
+//! | rbac.authorization.k8s.io | roles, rolebindings | get, list, watch, create, patch, delete |
+//! | events.k8s.io | events | create, patch |
+//! | (core) | events | create *, patch * |
+//!
+//! And, in its own namespace only: `coordination.k8s.io` leases: get, create, update. Secrets: nothing. Where the API server runs the
+//! admission plugin OwnerReferencesPermissionEnforcement, `update` on inferencedeployments/finalizers in addition.
+
+mod apply;
+pub mod build;
+mod call;
+pub mod circuits;
+mod dereference;
+mod events;
+mod kinds;
+mod lease;
+mod memory;
+mod metrics;
+pub mod options;
+mod reconcile;
+pub mod run;
+mod server;
+mod status;
+mod stores;
+mod validate;
+mod watch;

@@ -1,0 +1,57 @@
+//! Flags of `inference-controller`; each has an environment variable of the same name.
+
+use std::net::SocketAddr;
+
+use clap::{ArgAction, Parser};
+
+/// Turns `InferenceDeployment` objects into running model endpoints.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "inference-controller", version)]
+pub struct Options {
+    /// Image of the runtime for deployments that name none in spec.runtimeImage.
+    #[arg(long, env = "INFERENCE_CONTROLLER_RUNTIME_IMAGE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub runtime_image: String,
+    /// Watch only this namespace; all namespaces when absent.
+    #[arg(long, env = "INFERENCE_CONTROLLER_NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, env = "INFERENCE_CONTROLLER_ADDRESS", default_value = "0.0.0.0:8080")]
+    pub address: SocketAddr,
+    /// Hold a Lease while working, so that of several controllers one works.
+    #[arg(long, env = "INFERENCE_CONTROLLER_LEADER_ELECTION", default_value_t = true, action = ArgAction::Set)]
+    pub leader_election: bool,
+    /// Namespace of the Lease; the controller's own when absent.
+    #[arg(long, env = "INFERENCE_CONTROLLER_LEADER_ELECTION_NAMESPACE")]
+    pub leader_election_namespace: Option<String>,
+    /// Name under which this process holds the Lease; the pod's name.
+    #[arg(long, env = "POD_NAME", default_value_t = default_identity())]
+    pub identity: String,
+    /// Log filter, for example `info` or `inference_operator=debug`.
+    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// Unique a process: a host name alone would let two processes on one machine share the Lease.
+fn default_identity() -> String {
+    format!("inference-controller-{:016x}", rand::random::<u64>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_what_the_help_says() {
+        let options = Options::try_parse_from(["inference-controller", "--runtime-image=r:1"]).unwrap();
+        assert_eq!(options.address.port(), 8080);
+        assert!(options.leader_election);
+        assert!(options.namespace.is_none());
+        let off = ["inference-controller", "--runtime-image=r", "--leader-election=false"];
+        assert!(!Options::try_parse_from(off).unwrap().leader_election);
+    }
+
+    #[test]
+    fn an_empty_runtime_image_is_refused() {
+        assert!(Options::try_parse_from(["inference-controller", "--runtime-image="]).is_err());
+    }
+}

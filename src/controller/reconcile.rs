@@ -1,0 +1,296 @@
+//! One reconcile: the five steps, and what becomes of an error in each.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::Time};
+use kube::{Client, Resource, ResourceExt, core::DeserializeGuard, runtime::controller::Action};
+
+use super::{
+    apply::{ApplyError, Outcome, Writer},
+    build::{self, Defaults, Subject},
+    call::CallError,
+    dereference::{DereferenceError, Live, dereference},
+    events::Events,
+    memory::Memory,
+    metrics::Metrics,
+    status::{self, Problem, StatusError, View, transitions},
+    stores::{Guarded, Stores},
+    validate::{ValidateError, subject, validate},
+};
+use crate::api::{InferenceDeployment, InferenceDeploymentStatus, conditions::reason};
+
+/// Why a reconcile must be tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// Step 1.
+    #[error(transparent)]
+    Dereference(#[from] DereferenceError),
+    /// The object names nobody.
+    #[error(transparent)]
+    Validate(#[from] ValidateError),
+    /// Step 3.
+    #[error(transparent)]
+    Build(#[from] build::BuildError),
+    /// Step 4.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// Step 5.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+}
+
+impl ReconcileError {
+    const fn call(&self) -> Option<&CallError> {
+        match self {
+            Self::Apply(ApplyError::Call(error)) | Self::Status(StatusError::Call(error)) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Part of normal work: the cache lags, or somebody else was faster. Tried again at once and not told as an error.
+    fn is_routine(&self) -> bool {
+        matches!(self, Self::Dereference(_)) || self.call().is_some_and(CallError::is_conflict)
+    }
+}
+
+/// What a reconcile works with.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// The caches.
+    pub stores: Stores,
+    /// Own writes.
+    pub memory: Arc<Memory>,
+    /// What the controller adds to specs.
+    pub defaults: Defaults,
+    /// Where transitions go.
+    pub events: Events,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Failures in a row, by object.
+    pub failures: Arc<Failures>,
+}
+
+/// Failures in a row, by namespace and name.
+#[derive(Debug, Default)]
+pub struct Failures(Mutex<HashMap<(String, String), u32>>);
+
+impl Failures {
+    fn count(&self, object: &impl ResourceExt) -> u32 {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = map
+            .entry((object.namespace().unwrap_or_default(), object.name_any()))
+            .or_default();
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    /// Starts counting anew.
+    pub fn clear(&self, namespace: &str, name: &str) {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        map.remove(&(namespace.to_owned(), name.to_owned()));
+    }
+}
+
+/// A stranger's object that takes a child's name has no label of ours and is not watched: look again after this long.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How soon to look whether the cache has caught up; its own event usually comes first.
+const CATCH_UP: Duration = Duration::from_millis(200);
+
+/// Brings the cluster to what `object` says.
+pub async fn reconcile(
+    object: Arc<Guarded<InferenceDeployment>>,
+    context: Arc<Context>,
+) -> Result<Action, ReconcileError> {
+    let start = Instant::now();
+    let result = run(&object, &context).await;
+    let label = match &result {
+        Ok(_) => "ok",
+        Err(error) if error.is_routine() => "retry",
+        Err(_) => "error",
+    };
+    context.metrics.reconciled(label, start.elapsed().as_secs_f64());
+    if let Err(error) = &result
+        && let Some(call) = error.call()
+    {
+        context.metrics.call_failed(call);
+    }
+    if result.is_ok() {
+        context
+            .failures
+            .clear(&object.namespace().unwrap_or_default(), &object.name_any());
+    }
+    result
+}
+
+async fn run(object: &Guarded<InferenceDeployment>, context: &Context) -> Result<Action, ReconcileError> {
+    let subject = subject(object)?;
+    if object.meta().deletion_timestamp.is_some() {
+        // The garbage collector removes the children by their owner references.
+        return Ok(Action::await_change());
+    }
+    match &object.0 {
+        Ok(deployment) => carry_out(&subject, deployment, context).await,
+        Err(invalid) => {
+            report_undecodable(
+                &subject,
+                invalid.metadata.generation.unwrap_or(0),
+                &invalid.error,
+                context,
+            )
+            .await
+        }
+    }
+}
+
+async fn carry_out(
+    subject: &Subject,
+    deployment: &InferenceDeployment,
+    context: &Context,
+) -> Result<Action, ReconcileError> {
+    let live = dereference(&context.stores, &context.memory, subject)?;
+    if let Err(error) = validate(deployment) {
+        let problem = Problem {
+            reason: error.reason(),
+            message: error.to_string(),
+        };
+        update_status(subject, deployment, &live, Err(problem), context).await?;
+        return Ok(Action::await_change());
+    }
+    let prepared = build::build(subject, &deployment.spec, &live, &context.defaults)?;
+    let writer = Writer {
+        client: &context.client,
+        subject,
+        live: &live,
+        memory: &context.memory,
+        metrics: &context.metrics,
+    };
+    match writer.apply(prepared).await {
+        Ok(outcome) => {
+            update_status(subject, deployment, &live, Ok(&outcome), context).await?;
+            Ok(Action::await_change())
+        }
+        Err(error) => {
+            let Some(problem) = problem(&error) else {
+                return Err(error.into());
+            };
+            update_status(subject, deployment, &live, Err(problem), context).await?;
+            tracing::warn!(object = %subject.name, namespace = %subject.namespace, %error, "stalled");
+            Ok(Action::requeue(LOOK_AGAIN))
+        }
+    }
+}
+
+/// What people must mend; `None` for what the next try may get over.
+fn problem(error: &ApplyError) -> Option<Problem> {
+    let reason = match error {
+        ApplyError::NameConflict { .. } => reason::NAME_CONFLICT,
+        ApplyError::Call(call) if call.is_refusal() => reason::APPLY_FAILED,
+        ApplyError::Template(_) | ApplyError::Json(..) => reason::APPLY_FAILED,
+        ApplyError::Call(_) => return None,
+    };
+    Some(Problem {
+        reason,
+        message: error.to_string(),
+    })
+}
+
+async fn update_status(
+    subject: &Subject,
+    deployment: &InferenceDeployment,
+    live: &Live,
+    outcome: Result<&Outcome, Problem>,
+    context: &Context,
+) -> Result<(), StatusError> {
+    let cached: Vec<Deployment> = live.workloads.iter().map(|d| (**d).clone()).collect();
+    let (deployments, kept, problem) = match outcome {
+        Ok(Outcome { resources, kept }) => (&resources.deployments, kept.as_slice(), None),
+        Err(problem) => (&cached, [].as_slice(), Some(problem)),
+    };
+    let generation = deployment.metadata.generation.unwrap_or(0);
+    let view = View::new(subject, generation, &deployment.spec, live, deployments, kept, problem);
+    let old = deployment.status.clone().unwrap_or_default();
+    let new = status::compute(&view, &old, &Time(Timestamp::now()));
+    publish(subject, &old, &new, context).await
+}
+
+/// Writes a status that differs and tells of its transitions; the budget's part is not the controller's to compare here.
+async fn publish(
+    subject: &Subject,
+    old: &InferenceDeploymentStatus,
+    new: &InferenceDeploymentStatus,
+    context: &Context,
+) -> Result<(), StatusError> {
+    let comparable = InferenceDeploymentStatus {
+        budget: None,
+        ..old.clone()
+    };
+    if comparable == *new {
+        return Ok(());
+    }
+    status::write(&context.client, subject, new, &context.metrics).await?;
+    for transition in transitions(old, new) {
+        context.events.tell(subject, transition);
+    }
+    Ok(())
+}
+
+/// An object whose spec cannot be decoded: its old status is not readable either, so the memory of the last write decides.
+async fn report_undecodable(
+    subject: &Subject,
+    generation: i64,
+    error: &str,
+    context: &Context,
+) -> Result<Action, ReconcileError> {
+    let new = status::undecodable(generation, error, &Time(Timestamp::now()));
+    if context.memory.told_undecodable(subject, generation, error) {
+        return Ok(Action::await_change());
+    }
+    status::write(&context.client, subject, &new, &context.metrics).await?;
+    for transition in transitions(&InferenceDeploymentStatus::default(), &new) {
+        context.events.tell(subject, transition);
+    }
+    context.memory.tell_undecodable(subject, generation, error);
+    Ok(Action::await_change())
+}
+
+/// When to try again after `error`.
+pub fn after_error(
+    object: Arc<DeserializeGuard<InferenceDeployment>>,
+    error: &ReconcileError,
+    context: Arc<Context>,
+) -> Action {
+    if error.is_routine() {
+        return Action::requeue(CATCH_UP);
+    }
+    let wait = backoff(context.failures.count(&*object), rand::random());
+    let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
+    tracing::warn!(%name, %namespace, %error, retry_in_ms = wait.as_millis(), "reconcile failed");
+    Action::requeue(wait)
+}
+
+/// 1 s, 2 s, 4 s, … 5 minutes, of which `jitter` (0 to 1) takes off up to a half.
+fn backoff(failures: u32, jitter: f64) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(300);
+    let exponent = failures.saturating_sub(1).min(16);
+    let full = Duration::from_secs(1).saturating_mul(1 << exponent).min(LONGEST);
+    full.mul_f64(1.0 - jitter / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_doubles_up_to_five_minutes() {
+        assert_eq!(backoff(1, 0.0), Duration::from_secs(1));
+        assert_eq!(backoff(3, 0.0), Duration::from_secs(4));
+        assert_eq!(backoff(u32::MAX, 0.0), Duration::from_secs(300));
+        assert_eq!(backoff(3, 1.0), Duration::from_secs(2));
+    }
+}

@@ -1,0 +1,211 @@
+//! The process from start to SIGTERM.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use futures::{FutureExt, StreamExt};
+use kube::{
+    Client, Config,
+    runtime::controller::{Config as ApplierConfig, Error as ApplierError, applier},
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    build::Defaults,
+    events::Events,
+    lease::{Candidate, LeaseLost},
+    memory::Memory,
+    metrics::Metrics,
+    options::Options,
+    reconcile::{Context, Failures, ReconcileError, after_error, reconcile},
+    server::{Health, serve},
+    watch::{self, Targets, synced},
+};
+
+/// Reconciles at once; never two of one object.
+const CONCURRENCY: u16 = 8;
+/// Changes that come in a burst are one reconcile.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// Timeouts of the election's own client.
+const ELECTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the controller ends.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No kubeconfig and no ServiceAccount.
+    #[error("no cluster to connect to: {0}")]
+    Config(#[from] kube::config::InferConfigError),
+    /// The client could not be made.
+    #[error("cannot connect to the cluster: {0}")]
+    Client(#[from] kube::Error),
+    /// The address could not be had, or signals could not be caught.
+    #[error("cannot serve on {0}: {1}")]
+    Serve(String, std::io::Error),
+    /// Another controller may be working.
+    #[error(transparent)]
+    Lease(#[from] LeaseLost),
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps it from running; see [`RunError`].
+pub async fn run(options: Options) -> Result<(), RunError> {
+    let stop = CancellationToken::new();
+    stop_on_signals(&stop).map_err(|e| RunError::Serve("signals".into(), e))?;
+    let metrics = Arc::new(Metrics::default());
+    let health = Health::default();
+    let server = serve(options.address, health.clone(), metrics.clone(), stop.clone())
+        .await
+        .map_err(|e| RunError::Serve(options.address.to_string(), e))?;
+    let config = Config::infer().await?;
+    let result = if options.leader_election {
+        lead(&options, config, &health, &metrics, &stop).await
+    } else {
+        work(&options, config, &health, &metrics, &stop).await
+    };
+    stop.cancel();
+    if let Ok(Err(error)) = server.await {
+        tracing::warn!(%error, "the HTTP server ended");
+    }
+    result
+}
+
+fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        stop.cancel();
+    });
+    Ok(())
+}
+
+/// Works while the Lease is held; what is under way is finished before it is given back.
+async fn lead(
+    options: &Options,
+    config: Config,
+    health: &Health,
+    metrics: &Arc<Metrics>,
+    stop: &CancellationToken,
+) -> Result<(), RunError> {
+    let mut own = config.clone();
+    (own.connect_timeout, own.read_timeout) = (Some(ELECTION_TIMEOUT), Some(ELECTION_TIMEOUT));
+    let namespace = options
+        .leader_election_namespace
+        .as_ref()
+        .unwrap_or(&config.default_namespace);
+    let mut candidate = Candidate::new(Client::try_from(own)?, namespace, &options.identity);
+    health.set_ready(true);
+    if !candidate.acquire(stop).await {
+        return Ok(());
+    }
+    health.set_ready(false);
+    tracing::info!(identity = options.identity, "leading");
+    metrics.leads(true);
+    let done = CancellationToken::new();
+    let working = work(options, config, health, metrics, stop).inspect(|_| done.cancel());
+    // A lost Lease ends the work at once; the end of the work ends the holding.
+    let held = async {
+        let held = candidate.hold(&done).await;
+        if held.is_err() {
+            stop.cancel();
+        }
+        held
+    };
+    let (worked, held) = tokio::join!(working, held);
+    metrics.leads(false);
+    held?;
+    candidate.release().await;
+    worked
+}
+
+async fn work(
+    options: &Options,
+    config: Config,
+    health: &Health,
+    metrics: &Arc<Metrics>,
+    stop: &CancellationToken,
+) -> Result<(), RunError> {
+    let client = Client::try_from(config)?;
+    let (events, writing) = Events::start(client.clone(), &options.identity, metrics.clone());
+    let (context, targets) = context(options, &client, events, metrics);
+    let ready = async {
+        if synced(&context.stores).await.is_ok() {
+            tracing::info!("the caches are filled");
+            health.set_ready(true);
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = reconcile_all(context.clone(), targets, stop) => {}
+        () = ready => {}
+    }
+    drop(context);
+    // Every sender is gone now: the task ends when the queue is empty.
+    let _ = tokio::time::timeout(ELECTION_TIMEOUT, writing).await;
+    Ok(())
+}
+
+fn context(options: &Options, client: &Client, events: Events, metrics: &Arc<Metrics>) -> (Arc<Context>, Targets) {
+    let memory = Arc::new(Memory::default());
+    let failures = Arc::new(Failures::default());
+    let gone = {
+        let (memory, failures) = (memory.clone(), failures.clone());
+        move |namespace: &str, name: &str| {
+            memory.forget(namespace, name);
+            failures.clear(namespace, name);
+        }
+    };
+    let (stores, targets) = watch::start(client, options.namespace.as_deref(), metrics, gone);
+    let context = Context {
+        client: client.clone(),
+        stores,
+        memory,
+        defaults: Defaults {
+            runtime_image: options.runtime_image.clone(),
+        },
+        events,
+        metrics: metrics.clone(),
+        failures,
+    };
+    (Arc::new(context), targets)
+}
+
+/// Reconciles until `stop`, then finishes what is under way. Nothing is decided before every cache is filled: a pod that is not in
+/// the cache yet must not look like one that is gone.
+async fn reconcile_all(context: Arc<Context>, targets: Targets, stop: &CancellationToken) {
+    let config = ApplierConfig::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
+    let stores = context.stores.clone();
+    let gated = move |object, context: Arc<Context>| {
+        let stores = stores.clone();
+        async move {
+            if synced(&stores).await.is_err() {
+                return Ok(kube::runtime::controller::Action::await_change());
+            }
+            reconcile(object, context).await
+        }
+        .boxed()
+    };
+    let main = context.stores.deployments.clone();
+    let targets = targets.take_until(stop.clone().cancelled_owned());
+    applier(gated, after_error, context, main, targets, config)
+        .for_each(|result| {
+            log(&result.map(|_| ()));
+            std::future::ready(())
+        })
+        .await;
+}
+
+/// Failed reconciles were logged where their retry was decided.
+fn log(result: &Result<(), ApplierError<ReconcileError, Infallible>>) {
+    match result {
+        Ok(()) | Err(ApplierError::ReconcilerFailed(..)) => {}
+        Err(ApplierError::ObjectNotFound(object)) => tracing::debug!(%object, "gone before its reconcile"),
+        Err(error) => tracing::warn!(%error, "reconcile queue"),
+    }
+}

@@ -1,0 +1,431 @@
+//! The conditions of design section 6, one small function each. Unknown never counts as true; reasons come in a fixed order.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt;
+
+use super::{pods, view::View};
+use crate::{
+    api::{
+        BackendReport, CircuitScope, CircuitState, CircuitStatus, EngineState, conditions as types, conditions::reason,
+    },
+    controller::build::Tier,
+    error::ErrorKind,
+};
+
+/// A condition without its times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Its type.
+    pub type_: &'static str,
+    /// `True`, `False` or `Unknown`.
+    pub status: &'static str,
+    /// A reason constant.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+const TRUE: &str = "True";
+const FALSE: &str = "False";
+const UNKNOWN: &str = "Unknown";
+
+fn verdict(type_: &'static str, status: &'static str, reason: &'static str, message: impl Into<String>) -> Verdict {
+    Verdict {
+        type_,
+        status,
+        reason,
+        message: message.into(),
+    }
+}
+
+/// All conditions, in a fixed order.
+pub fn all(view: &View<'_>) -> Vec<Verdict> {
+    let stalled = stalled(view);
+    let reconciling = if stalled.is_some() { None } else { reconciling(view) };
+    let mut all = vec![ready(view)];
+    all.extend(reconciling);
+    all.extend(stalled);
+    all.push(scheduled(view));
+    all.extend(model_loaded(view));
+    all.push(backends_available(view));
+    all.push(credentials_accepted(view));
+    all.push(circuit_closed(view));
+    all.push(degraded(view));
+    all
+}
+
+fn ready(view: &View<'_>) -> Verdict {
+    let ready = view.ready().count();
+    if ready == 0 {
+        return no_ready_pod(view);
+    }
+    let backends = backends_available(view);
+    if backends.status != TRUE {
+        return Verdict {
+            type_: types::READY,
+            ..backends
+        };
+    }
+    let first = view.active_backend().unwrap_or_default();
+    let message = format!(
+        "{ready} of {} replicas are Ready, backend {first} answers first",
+        view.wanted()
+    );
+    verdict(types::READY, TRUE, reason::AVAILABLE, message)
+}
+
+/// Why there is no Ready pod: what the pods say, else the engine, else that they are not there yet.
+fn no_ready_pod(view: &View<'_>) -> Verdict {
+    if view.wanted() == 0 {
+        return verdict(
+            types::READY,
+            FALSE,
+            reason::SCALED_TO_ZERO,
+            "spec.replicas is 0: set it to 1 or more",
+        );
+    }
+    if let Some(problem) = view.problem.as_ref().filter(|_| view.members.is_empty()) {
+        return verdict(types::READY, FALSE, problem.reason, problem.message.clone());
+    }
+    if let Some(failure) = pods::gravest(view.members.iter().map(|m| m.pod)) {
+        return verdict(types::READY, FALSE, failure.reason, failure.message);
+    }
+    if let Some(loaded) = model_loaded(view).filter(|l| l.status == FALSE) {
+        return Verdict {
+            type_: types::READY,
+            ..loaded
+        };
+    }
+    if view.members.is_empty() {
+        return verdict(types::READY, FALSE, reason::PENDING, "the pods are being created");
+    }
+    let message = format!("none of {} pods is Ready yet", view.members.len());
+    verdict(types::READY, FALSE, reason::NO_READY_REPLICAS, message)
+}
+
+/// Present only while true (kstatus).
+fn reconciling(view: &View<'_>) -> Option<Verdict> {
+    let says = |message: String| Some(verdict(types::RECONCILING, TRUE, reason::ROLLING_OUT, message));
+    if view.deployments.is_empty() {
+        return says("the children are being created".into());
+    }
+    if let Some(deployment) = view.deployments.iter().find(|d| !is_rolled_out(d)) {
+        return says(format!("Deployment {} is being rolled out", deployment.name_any()));
+    }
+    if let Some(kept) = view.kept.first() {
+        return says(format!("Deployment {kept} stays until the new pods are Ready"));
+    }
+    let generation = Some(view.generation);
+    let mut staying = view
+        .members
+        .iter()
+        .filter(|m| m.pod.metadata.deletion_timestamp.is_none());
+    let behind = staying.find(|m| m.report.and_then(|r| r.observed_generation) < generation)?;
+    says(format!(
+        "replica {} has not acted on generation {} yet",
+        behind.pod.name_any(),
+        view.generation
+    ))
+}
+
+/// The newest template has been rolled out completely once; a pod that fails later is no rollout.
+fn is_rolled_out(deployment: &Deployment) -> bool {
+    let Some(status) = &deployment.status else { return false };
+    let wanted = deployment.spec.replicas.unwrap_or(1);
+    let updated = status.updated_replicas.unwrap_or(0);
+    status.observed_generation >= deployment.metadata.generation
+        && updated == wanted
+        && status.replicas.unwrap_or(0) == wanted
+        && (wanted == 0 || progressing(deployment) == Some("NewReplicaSetAvailable"))
+}
+
+/// Reason of the Deployment's own Progressing condition.
+fn progressing(deployment: &Deployment) -> Option<&str> {
+    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
+    conditions
+        .iter()
+        .find(|c| c.type_.as_deref() == Some("Progressing"))?
+        .reason
+        .as_deref()
+}
+
+/// Present only while true (kstatus).
+fn stalled(view: &View<'_>) -> Option<Verdict> {
+    if let Some(problem) = &view.problem {
+        return Some(verdict(types::STALLED, TRUE, problem.reason, problem.message.clone()));
+    }
+    let late = view
+        .deployments
+        .iter()
+        .find(|d| progressing(d) == Some("ProgressDeadlineExceeded"))?;
+    let cause = pods::gravest(view.members.iter().map(|m| m.pod))
+        .map_or_else(|| "see the conditions of its pods".to_owned(), |f| f.message);
+    let message = format!(
+        "Deployment {} made no progress within its deadline: {cause}",
+        late.name_any()
+    );
+    Some(verdict(
+        types::STALLED,
+        TRUE,
+        reason::PROGRESS_DEADLINE_EXCEEDED,
+        message,
+    ))
+}
+
+fn scheduled(view: &View<'_>) -> Verdict {
+    let unschedulable = view.members.iter().filter_map(|m| pods::classify(m.pod));
+    if let Some(failure) = unschedulable.into_iter().find(|f| f.reason == reason::UNSCHEDULABLE) {
+        return verdict(types::SCHEDULED, FALSE, failure.reason, failure.message);
+    }
+    if view.wanted() == 0 {
+        return verdict(types::SCHEDULED, TRUE, reason::SCALED_TO_ZERO, "no pods are wanted");
+    }
+    let placed = view
+        .members
+        .iter()
+        .filter(|m| pods::condition(m.pod, "PodScheduled") == Some(TRUE));
+    let placed = i32::try_from(placed.count()).unwrap_or(i32::MAX);
+    if placed < view.wanted() {
+        let message = format!("{placed} of {} pods have a node", view.wanted());
+        return verdict(types::SCHEDULED, UNKNOWN, reason::PENDING, message);
+    }
+    verdict(types::SCHEDULED, TRUE, reason::AS_EXPECTED, "all pods have a node")
+}
+
+/// Only with a local backend.
+fn model_loaded(view: &View<'_>) -> Option<Verdict> {
+    view.spec.local()?;
+    let says = |status, reason, message: String| Some(verdict(types::MODEL_LOADED, status, reason, message));
+    let members = || view.members.iter().filter(|m| m.tier == Tier::Local);
+    let engines = || members().filter_map(|m| m.report?.engine.as_ref());
+    let with = |state: EngineState| engines().find(|e| e.state == state);
+    if with(EngineState::Ready).is_some() {
+        return says(
+            TRUE,
+            reason::LOADED,
+            "an engine has loaded the model and answers".into(),
+        );
+    }
+    if view.spec.replicas() == 0 {
+        return says(
+            FALSE,
+            reason::SCALED_TO_ZERO,
+            "spec.replicas is 0: no engine is wanted".into(),
+        );
+    }
+    if let Some(engine) = with(EngineState::Failed) {
+        return says(
+            FALSE,
+            reason::ENGINE_START_FAILED,
+            or(&engine.message, "the engine gave up"),
+        );
+    }
+    if let Some(failure) = pods::gravest(members().map(|m| m.pod)) {
+        return says(FALSE, failure.reason, failure.message);
+    }
+    if let Some(engine) = with(EngineState::Restarting) {
+        return says(
+            FALSE,
+            reason::ENGINE_RESTARTING,
+            or(&engine.message, "the engine is being restarted"),
+        );
+    }
+    if let Some(engine) = with(EngineState::Loading) {
+        return says(
+            FALSE,
+            reason::LOADING,
+            or(&engine.message, "the engine is loading the model"),
+        );
+    }
+    says(UNKNOWN, reason::PENDING, "no engine has reported yet".into())
+}
+
+fn or(message: &str, otherwise: &str) -> String {
+    if message.is_empty() { otherwise } else { message }.to_owned()
+}
+
+fn backends_available(view: &View<'_>) -> Verdict {
+    let says = |status, reason, message| verdict(types::BACKENDS_AVAILABLE, status, reason, message);
+    if let Some(active) = view.active_backend() {
+        return says(TRUE, reason::AVAILABLE, format!("backend {active} takes requests"));
+    }
+    let refusals: Vec<String> = view
+        .spec
+        .backends
+        .iter()
+        .filter_map(|b| refusal(view, &b.name))
+        .collect();
+    if refusals.is_empty() {
+        return says(
+            UNKNOWN,
+            reason::PENDING,
+            "no Ready replica has reported on the backends yet".into(),
+        );
+    }
+    let message = format!("no backend takes requests: {}", refusals.join("; "));
+    says(FALSE, reason::NO_BACKEND_AVAILABLE, message)
+}
+
+/// Why nobody may send to a backend, in the words of the first replica that says so.
+fn refusal(view: &View<'_>, backend: &str) -> Option<String> {
+    let reports = view.backend(backend);
+    let BackendReport {
+        name,
+        available: _,
+        reason,
+        message,
+    } = reports.into_iter().find(|b| !b.available)?;
+    let detail = if message.is_empty() {
+        String::new()
+    } else {
+        format!(" ({message})")
+    };
+    Some(format!("{name}: {reason}{detail}"))
+}
+
+fn credentials_accepted(view: &View<'_>) -> Verdict {
+    let says = |status, reason, message| verdict(types::CREDENTIALS_ACCEPTED, status, reason, message);
+    let mut refused = view.circuits.iter().filter(|c| c.scope == CircuitScope::Credential);
+    if let Some(circuit) = refused.find(|c| c.state != CircuitState::Closed) {
+        let (reason, message) = refused_key(view, circuit);
+        return says(FALSE, reason, message);
+    }
+    let remote = || view.spec.backends.iter().filter(|b| b.remote.is_some());
+    let mut reports = remote().flat_map(|b| view.backend(&b.name)).peekable();
+    let reported = reports.peek().is_some();
+    if let Some(missing) = reports.find(|b| b.reason == reason::CREDENTIALS_MISSING) {
+        let message = format!("backend {}: {}", missing.name, missing.message);
+        return says(FALSE, reason::CREDENTIALS_MISSING, message);
+    }
+    if remote().next().is_some() && !reported {
+        return says(
+            UNKNOWN,
+            reason::PENDING,
+            "no Ready replica has reported on the backends yet".into(),
+        );
+    }
+    says(TRUE, reason::ACCEPTED, "no provider refuses its credentials".into())
+}
+
+fn refused_key(view: &View<'_>, circuit: &CircuitStatus) -> (&'static str, String) {
+    let forbidden = circuit.last_error.as_deref() == Some(ErrorKind::Forbidden.as_str());
+    let reason = if forbidden {
+        reason::FORBIDDEN
+    } else {
+        reason::UNAUTHORIZED
+    };
+    let backend = view.spec.backends.iter().find(|b| b.name == circuit.backend);
+    let credentials = backend.and_then(|b| b.remote.as_ref()?.credentials.as_ref());
+    let place = credentials.map_or_else(
+        || "spec.backends[].remote.credentials, which is absent".to_owned(),
+        |c| format!("key {} of Secret {}", c.secret.key, c.secret.name),
+    );
+    let said = said(view, circuit).map_or_else(String::new, |s| format!(" ({s})"));
+    let message = format!(
+        "{} refuses the credentials of backend {}{said}: put a valid key into {place}",
+        circuit.provider, circuit.backend
+    );
+    (reason, message)
+}
+
+/// What the provider said when the circuit opened.
+fn said<'a>(view: &View<'a>, circuit: &CircuitStatus) -> Option<&'a str> {
+    let rows = view.reports().into_iter().flat_map(|r| &r.circuits);
+    let mut same = rows.filter(|c| c.backend == circuit.backend && c.scope == circuit.scope);
+    same.find(|c| !c.message.is_empty()).map(|c| c.message.as_str())
+}
+
+fn circuit_closed(view: &View<'_>) -> Verdict {
+    let says = |status, reason, message| verdict(types::CIRCUIT_CLOSED, status, reason, message);
+    let find = |state: CircuitState| view.circuits.iter().find(|c| c.state == state);
+    let words = |c: &CircuitStatus, what: &str| {
+        let last = c
+            .last_error
+            .as_deref()
+            .map_or_else(String::new, |e| format!(" after {e}"));
+        let detail = said(view, c).map_or_else(String::new, |s| format!(": {s}"));
+        format!(
+            "the circuit of backend {} ({:?}) is {what}{last}{detail}",
+            c.backend, c.scope
+        )
+    };
+    if let Some(open) = find(CircuitState::Open) {
+        return says(FALSE, reason::OPEN, words(open, "open"));
+    }
+    if let Some(half) = find(CircuitState::HalfOpen) {
+        return says(FALSE, reason::HALF_OPEN, words(half, "half open"));
+    }
+    if let Some(forced) = find(CircuitState::ForcedOpen) {
+        return says(
+            FALSE,
+            reason::FORCED,
+            words(forced, "held open by circuitBreaker.override"),
+        );
+    }
+    if let Some(forced) = find(CircuitState::ForcedClosed) {
+        return says(
+            TRUE,
+            reason::FORCED,
+            words(forced, "held closed by circuitBreaker.override"),
+        );
+    }
+    says(TRUE, reason::CLOSED, "all circuits are closed".into())
+}
+
+/// Always present. Of several causes the first in this order: a fault of our own, pods, engines, backends, rate limits, overload.
+fn degraded(view: &View<'_>) -> Verdict {
+    let says = |status, reason, message| verdict(types::DEGRADED, status, reason, message);
+    let reports = || view.spec.backends.iter().flat_map(|b| view.backend(&b.name));
+    let with = |reason: &'static str| {
+        reports()
+            .find(|b| b.reason == reason)
+            .map(|b| (reason, backend_words(b)))
+    };
+    let cause = with(reason::INTERNAL_ERROR)
+        .or_else(|| pods::gravest(view.members.iter().map(|m| m.pod)).map(|f| (f.reason, f.message)))
+        .or_else(|| engine_trouble(view))
+        .or_else(|| unavailable(view))
+        .or_else(|| with(reason::UPSTREAM_RATE_LIMITED))
+        .or_else(|| with(reason::SATURATED));
+    match cause {
+        Some((reason, message)) => says(TRUE, reason, message),
+        None => says(
+            FALSE,
+            reason::AS_EXPECTED,
+            "nothing works worse than it should".to_owned(),
+        ),
+    }
+}
+
+fn backend_words(report: &BackendReport) -> String {
+    format!("backend {}: {}", report.name, or(&report.message, &report.reason))
+}
+
+fn engine_trouble(view: &View<'_>) -> Option<(&'static str, String)> {
+    let engines = view
+        .members
+        .iter()
+        .filter_map(|m| Some((m, m.report?.engine.as_ref()?)));
+    let trouble = |state| match state {
+        EngineState::Failed => Some(reason::ENGINE_START_FAILED),
+        EngineState::Restarting => Some(reason::ENGINE_RESTARTING),
+        EngineState::Loading | EngineState::Ready => None,
+    };
+    let (member, engine, reason) = engines.into_iter().find_map(|(m, e)| Some((m, e, trouble(e.state)?)))?;
+    let message = format!(
+        "pod {}: {}",
+        member.pod.name_any(),
+        or(&engine.message, "the engine does not answer")
+    );
+    Some((reason, message))
+}
+
+/// A backend that nobody may send to, or that is not open to the first Ready pods while another answers.
+fn unavailable(view: &View<'_>) -> Option<(&'static str, String)> {
+    let dead = view.spec.backends.iter().find_map(|b| {
+        let reports = view.backend(&b.name);
+        let nobody = !reports.is_empty() && !reports.iter().any(|r| r.available);
+        nobody.then(|| refusal(view, &b.name)).flatten()
+    })?;
+    Some((reason::BACKEND_UNAVAILABLE, format!("backend {dead}")))
+}

@@ -1,0 +1,144 @@
+//! Step 5: says how it is. Computed purely from what was applied, the pods and their reports; written only when it changed in meaning.
+
+mod conditions;
+mod errors;
+mod pods;
+#[cfg(test)]
+mod tests;
+mod transitions;
+mod view;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{
+    Api, Client, Resource,
+    api::{DynamicObject, Patch, PatchParams},
+    core::ApiResource,
+};
+use serde_json::{Value, json};
+
+use super::{
+    build::Subject,
+    call::{CallError, call},
+    circuits,
+    metrics::{Metrics, Verb},
+};
+pub use conditions::Verdict;
+pub use transitions::{Transition, transitions};
+pub use view::{Problem, View};
+
+use crate::api::{InferenceDeployment, InferenceDeploymentStatus, conditions as types, names};
+
+/// Why the status was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// The call failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The status could not be written as JSON.
+    #[error("cannot write the status as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// The status as it should read. `now` is only used where a condition changes.
+pub fn compute(view: &View<'_>, old: &InferenceDeploymentStatus, now: &Time) -> InferenceDeploymentStatus {
+    let scaled = view.scaled();
+    InferenceDeploymentStatus {
+        observed_generation: Some(view.generation),
+        conditions: dated(conditions::all(view), view.generation, &old.conditions, now),
+        replicas: Some(scaled.replicas),
+        ready_replicas: Some(scaled.ready),
+        selector: Some(view.selector()),
+        endpoint: Some(format!(
+            "http://{}.{}.svc/v1",
+            view.subject.name, view.subject.namespace
+        )),
+        active_backend: view.active_backend().map(str::to_owned),
+        budget: None,
+        circuits: view.circuits.clone(),
+        errors: errors::merge(&view.reports()),
+    }
+}
+
+/// Puts generation and transition time to verdicts: the old time where the status is the old one.
+fn dated(verdicts: Vec<Verdict>, generation: i64, old: &[Condition], now: &Time) -> Vec<Condition> {
+    verdicts
+        .into_iter()
+        .map(|verdict| {
+            let before = old
+                .iter()
+                .find(|c| c.type_ == verdict.type_ && c.status == verdict.status);
+            Condition {
+                type_: verdict.type_.into(),
+                status: verdict.status.into(),
+                reason: verdict.reason.into(),
+                message: truncate(verdict.message),
+                observed_generation: Some(generation),
+                last_transition_time: before.map_or_else(|| now.clone(), |c| c.last_transition_time.clone()),
+            }
+        })
+        .collect()
+}
+
+/// A condition's message has at most 32 768 bytes; a reader has patience for fewer.
+fn truncate(mut message: String) -> String {
+    const LONGEST: usize = 2048;
+    if message.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
+/// The status of a deployment whose spec cannot even be read: only what is wrong, and nothing that was true before is taken back but
+/// Ready, which nobody can know.
+pub fn undecodable(generation: i64, error: &str, now: &Time) -> InferenceDeploymentStatus {
+    let verdict = |type_, status| Verdict {
+        type_,
+        status,
+        reason: types::reason::INVALID_SPEC,
+        message: format!("the object cannot be read: {error}"),
+    };
+    let verdicts = vec![verdict(types::READY, "Unknown"), verdict(types::STALLED, "True")];
+    InferenceDeploymentStatus {
+        observed_generation: Some(generation),
+        conditions: dated(verdicts, generation, &[], now),
+        ..InferenceDeploymentStatus::default()
+    }
+}
+
+/// Applies `status`. The type of the object is not used: one that cannot be decoded gets its status too.
+pub async fn write(
+    client: &Client,
+    subject: &Subject,
+    status: &InferenceDeploymentStatus,
+    metrics: &Metrics,
+) -> Result<(), StatusError> {
+    let resource = ApiResource::erase::<InferenceDeployment>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &subject.namespace, &resource);
+    let params = PatchParams::apply(names::CONTROLLER_MANAGER).force();
+    let body = body(subject, &serde_json::to_value(status)?);
+    metrics.wrote(Verb::Status);
+    let words = format!(
+        "apply the status of InferenceDeployment {}/{}",
+        subject.namespace, subject.name
+    );
+    call(&words, api.patch_status(&subject.name, &params, &Patch::Apply(body))).await?;
+    Ok(())
+}
+
+/// The UID makes it a conflict when the object was deleted and made anew meanwhile.
+fn body(subject: &Subject, status: &Value) -> Value {
+    json!({
+        "apiVersion": InferenceDeployment::api_version(&()),
+        "kind": InferenceDeployment::kind(&()),
+        "metadata": {"name": subject.name, "uid": subject.uid},
+        "status": status,
+    })
+}
+
+/// The merged circuits of what the pods report.
+pub fn merged_circuits(view: &View<'_>) -> Vec<crate::api::CircuitStatus> {
+    let spec = &view.spec.backends;
+    circuits::merge(spec, &view.reports())
+}

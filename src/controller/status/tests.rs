@@ -1,0 +1,330 @@
+use std::sync::Arc;
+
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    api::{InferenceDeploymentSpec, InferenceReplica, conditions::reason},
+    controller::{build::fixtures, dereference::Live},
+};
+
+fn parse<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+/// A cluster in which everything works: two local pods and a spill pod.
+fn healthy() -> Live {
+    let mut live = Live::default();
+    for (name, tier) in [
+        ("assistant-local-1-a", "local"),
+        ("assistant-local-1-b", "local"),
+        ("assistant-remote-1-c", "remote"),
+    ] {
+        live.pods.push(Arc::new(pod(name, tier, true)));
+        live.replicas.push(replica(name, tier));
+    }
+    live
+}
+
+fn pod(name: &str, tier: &str, ready: bool) -> Pod {
+    parse(json!({
+        "metadata": {"name": name, "uid": name, "labels": {"inference-operator.dev/tier": tier}, "ownerReferences": [
+            {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("assistant-{tier}-1"), "uid": "r", "controller": true}]},
+        "status": {"conditions": [
+            {"type": "PodScheduled", "status": "True"},
+            {"type": "Ready", "status": if ready { "True" } else { "False" }}]},
+    }))
+}
+
+fn replica(name: &str, tier: &str) -> InferenceReplica {
+    let mut status = json!({"observedGeneration": 3, "ready": true, "backends": [
+        {"name": "own", "available": true, "reason": "Available"},
+        {"name": "openai", "available": true, "reason": "Available"}]});
+    if tier == "local" {
+        status["engine"] = json!({"state": "Ready"});
+    }
+    parse(json!({
+        "apiVersion": "inference-operator.dev/v1alpha1", "kind": "InferenceReplica", "metadata": {"name": name},
+        "spec": {"podUID": name, "deploymentName": "assistant", "deploymentUID": "u-1"}, "status": status,
+    }))
+}
+
+fn deployments() -> Vec<Deployment> {
+    let one = |name: &str, replicas: i32| {
+        parse(json!({
+            "metadata": {"name": name, "generation": 1},
+            "spec": {"replicas": replicas, "selector": {}, "template": {}},
+            "status": {"observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas,
+                "conditions": [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]},
+        }))
+    };
+    vec![one("assistant-local", 2), one("assistant-remote", 1)]
+}
+
+struct Case {
+    spec: InferenceDeploymentSpec,
+    live: Live,
+    deployments: Vec<Deployment>,
+    kept: Vec<String>,
+    problem: Option<Problem>,
+}
+
+impl Case {
+    fn new() -> Self {
+        Self {
+            spec: fixtures::both().spec,
+            live: healthy(),
+            deployments: deployments(),
+            kept: Vec::new(),
+            problem: None,
+        }
+    }
+
+    fn edit(&mut self, edit: impl Fn(&mut InferenceReplica)) {
+        self.live.replicas.iter_mut().for_each(edit);
+    }
+
+    fn status(&self, old: &InferenceDeploymentStatus, now: &str) -> InferenceDeploymentStatus {
+        let subject = fixtures::subject();
+        let problem = self.problem.clone();
+        let view = View::new(
+            &subject,
+            3,
+            &self.spec,
+            &self.live,
+            &self.deployments,
+            &self.kept,
+            problem,
+        );
+        compute(&view, old, &Time(now.parse().unwrap()))
+    }
+
+    fn first(&self) -> InferenceDeploymentStatus {
+        self.status(&InferenceDeploymentStatus::default(), "2026-01-01T00:00:00Z")
+    }
+
+    #[track_caller]
+    fn expect(&self, type_: &str, status: &str, reason: &str, word: &str) {
+        let conditions = self.first().conditions;
+        let found = conditions
+            .iter()
+            .find(|c| c.type_ == type_)
+            .unwrap_or_else(|| panic!("{type_} is missing"));
+        assert_eq!(
+            (found.status.as_str(), found.reason.as_str()),
+            (status, reason),
+            "{found:?}"
+        );
+        assert!(found.message.contains(word), "{word} is missing in {}", found.message);
+    }
+
+    #[track_caller]
+    fn absent(&self, type_: &str) {
+        let conditions = self.first().conditions;
+        assert!(!conditions.iter().any(|c| c.type_ == type_), "{type_} is present");
+    }
+}
+
+#[test]
+fn a_healthy_deployment_is_ready_and_nothing_else_is_going_on() {
+    let case = Case::new();
+    case.expect(
+        "Ready",
+        "True",
+        reason::AVAILABLE,
+        "3 of 3 replicas are Ready, backend own",
+    );
+    case.expect("Scheduled", "True", reason::AS_EXPECTED, "");
+    case.expect("ModelLoaded", "True", reason::LOADED, "");
+    case.expect("CredentialsAccepted", "True", reason::ACCEPTED, "");
+    case.expect("CircuitClosed", "True", reason::CLOSED, "");
+    case.expect("Degraded", "False", reason::AS_EXPECTED, "");
+    case.absent("Reconciling");
+    case.absent("Stalled");
+    let status = case.first();
+    assert_eq!(status.active_backend.as_deref(), Some("own"));
+    assert_eq!(
+        (status.replicas, status.ready_replicas),
+        (Some(2), Some(2)),
+        "the scaled kind only"
+    );
+    assert_eq!(status.endpoint.as_deref(), Some("http://assistant.default.svc/v1"));
+    let selector = "inference-operator.dev/deployment=assistant,inference-operator.dev/tier=local";
+    assert_eq!(status.selector.as_deref(), Some(selector));
+}
+
+#[test]
+fn transition_times_are_kept_and_nothing_changed_means_the_same_status() {
+    let mut case = Case::new();
+    let first = case.first();
+    assert_eq!(case.status(&first, "2027-01-01T00:00:00Z"), first);
+    case.live.pods.clear();
+    let second = case.status(&first, "2027-01-01T00:00:00Z");
+    let at = |s: &InferenceDeploymentStatus, t: &str| {
+        s.conditions
+            .iter()
+            .find(|c| c.type_ == t)
+            .unwrap()
+            .last_transition_time
+            .clone()
+    };
+    assert_ne!(at(&second, "Ready"), at(&first, "Ready"));
+    assert_eq!(at(&second, "CircuitClosed"), at(&first, "CircuitClosed"));
+}
+
+#[test]
+fn a_new_spec_reconciles_until_every_replica_has_acted_on_it() {
+    let mut case = Case::new();
+    case.live.replicas[1].status.as_mut().unwrap().observed_generation = Some(2);
+    case.expect("Reconciling", "True", reason::ROLLING_OUT, "assistant-local-1-b");
+    case.expect("Ready", "True", reason::AVAILABLE, "");
+    let mut rolling = Case::new();
+    rolling.deployments[0].status.as_mut().unwrap().updated_replicas = Some(1);
+    rolling.expect("Reconciling", "True", reason::ROLLING_OUT, "assistant-local");
+    let mut switching = Case::new();
+    switching.kept.push("assistant-remote".into());
+    switching.expect("Reconciling", "True", reason::ROLLING_OUT, "assistant-remote stays");
+}
+
+#[test]
+fn a_refused_key_names_backend_secret_and_key() {
+    let mut case = Case::new();
+    case.edit(|r| {
+        let status = r.status.as_mut().unwrap();
+        status.backends[1] =
+            parse(json!({"name": "openai", "available": false, "reason": "Unauthorized", "message": "401"}));
+        status.circuits = parse(json!([{"backend": "openai", "scope": "Credential", "state": "Open",
+            "lastError": "unauthorized", "message": "Incorrect API key provided"}]));
+    });
+    case.expect(
+        "CredentialsAccepted",
+        "False",
+        reason::UNAUTHORIZED,
+        "key api-key of Secret openai",
+    );
+    case.expect(
+        "CredentialsAccepted",
+        "False",
+        reason::UNAUTHORIZED,
+        "Incorrect API key provided",
+    );
+    case.expect("CircuitClosed", "False", reason::OPEN, "openai");
+    case.expect("Degraded", "True", reason::BACKEND_UNAVAILABLE, "openai");
+    case.expect("Ready", "True", reason::AVAILABLE, "backend own");
+}
+
+#[test]
+fn a_missing_secret_is_credentials_missing_and_no_backend_is_not_ready() {
+    let mut case = Case::new();
+    case.edit(|r| {
+        r.status.as_mut().unwrap().backends = parse(json!([
+            {"name": "own", "available": false, "reason": "Loading"},
+            {"name": "openai", "available": false, "reason": "CredentialsMissing", "message": "Secret openai has no key api-key"}]));
+    });
+    case.expect(
+        "CredentialsAccepted",
+        "False",
+        reason::CREDENTIALS_MISSING,
+        "Secret openai",
+    );
+    case.expect(
+        "Ready",
+        "False",
+        reason::NO_BACKEND_AVAILABLE,
+        "CredentialsMissing (Secret openai has no key api-key)",
+    );
+}
+
+#[test]
+fn unknown_never_counts_as_true() {
+    let mut case = Case::new();
+    case.edit(|r| r.status = None);
+    case.expect("Ready", "Unknown", reason::PENDING, "");
+    case.expect("BackendsAvailable", "Unknown", reason::PENDING, "");
+    case.expect("CredentialsAccepted", "Unknown", reason::PENDING, "");
+    case.expect("ModelLoaded", "Unknown", reason::PENDING, "");
+}
+
+#[test]
+fn a_report_of_an_earlier_pod_of_the_same_name_does_not_count() {
+    let mut case = Case::new();
+    case.edit(|r| r.spec.pod_uid = "earlier".into());
+    case.expect("Ready", "Unknown", reason::PENDING, "");
+}
+
+#[test]
+fn the_engine_tells_why_no_pod_is_ready() {
+    let mut case = Case::new();
+    case.live.pods = vec![Arc::new(pod("assistant-local-1-a", "local", false))];
+    for (state, reason) in [
+        ("Loading", reason::LOADING),
+        ("Restarting", reason::ENGINE_RESTARTING),
+        ("Failed", reason::ENGINE_START_FAILED),
+    ] {
+        case.edit(|r| {
+            r.status.as_mut().unwrap().engine = parse(json!({"state": state, "message": "what the engine said"}));
+        });
+        case.expect("ModelLoaded", "False", reason, "what the engine said");
+        case.expect("Ready", "False", reason, "what the engine said");
+    }
+}
+
+#[test]
+fn replicas_0_is_scaled_to_zero() {
+    let mut case = Case::new();
+    case.spec.replicas = Some(0);
+    case.spec.spill = None;
+    case.live = Live::default();
+    case.expect("Ready", "False", reason::SCALED_TO_ZERO, "spec.replicas is 0");
+    case.expect("Scheduled", "True", reason::SCALED_TO_ZERO, "");
+}
+
+#[test]
+fn stalled_is_told_without_taking_back_what_still_works() {
+    let mut case = Case::new();
+    case.problem = Some(Problem {
+        reason: reason::NAME_CONFLICT,
+        message: "Service assistant exists".into(),
+    });
+    case.expect("Stalled", "True", reason::NAME_CONFLICT, "Service assistant");
+    case.expect("Ready", "True", reason::AVAILABLE, "");
+    case.absent("Reconciling");
+    let mut late = Case::new();
+    let conditions = late.deployments[0]
+        .status
+        .as_mut()
+        .unwrap()
+        .conditions
+        .as_mut()
+        .unwrap();
+    conditions[0].reason = Some("ProgressDeadlineExceeded".into());
+    late.expect("Stalled", "True", reason::PROGRESS_DEADLINE_EXCEEDED, "assistant-local");
+    late.absent("Reconciling");
+}
+
+#[test]
+fn an_object_that_cannot_be_read_is_stalled_and_ready_is_unknown() {
+    let status = undecodable(
+        7,
+        "missing field `backends`",
+        &Time("2026-01-01T00:00:00Z".parse().unwrap()),
+    );
+    let told: Vec<_> = status
+        .conditions
+        .iter()
+        .map(|c| (c.type_.as_str(), c.status.as_str()))
+        .collect();
+    assert_eq!(told, [("Ready", "Unknown"), ("Stalled", "True")]);
+    assert!(status.conditions[1].message.contains("missing field `backends`"));
+}
+
+#[test]
+fn the_status_has_no_budget_for_server_side_apply_to_touch() {
+    let body = body(
+        &fixtures::subject(),
+        &serde_json::to_value(Case::new().first()).unwrap(),
+    );
+    assert_eq!(body.pointer("/status/budget"), None);
+    assert_eq!(body.pointer("/metadata/uid"), Some(&json!("u-1")));
+}

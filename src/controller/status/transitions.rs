@@ -1,0 +1,134 @@
+//! Which changes of a status are worth an Event: transitions only, and one an update for one cause.
+
+use crate::api::{InferenceDeploymentStatus, conditions as types, conditions::reason};
+
+/// A change that people should hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// True for trouble, false for its end.
+    pub warning: bool,
+    /// Reason of the condition: the event's reason.
+    pub reason: String,
+    /// Type of the condition: the event's action.
+    pub condition: String,
+    /// Message of the condition.
+    pub message: String,
+}
+
+/// Conditions whose changes are events, the most precise first: of several with one reason the first speaks.
+const TOLD: [&str; 7] = [
+    types::STALLED,
+    types::CREDENTIALS_ACCEPTED,
+    types::CIRCUIT_CLOSED,
+    types::MODEL_LOADED,
+    types::READY,
+    types::BACKENDS_AVAILABLE,
+    types::DEGRADED,
+];
+/// What every deployment passes through is no event.
+const QUIET: [&str; 6] = [
+    reason::PENDING,
+    reason::LOADING,
+    reason::ROLLING_OUT,
+    reason::NO_READY_REPLICAS,
+    reason::AS_EXPECTED,
+    reason::SCALED_TO_ZERO,
+];
+
+/// The transitions from `old` to `new`.
+pub fn transitions(old: &InferenceDeploymentStatus, new: &InferenceDeploymentStatus) -> Vec<Transition> {
+    let mut all: Vec<Transition> = Vec::new();
+    for transition in TOLD.iter().filter_map(|type_| transition(type_, old, new)) {
+        if !all.iter().any(|t| t.reason == transition.reason) {
+            all.push(transition);
+        }
+    }
+    all
+}
+
+fn transition(type_: &str, old: &InferenceDeploymentStatus, new: &InferenceDeploymentStatus) -> Option<Transition> {
+    let find = |status: &InferenceDeploymentStatus| status.conditions.iter().find(|c| c.type_ == type_).cloned();
+    let (before, now) = (find(old), find(new)?);
+    let same = before
+        .as_ref()
+        .is_some_and(|b| (&b.status, &b.reason) == (&now.status, &now.reason));
+    let good = is_good(type_, &now.status);
+    // The first good word of a condition is no news, except that the endpoint is there at all.
+    let first = good == Some(true) && before.as_ref().is_none_or(|b| is_good(type_, &b.status).is_none());
+    if same || good.is_none() || QUIET.contains(&now.reason.as_str()) || (first && type_ != types::READY) {
+        return None;
+    }
+    Some(Transition {
+        warning: good == Some(false),
+        reason: now.reason,
+        condition: now.type_,
+        message: now.message,
+    })
+}
+
+/// `None` for Unknown.
+fn is_good(type_: &str, status: &str) -> Option<bool> {
+    let bad_when_true = matches!(type_, types::STALLED | types::DEGRADED);
+    match status {
+        "True" => Some(!bad_when_true),
+        "False" => Some(bad_when_true),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+    use super::*;
+
+    fn status(conditions: &[(&str, &str, &str)]) -> InferenceDeploymentStatus {
+        let conditions = conditions.iter().map(|(type_, status, reason)| Condition {
+            type_: (*type_).into(),
+            status: (*status).into(),
+            reason: (*reason).into(),
+            message: "m".into(),
+            observed_generation: None,
+            last_transition_time: Time("2026-01-01T00:00:00Z".parse().unwrap()),
+        });
+        InferenceDeploymentStatus {
+            conditions: conditions.collect(),
+            ..InferenceDeploymentStatus::default()
+        }
+    }
+
+    #[test]
+    fn one_cause_is_one_warning() {
+        let good = status(&[
+            ("Ready", "True", "Available"),
+            ("CredentialsAccepted", "True", "Accepted"),
+            ("CircuitClosed", "True", "Closed"),
+        ]);
+        let bad = status(&[
+            ("Ready", "False", "Unauthorized"),
+            ("CredentialsAccepted", "False", "Unauthorized"),
+            ("CircuitClosed", "True", "Closed"),
+        ]);
+        let told = transitions(&good, &bad);
+        assert_eq!(told.len(), 1);
+        assert_eq!(
+            (told[0].warning, told[0].condition.as_str()),
+            (true, "CredentialsAccepted")
+        );
+        assert!(transitions(&bad, &bad).is_empty());
+        let back = transitions(&bad, &good);
+        assert!(back.iter().all(|t| !t.warning) && back.len() == 2, "{back:?}");
+    }
+
+    #[test]
+    fn a_new_deployment_that_starts_as_expected_is_told_once() {
+        let new = status(&[("Ready", "False", "Pending"), ("Degraded", "False", "AsExpected")]);
+        assert!(transitions(&InferenceDeploymentStatus::default(), &new).is_empty());
+        let ready = status(&[
+            ("Ready", "True", "Available"),
+            ("BackendsAvailable", "True", "Available"),
+            ("CredentialsAccepted", "True", "Accepted"),
+        ]);
+        assert_eq!(transitions(&new, &ready).len(), 1);
+    }
+}

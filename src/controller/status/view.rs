@@ -1,0 +1,167 @@
+//! What the conditions look at: the applied Deployments, the pods and their reports, joined.
+
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::ResourceExt;
+
+use super::{merged_circuits, pods};
+use crate::{
+    api::{BackendReport, CircuitStatus, InferenceDeploymentSpec, InferenceReplica, InferenceReplicaStatus},
+    controller::{
+        build::{Subject, Tier, scaled_tier, tier_of, tiers},
+        dereference::Live,
+    },
+};
+
+/// Why the spec is not carried out, for the Stalled condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// A reason constant.
+    pub reason: &'static str,
+    /// What is wrong and how to mend it.
+    pub message: String,
+}
+
+/// A pod with its report.
+#[derive(Clone, Copy, Debug)]
+pub struct Member<'a> {
+    /// Its tier.
+    pub tier: Tier,
+    /// The pod.
+    pub pod: &'a Pod,
+    /// What its runtime reports; from this pod, not from one of the same name before.
+    pub report: Option<&'a InferenceReplicaStatus>,
+}
+
+impl Member<'_> {
+    /// The kubelet calls it Ready and it is not going.
+    pub fn is_ready(&self) -> bool {
+        self.pod.metadata.deletion_timestamp.is_none() && pods::condition(self.pod, "Ready") == Some("True")
+    }
+}
+
+/// Pods of the scaled kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// That exist.
+    pub replicas: i32,
+    /// That are Ready.
+    pub ready: i32,
+}
+
+/// Everything that the status is computed from.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// Whose status.
+    pub subject: &'a Subject,
+    /// Its generation.
+    pub generation: i64,
+    /// Its spec.
+    pub spec: &'a InferenceDeploymentSpec,
+    /// Its Deployments as the API server has them.
+    pub deployments: &'a [Deployment],
+    /// Old Deployments that stay until the new ones are Ready.
+    pub kept: &'a [String],
+    /// Why the spec is not carried out.
+    pub problem: Option<Problem>,
+    /// Pods with their reports, in order of their names.
+    pub members: Vec<Member<'a>>,
+    /// The merged circuits.
+    pub circuits: Vec<CircuitStatus>,
+}
+
+impl<'a> View<'a> {
+    /// Joins pods and reports.
+    pub fn new(
+        subject: &'a Subject,
+        generation: i64,
+        spec: &'a InferenceDeploymentSpec,
+        live: &'a Live,
+        deployments: &'a [Deployment],
+        kept: &'a [String],
+        problem: Option<Problem>,
+    ) -> Self {
+        let mut view = Self {
+            subject,
+            generation,
+            spec,
+            deployments,
+            kept,
+            problem,
+            members: members(subject, live),
+            circuits: Vec::new(),
+        };
+        view.circuits = merged_circuits(&view);
+        view
+    }
+
+    /// Wanted pods of all tiers.
+    pub fn wanted(&self) -> i32 {
+        tiers(self.spec).iter().map(|(_, replicas)| replicas).sum()
+    }
+
+    /// Pods of the scaled kind as their Deployment counts them.
+    pub fn scaled(&self) -> Counts {
+        let name = scaled_tier(self.spec).workload(&self.subject.name);
+        let deployment = self.deployments.iter().find(|d| d.name_any() == name);
+        let status = deployment.and_then(|d| d.status.as_ref());
+        status.map_or_else(Counts::default, |s| Counts {
+            replicas: s.replicas.unwrap_or(0),
+            ready: s.ready_replicas.unwrap_or(0),
+        })
+    }
+
+    /// Label selector of the scaled kind.
+    pub fn selector(&self) -> String {
+        let labels = scaled_tier(self.spec).selector(&self.subject.name);
+        let pairs: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        pairs.join(",")
+    }
+
+    /// Pods that are Ready.
+    pub fn ready(&self) -> impl Iterator<Item = &Member<'a>> {
+        self.members.iter().filter(|m| m.is_ready())
+    }
+
+    /// Reports of pods that are not going.
+    pub fn reports(&self) -> Vec<&'a InferenceReplicaStatus> {
+        let staying = self
+            .members
+            .iter()
+            .filter(|m| m.pod.metadata.deletion_timestamp.is_none());
+        staying.filter_map(|m| m.report).collect()
+    }
+
+    /// What Ready pods say of a backend.
+    pub fn backend(&self, name: &str) -> Vec<&'a BackendReport> {
+        let reports = self.ready().filter_map(|m| m.report);
+        reports.flat_map(|r| &r.backends).filter(|b| b.name == name).collect()
+    }
+
+    /// The first backend in order that some Ready pod may send to.
+    pub fn active_backend(&self) -> Option<&'a str> {
+        let names = self.spec.backends.iter().map(|b| b.name.as_str());
+        names
+            .into_iter()
+            .find(|name| self.backend(name).iter().any(|b| b.available))
+    }
+}
+
+fn members<'a>(subject: &Subject, live: &'a Live) -> Vec<Member<'a>> {
+    live.pods
+        .iter()
+        .filter_map(|pod| {
+            Some(Member {
+                tier: tier_of(subject, pod)?,
+                pod,
+                report: report(&live.replicas, pod),
+            })
+        })
+        .collect()
+}
+
+fn report<'a>(replicas: &'a [InferenceReplica], pod: &Pod) -> Option<&'a InferenceReplicaStatus> {
+    let replica = replicas
+        .iter()
+        .find(|r| r.metadata.name == pod.metadata.name && Some(&r.spec.pod_uid) == pod.metadata.uid.as_ref())?;
+    replica.status.as_ref()
+}

@@ -1,0 +1,102 @@
+//! Step 2: can this spec be carried out? Pure. What cannot becomes Stalled, never an error that is tried again for ever.
+
+use kube::ResourceExt;
+
+use super::build::Subject;
+use crate::{
+    api::{InferenceDeployment, conditions::reason, schema::check_rules},
+    policy::support::{Mode, unsupported},
+};
+
+/// Why a spec is not carried out. Messages name the field.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ValidateError {
+    /// It breaks the schema: it got past an older one, or past none.
+    #[error("{0}")]
+    InvalidSpec(String),
+    /// It asks for what this version does not do.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+impl ValidateError {
+    /// The reason of the Stalled condition.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::InvalidSpec(_) => reason::INVALID_SPEC,
+            Self::Unsupported(_) => reason::UNSUPPORTED,
+        }
+    }
+}
+
+/// Whom this is about.
+///
+/// # Errors
+/// An object without name, namespace or UID, which no API server delivers.
+pub fn subject(object: &impl ResourceExt) -> Result<Subject, ValidateError> {
+    let missing = |field: &str| ValidateError::InvalidSpec(format!("metadata.{field} is missing"));
+    Ok(Subject {
+        name: object.meta().name.clone().ok_or_else(|| missing("name"))?,
+        namespace: object.namespace().ok_or_else(|| missing("namespace"))?,
+        uid: object.uid().ok_or_else(|| missing("uid"))?,
+    })
+}
+
+/// Checks the schema's rules once more and what this version supports.
+///
+/// # Errors
+/// All violations in one message.
+pub fn validate(deployment: &InferenceDeployment) -> Result<(), ValidateError> {
+    if let Err(violations) = check_rules(&without_status(deployment)) {
+        return Err(ValidateError::InvalidSpec(join(&violations)));
+    }
+    let unsupported = unsupported(&deployment.spec, Mode::Cluster);
+    if unsupported.is_empty() {
+        Ok(())
+    } else {
+        Err(ValidateError::Unsupported(join(&unsupported)))
+    }
+}
+
+/// The rules speak of metadata and spec; the status is ours and large.
+fn without_status(deployment: &InferenceDeployment) -> InferenceDeployment {
+    InferenceDeployment {
+        metadata: deployment.metadata.clone(),
+        spec: deployment.spec.clone(),
+        status: None,
+    }
+}
+
+fn join(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::build::fixtures;
+
+    #[test]
+    fn a_good_spec_passes() {
+        assert_eq!(validate(&fixtures::both()), Ok(()));
+    }
+
+    #[test]
+    fn a_broken_rule_is_invalid_and_names_the_rule() {
+        let mut deployment = fixtures::both();
+        let twin = deployment.spec.backends[0].clone();
+        deployment.spec.backends.push(twin);
+        let error = validate(&deployment).unwrap_err();
+        assert_eq!(error.reason(), reason::INVALID_SPEC);
+        assert!(error.to_string().contains("names of backends are unique"), "{error}");
+    }
+
+    #[test]
+    fn what_this_version_does_not_do_is_unsupported_and_names_the_field() {
+        let mut deployment = fixtures::both();
+        deployment.spec.backends[0].local.as_mut().unwrap().engine = crate::api::EngineKind::VLLM;
+        let error = validate(&deployment).unwrap_err();
+        assert_eq!(error.reason(), reason::UNSUPPORTED);
+        assert!(error.to_string().contains("spec.backends[0].local.engine"), "{error}");
+    }
+}

@@ -1,0 +1,11 @@
+//! Decisions as pure functions and state machines: no async, no clock, no client, no randomness. Time and randomness are arguments.
+//!
+//! Where a [`std::time::Duration`] names an instant it is the time since the process started, on the monotonic clock.
+
+pub mod budget;
+pub mod circuit;
+pub mod event_limit;
+pub mod pricing;
+pub mod retry;
+pub mod support;
+pub mod write_rate;

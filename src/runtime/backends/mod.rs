@@ -1,0 +1,17 @@
+//! The backends of the configuration in force: circuits, sessions, money, and what went wrong of late.
+
+mod breaker;
+mod errors;
+mod money;
+mod registry;
+mod remote;
+mod signals;
+mod status;
+
+pub use breaker::{Breaker, Leave};
+pub use errors::ErrorBook;
+pub use money::{Hold, Money};
+pub use registry::{Backend, Kind, Local, Registry, Routing};
+pub use remote::{Remote, Unusable};
+pub use signals::Signals;
+pub use status::{deployment_status, replica_status};

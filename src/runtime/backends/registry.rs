@@ -1,0 +1,166 @@
+//! The backends of the configuration in force, swapped as a whole: a request sees one state of it from beginning to end.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::{ErrorBook, Money, Remote, Signals};
+use crate::{
+    api::{BackendKind, LocalBackend},
+    runtime::{
+        clock::Clock,
+        config::{Keys, Snapshot},
+        local::EngineView,
+    },
+};
+
+/// One state of the configuration with its backends, in order of preference.
+#[derive(Debug)]
+pub struct Routing {
+    /// The configuration.
+    pub snapshot: Arc<Snapshot>,
+    /// Its backends.
+    pub backends: Vec<Backend>,
+}
+
+/// A backend.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a backend is.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// The own engine, or that of a peer.
+    Local(Local),
+    /// A provider's API.
+    Remote(Arc<Remote>),
+}
+
+/// The local backend as the configuration describes it; the engine itself is the process's.
+#[derive(Clone, Copy, Debug)]
+pub struct Local {
+    /// Tokens of context a request may have, when the spec says so.
+    pub context_length: Option<u32>,
+}
+
+impl Backend {
+    /// Tokens of context a request may have, when known.
+    #[must_use]
+    pub fn context_length(&self) -> Option<u32> {
+        match &self.kind {
+            Kind::Local(local) => local.context_length,
+            Kind::Remote(remote) => remote.spec.context_length,
+        }
+    }
+
+    /// True when a request costs money.
+    #[must_use]
+    pub fn is_paid(&self) -> bool {
+        matches!(&self.kind, Kind::Remote(remote) if remote.spec.price.is_some())
+    }
+}
+
+/// Everything known of backends in this process.
+#[derive(Debug)]
+pub struct Registry {
+    routing: ArcSwap<Routing>,
+    /// Where keys are.
+    pub keys: Keys,
+    /// The process's clock.
+    pub clock: Clock,
+    /// Word of changes.
+    pub signals: Arc<Signals>,
+    /// What went wrong of late.
+    pub errors: ErrorBook,
+    /// The own engine; `None` in a GPU-less pod.
+    pub engine: Option<watch::Receiver<EngineView>>,
+    /// False until remote backends may be used (design section 9).
+    pub remote_gate: watch::Receiver<bool>,
+    /// The budget of a process that runs alone.
+    pub money: Option<Money>,
+}
+
+impl Registry {
+    /// Backends of a first configuration.
+    #[must_use]
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        keys: Keys,
+        engine: Option<watch::Receiver<EngineView>>,
+        remote_gate: watch::Receiver<bool>,
+        money: Option<Money>,
+    ) -> Self {
+        let (clock, signals) = (Clock::start(), Arc::<Signals>::default());
+        let backends = backends(&snapshot, |name, spec| Remote::new(name, spec, &keys, clock, &signals));
+        Self {
+            routing: ArcSwap::from_pointee(Routing { snapshot, backends }),
+            errors: ErrorBook::new(clock, Arc::clone(&signals)),
+            keys,
+            clock,
+            signals,
+            engine,
+            remote_gate,
+            money,
+        }
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn routing(&self) -> Arc<Routing> {
+        self.routing.load_full()
+    }
+
+    /// Takes a new configuration. What is known of an endpoint that stays is kept.
+    pub fn configure(&self, snapshot: Arc<Snapshot>) {
+        let before = self.routing();
+        let backends = backends(&snapshot, |name, spec| match before.remote(name) {
+            Some(old) => old.changed(spec, &self.keys, self.clock),
+            None => Remote::new(name, spec, &self.keys, self.clock, &self.signals),
+        });
+        self.routing.store(Arc::new(Routing { snapshot, backends }));
+        self.signals.routine();
+    }
+
+    /// Reads every key again.
+    pub fn refresh_keys(&self) {
+        for backend in &self.routing().backends {
+            if let Kind::Remote(remote) = &backend.kind {
+                remote.refresh_key();
+            }
+        }
+    }
+}
+
+impl Routing {
+    fn remote(&self, name: &str) -> Option<&Remote> {
+        self.backends.iter().find_map(|b| match &b.kind {
+            Kind::Remote(remote) if *b.name == *name => Some(remote.as_ref()),
+            _ => None,
+        })
+    }
+}
+
+fn backends(snapshot: &Snapshot, mut remote: impl FnMut(&str, &crate::api::RemoteBackend) -> Remote) -> Vec<Backend> {
+    let kinds = snapshot
+        .spec
+        .backends
+        .iter()
+        .filter_map(|b| Some((b.name.as_str(), b.kind()?)));
+    kinds
+        .map(|(name, kind)| Backend {
+            name: name.into(),
+            kind: match kind {
+                BackendKind::Local(LocalBackend { context_length, .. }) => Kind::Local(Local {
+                    context_length: *context_length,
+                }),
+                BackendKind::Remote(spec) => Kind::Remote(Arc::new(remote(name, spec))),
+            },
+        })
+        .collect()
+}

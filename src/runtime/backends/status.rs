@@ -1,0 +1,182 @@
+//! Status computed from what the process knows: no clock but transition times, no running counters (design section 6).
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{Backend, Breaker, Kind, Registry, Remote};
+use crate::{
+    api::{
+        BackendReport, CircuitScope, CircuitState, CircuitStatus, EngineState, EngineStatus, InferenceDeploymentStatus,
+        InferenceReplicaStatus, PROTOCOL_VERSION, ReplicaCircuit, conditions::reason,
+    },
+    error::ErrorKind,
+    policy::circuit::CircuitView,
+    runtime::{clock::Clock, local::EngineView, remote::classify::scrub::shown},
+};
+
+/// The status of the replica.
+#[must_use]
+pub fn replica_status(registry: &Registry, boot_id: &str, ready: bool) -> InferenceReplicaStatus {
+    let routing = registry.routing();
+    InferenceReplicaStatus {
+        observed_generation: routing.snapshot.generation,
+        protocol_version: Some(PROTOCOL_VERSION),
+        boot_id: Some(boot_id.to_owned()),
+        ready,
+        engine: registry.engine.as_ref().map(|view| engine(&view.borrow())),
+        backends: routing.backends.iter().map(|b| report(registry, b)).collect(),
+        circuits: replica_circuits(registry),
+        errors: registry.errors.rows(),
+    }
+}
+
+/// The same for people, in the shape of the deployment's status: `/status` of a process that runs alone.
+#[must_use]
+pub fn deployment_status(registry: &Registry) -> InferenceDeploymentStatus {
+    let routing = registry.routing();
+    let mut reports = routing.backends.iter().map(|b| report(registry, b));
+    InferenceDeploymentStatus {
+        observed_generation: routing.snapshot.generation,
+        active_backend: reports.find(|r| r.available).map(|r| r.name),
+        budget: registry
+            .money
+            .as_ref()
+            .map(|money| money.status(jiff::Timestamp::now())),
+        circuits: deployment_circuits(registry),
+        errors: registry.errors.rows(),
+        ..InferenceDeploymentStatus::default()
+    }
+}
+
+fn report(registry: &Registry, backend: &Backend) -> BackendReport {
+    let blocked = match &backend.kind {
+        Kind::Local(_) => local_blocked(registry),
+        Kind::Remote(_) if !*registry.remote_gate.borrow() => Some((
+            reason::PENDING,
+            "waits for its InferenceReplica, which the controller makes".to_owned(),
+        )),
+        Kind::Remote(remote) => remote_blocked(remote),
+    };
+    let available = blocked.is_none();
+    let (reason, message) = blocked.unwrap_or((reason::AVAILABLE, String::new()));
+    BackendReport {
+        name: backend.name.to_string(),
+        available,
+        reason: reason.to_owned(),
+        message,
+    }
+}
+
+type Blocked = Option<(&'static str, String)>;
+
+fn local_blocked(registry: &Registry) -> Blocked {
+    let Some(view) = &registry.engine else {
+        return Some((reason::PENDING, "the local pods answer for this backend".to_owned()));
+    };
+    match &*view.borrow() {
+        EngineView::Ready(_) => None,
+        EngineView::Loading => Some((reason::LOADING, "the engine loads the model".to_owned())),
+        EngineView::Restarting(error) => Some((reason::ENGINE_RESTARTING, shown(&error.to_string()))),
+        EngineView::Failed(error) => Some((reason::ENGINE_START_FAILED, shown(&error.to_string()))),
+    }
+}
+
+fn remote_blocked(remote: &Remote) -> Blocked {
+    if let Err(error) = remote.session() {
+        return Some((reason::CREDENTIALS_MISSING, error.to_string()));
+    }
+    if remote.bound_violated() {
+        let message =
+            "the provider reported more than the reserved bound: the backend is stopped until the process restarts";
+        return Some((reason::EXHAUSTED, message.to_owned()));
+    }
+    let [endpoint, credential] = remote.circuits();
+    circuit_blocked(credential).or_else(|| circuit_blocked(endpoint))
+}
+
+fn circuit_blocked((scope, breaker): (CircuitScope, &Breaker)) -> Blocked {
+    let view = breaker.view();
+    let because = view.last_error.map_or("nothing yet", ErrorKind::as_str);
+    let reason = match (view.state, scope, view.last_error) {
+        (CircuitState::Closed | CircuitState::ForcedClosed, ..) => return None,
+        (CircuitState::ForcedOpen, ..) => reason::FORCED,
+        (_, CircuitScope::Credential, Some(ErrorKind::Forbidden)) => reason::FORBIDDEN,
+        (_, CircuitScope::Credential, Some(ErrorKind::BudgetExceeded)) => reason::EXHAUSTED,
+        (_, CircuitScope::Credential, _) => reason::UNAUTHORIZED,
+        (CircuitState::HalfOpen, ..) => reason::HALF_OPEN,
+        (CircuitState::Open, ..) => reason::OPEN,
+    };
+    let advice = match scope {
+        CircuitScope::Credential => "mend the key or the account; a changed key is tried at once",
+        CircuitScope::Endpoint => "it is probed by itself",
+    };
+    Some((reason, format!("the circuit is open, last error {because}; {advice}")))
+}
+
+fn engine(view: &EngineView) -> EngineStatus {
+    let (state, message, context_length) = match view {
+        EngineView::Loading => (EngineState::Loading, String::new(), None),
+        EngineView::Ready(target) => (EngineState::Ready, String::new(), target.context_length),
+        EngineView::Restarting(error) => (EngineState::Restarting, shown(&error.to_string()), None),
+        EngineView::Failed(error) => (EngineState::Failed, shown(&error.to_string()), None),
+    };
+    EngineStatus {
+        state,
+        message,
+        context_length,
+    }
+}
+
+fn replica_circuits(registry: &Registry) -> Vec<ReplicaCircuit> {
+    let mut rows = Vec::new();
+    each_circuit(registry, |backend, _, scope, view, times| {
+        if view.state != CircuitState::Closed {
+            rows.push(ReplicaCircuit {
+                backend: backend.name.to_string(),
+                scope,
+                state: view.state,
+                opened_at: times.0,
+                retry_at: times.1,
+                trips: view.trips,
+                last_error: view.last_error.map(|kind| kind.as_str().to_owned()),
+                message: String::new(),
+            });
+        }
+    });
+    rows
+}
+
+fn deployment_circuits(registry: &Registry) -> Vec<CircuitStatus> {
+    let mut rows = Vec::new();
+    each_circuit(registry, |backend, remote, scope, view, times| {
+        rows.push(CircuitStatus {
+            backend: backend.name.to_string(),
+            scope,
+            provider: format!("{:?}", remote.spec.provider),
+            endpoint: Some(remote.spec.endpoint.clone()),
+            state: view.state,
+            opened_at: times.0,
+            retry_at: times.1,
+            trips: Some(view.trips),
+            open_replicas: None,
+            last_error: view.last_error.map(|kind| kind.as_str().to_owned()),
+        });
+    });
+    rows
+}
+
+type Times = (Option<Time>, Option<Time>);
+
+fn each_circuit(registry: &Registry, mut row: impl FnMut(&Backend, &Remote, CircuitScope, CircuitView, Times)) {
+    for backend in &registry.routing().backends {
+        let Kind::Remote(remote) = &backend.kind else { continue };
+        for (scope, breaker) in remote.circuits() {
+            let view = breaker.view();
+            row(backend, remote, scope, view, times(registry.clock, &view));
+        }
+    }
+}
+
+fn times(clock: Clock, view: &CircuitView) -> Times {
+    let time = |at: Option<std::time::Duration>| at.map(|at| Time(clock.timestamp(at)));
+    (time(view.opened_at), time(view.retry_at))
+}

@@ -1,0 +1,261 @@
+//! The choke point: access, body, admission, backends. Every route passes through it.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+};
+use http::{HeaderMap, HeaderValue, Response, header, request::Parts};
+use rand::random;
+use serde_json::{Value, json};
+
+use super::{
+    Lifecycle,
+    answer::{BACKEND, Rejection},
+    route::{NoRoute, Route},
+};
+use crate::runtime::{
+    access::{Denied, Door},
+    backends::{Registry, Routing},
+    config::Identity,
+    metrics::{Metrics, NO_BACKEND},
+    request::{
+        admission::{Admission, TurnedAway},
+        attempt::{Answer, Whole},
+        body,
+        head::{self, Operation},
+        order::{Dispatcher, Job, Reply},
+        queue::{Limits, Priority},
+        relay::{Journey, Relay},
+        target::{HOP, PRIORITY, REQUEST_ID},
+    },
+};
+
+/// The front of the process.
+#[derive(Debug)]
+pub struct Front {
+    /// The backends.
+    pub registry: Arc<Registry>,
+    /// The queue.
+    pub admission: Arc<Admission>,
+    /// Sends requests to backends.
+    pub dispatcher: Dispatcher,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Who may ask.
+    pub door: Door,
+    /// Whether the process takes requests.
+    pub lifecycle: Arc<Lifecycle>,
+    /// Who this process is; `None` outside a cluster.
+    pub identity: Option<Identity>,
+}
+
+/// The port that a request came in at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// Clients.
+    Client,
+    /// Peers.
+    Peer,
+}
+
+impl Front {
+    /// The service of a port.
+    pub fn router(self: &Arc<Self>, port: Port) -> axum::Router {
+        let service =
+            move |State(front): State<Arc<Self>>, request: Request| async move { front.handle(port, request).await };
+        axum::Router::new().fallback(service).with_state(Arc::clone(self))
+    }
+
+    async fn handle(&self, port: Port, request: Request) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let id = request_id(&parts.headers);
+        let mut journey = Journey::new(Arc::clone(&self.metrics), id.to_str().unwrap_or_default().to_owned());
+        let mut response = match self.answer(port, &parts, body, &id, &mut journey).await {
+            Ok(answered) => self.respond(answered, journey, &id),
+            Err(rejection) => {
+                journey.end(rejection.outcome());
+                rejection.into_response(&id)
+            }
+        };
+        response.headers_mut().insert(REQUEST_ID, id);
+        response
+    }
+
+    async fn answer(
+        &self,
+        port: Port,
+        parts: &Parts,
+        body: Body,
+        id: &HeaderValue,
+        journey: &mut Journey,
+    ) -> Result<Answered, Rejection> {
+        let routing = self.registry.routing();
+        self.admit_caller(port, &parts.headers, &routing).await?;
+        let route = Route::find(&parts.method, parts.uri.path()).map_err(|none| match none {
+            NoRoute::Path => Rejection::no_path(parts.uri.path()),
+            NoRoute::Method(wanted) => Rejection::wrong_method(wanted),
+        })?;
+        let model = routing.snapshot.model();
+        match route {
+            Route::Models => Ok(Answered::Json(json!({"object": "list", "data": [model_object(model)]}))),
+            Route::Model(asked) if asked == model => Ok(Answered::Json(model_object(model))),
+            Route::Model(asked) => Err(Rejection::unknown_model(asked, model)),
+            Route::Infer(operation) => {
+                let job = self.job(port, operation, parts, body, id, &routing).await?;
+                self.infer(&routing, job, journey).await
+            }
+        }
+    }
+
+    async fn admit_caller(&self, port: Port, headers: &HeaderMap, routing: &Routing) -> Result<(), Rejection> {
+        let access = routing.snapshot.spec.access.as_ref();
+        match (port, &self.identity) {
+            (Port::Client, _) => self.door.check(headers, access).await?,
+            (Port::Peer, Some(identity)) => self.door.check_peer(headers, identity).await?,
+            (Port::Peer, None) => Err(Denied::Ourselves("there are no peers outside a cluster".into()))?,
+        }
+        if port == Port::Peer && !headers.contains_key(HOP) {
+            return Err(Denied::Caller("a peer's request carries x-inference-hop".into()).into());
+        }
+        Ok(())
+    }
+
+    async fn job(
+        &self,
+        port: Port,
+        operation: Operation,
+        parts: &Parts,
+        body: Body,
+        id: &HeaderValue,
+        routing: &Routing,
+    ) -> Result<Job, Rejection> {
+        let priority = parts.headers.get(PRIORITY).cloned();
+        let body = body::read(body).await?;
+        let head = head::read(operation, &body)?;
+        let served = routing.snapshot.model();
+        if head.model != served {
+            return Err(Rejection::unknown_model(&head.model, served));
+        }
+        Ok(Job {
+            head,
+            body,
+            id: id.clone(),
+            priority,
+            hop: port == Port::Peer,
+        })
+    }
+
+    async fn infer(&self, routing: &Routing, job: Job, journey: &mut Journey) -> Result<Answered, Rejection> {
+        let priority = priority(job.priority.as_ref())?;
+        let serving = routing.snapshot.serving();
+        let limits = Limits {
+            concurrent: serving.max_concurrent(),
+            capacity: serving.queue_capacity(),
+            timeout: serving.queue_timeout(),
+        };
+        let slot = self.admission.enter(priority, limits).await.map_err(|away| {
+            let TurnedAway { error, retry_after } = away;
+            self.registry.errors.note(NO_BACKEND, &error);
+            Rejection::new(error.into(), Some(std::time::Duration::from_secs(retry_after)))
+        })?;
+        journey.admitted(slot);
+        match self.dispatcher.dispatch(routing, &job).await {
+            Ok(reply) => {
+                journey.answered_by(&reply.backend);
+                Ok(Answered::Reply(Box::new(reply)))
+            }
+            Err(lost) => {
+                journey.lost(&lost.backend, lost.miss.classified.error.kind().as_str());
+                Err(Rejection::from(&lost))
+            }
+        }
+    }
+
+    fn respond(&self, answered: Answered, mut journey: Journey, id: &HeaderValue) -> Response<Body> {
+        let reply = match answered {
+            Answered::Json(value) => {
+                journey.end("success");
+                return with_type(Body::from(value.to_string()), "application/json");
+            }
+            Answered::Reply(reply) => *reply,
+        };
+        let Reply {
+            backend,
+            answer,
+            mut ticket,
+            strips_usage,
+        } = reply;
+        let name = HeaderValue::from_str(&backend);
+        let mut response = match answer {
+            Answer::Whole(Whole { body, chunk }) => {
+                ticket.report(chunk.usage);
+                journey.end(ticket.succeed(chunk.finish));
+                with_type(Body::from(body), "application/json")
+            }
+            Answer::Stream(live) => {
+                let relay = Relay {
+                    live,
+                    ticket,
+                    journey,
+                    strips_usage,
+                    backend,
+                    registry: Arc::clone(&self.registry),
+                    cut: self.lifecycle.cut.clone(),
+                    id: id.to_str().unwrap_or_default().to_owned(),
+                };
+                let mut response = with_type(Body::from_stream(relay.into_stream()), "text/event-stream");
+                response
+                    .headers_mut()
+                    .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+                response
+            }
+        };
+        if let Ok(name) = name {
+            response.headers_mut().insert(BACKEND, name);
+        }
+        response
+    }
+}
+
+enum Answered {
+    Json(Value),
+    Reply(Box<Reply>),
+}
+
+fn with_type(body: Body, kind: &'static str) -> Response<Body> {
+    let mut response = Response::new(body);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+fn model_object(model: &str) -> Value {
+    json!({"id": model, "object": "model", "created": 0, "owned_by": "inference-operator"})
+}
+
+fn priority(header: Option<&HeaderValue>) -> Result<Priority, Rejection> {
+    let Some(value) = header else {
+        return Ok(Priority::default());
+    };
+    value
+        .to_str()
+        .ok()
+        .and_then(Priority::read)
+        .ok_or_else(Rejection::unknown_priority)
+}
+
+/// The client's id when it is short and visible, else one of ours.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(REQUEST_ID).filter(|value| {
+        let bytes = value.as_bytes();
+        (1..=128).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
+    });
+    let own = || HeaderValue::from_str(&format!("req-{:016x}", random::<u64>()));
+    given
+        .cloned()
+        .or_else(|| own().ok())
+        .unwrap_or_else(|| HeaderValue::from_static("req"))
+}

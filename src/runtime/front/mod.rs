@@ -1,0 +1,10 @@
+//! HTTP: one choke point for every route of clients and peers, and the admin port.
+
+pub mod admin;
+pub mod answer;
+mod handle;
+mod lifecycle;
+mod route;
+
+pub use handle::{Front, Port};
+pub use lifecycle::Lifecycle;

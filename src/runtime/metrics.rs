@@ -1,0 +1,222 @@
+//! Metrics. Labels are bounded: names of the configured backends and constants.
+
+use std::time::Duration;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use crate::{
+    api::CircuitState,
+    policy::pricing::Usage,
+    runtime::backends::{self, Kind},
+};
+
+/// A backend and how a request ended there: `success`, `cancelled`, or the kind of the error.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    backend: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfBackend {
+    backend: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Tokens {
+    backend: String,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCircuit {
+    backend: String,
+    scope: &'static str,
+}
+
+/// Label of requests that no backend took.
+pub const NO_BACKEND: &str = "";
+
+/// The metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Outcome, Counter>,
+    attempts: Family<Outcome, Counter>,
+    retries: Family<OfBackend, Counter>,
+    tokens: Family<Tokens, Counter>,
+    duration: Family<OfBackend, Histogram, fn() -> Histogram>,
+    first_token: Family<OfBackend, Histogram, fn() -> Histogram>,
+    circuits: Family<OfCircuit, Gauge>,
+    queue_depth: Gauge,
+    in_flight: Gauge,
+    malformed: Counter,
+}
+
+fn buckets() -> Histogram {
+    Histogram::new([
+        0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+    ])
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("inference"),
+            requests: Family::default(),
+            attempts: Family::default(),
+            retries: Family::default(),
+            tokens: Family::default(),
+            duration: Family::new_with_constructor(buckets),
+            first_token: Family::new_with_constructor(buckets),
+            circuits: Family::default(),
+            queue_depth: Gauge::default(),
+            in_flight: Gauge::default(),
+            malformed: Counter::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register(
+            "requests",
+            "Requests by the backend that answered and by outcome",
+            self.requests.clone(),
+        );
+        r.register(
+            "upstream_attempts",
+            "Attempts at a backend by outcome",
+            self.attempts.clone(),
+        );
+        r.register(
+            "upstream_retries",
+            "Attempts after the first at the same backend",
+            self.retries.clone(),
+        );
+        r.register("tokens", "Tokens that backends reported", self.tokens.clone());
+        let (seconds, help) = (Unit::Seconds, "From the request's arrival to its last byte");
+        r.register_with_unit("request_duration", help, seconds.clone(), self.duration.clone());
+        let help = "From the request's arrival to the first content";
+        r.register_with_unit("time_to_first_token", help, seconds, self.first_token.clone());
+        r.register("circuit_state", "0 closed, 1 half-open, 2 open", self.circuits.clone());
+        r.register(
+            "queue_depth",
+            "Requests that wait for their turn",
+            self.queue_depth.clone(),
+        );
+        r.register(
+            "requests_in_flight",
+            "Requests that are worked on",
+            self.in_flight.clone(),
+        );
+        r.register(
+            "malformed_events",
+            "Events of upstream streams that were no JSON and were left out",
+            self.malformed.clone(),
+        );
+    }
+
+    /// A request ended.
+    pub fn request(&self, backend: &str, outcome: &'static str, after: Duration) {
+        self.requests.get_or_create(&outcome_of(backend, outcome)).inc();
+        self.duration.get_or_create(&of(backend)).observe(after.as_secs_f64());
+    }
+
+    /// An attempt at a backend ended.
+    pub fn attempt(&self, backend: &str, outcome: &'static str) {
+        self.attempts.get_or_create(&outcome_of(backend, outcome)).inc();
+    }
+
+    /// An attempt after the first begins.
+    pub fn retry(&self, backend: &str) {
+        self.retries.get_or_create(&of(backend)).inc();
+    }
+
+    /// The first content came.
+    pub fn first_token(&self, backend: &str, after: Duration) {
+        self.first_token
+            .get_or_create(&of(backend))
+            .observe(after.as_secs_f64());
+    }
+
+    /// A backend reported usage.
+    pub fn usage(&self, backend: &str, usage: &Usage) {
+        let counts = [
+            ("input", usage.input_tokens),
+            ("cached_input", usage.cached_input_tokens),
+            ("output", usage.output_tokens),
+        ];
+        for (kind, count) in counts {
+            let labels = Tokens {
+                backend: backend.to_owned(),
+                kind,
+            };
+            self.tokens.get_or_create(&labels).inc_by(count);
+        }
+    }
+
+    /// An event was left out because it was no JSON.
+    pub fn malformed_event(&self) {
+        self.malformed.inc();
+    }
+
+    /// The admission as it is.
+    pub fn admission(&self, waiting: usize, working: usize) {
+        self.queue_depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.in_flight.set(i64::try_from(working).unwrap_or(i64::MAX));
+    }
+
+    /// The text format, circuits read at this moment.
+    pub fn text(&self, backends: &backends::Registry) -> Result<String, std::fmt::Error> {
+        self.circuits.clear();
+        for backend in &backends.routing().backends {
+            let Kind::Remote(remote) = &backend.kind else { continue };
+            for (scope, breaker) in remote.circuits() {
+                let labels = OfCircuit {
+                    backend: backend.name.to_string(),
+                    scope: scope_label(scope),
+                };
+                self.circuits.get_or_create(&labels).set(level(breaker.view().state));
+            }
+        }
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+const fn scope_label(scope: crate::api::CircuitScope) -> &'static str {
+    match scope {
+        crate::api::CircuitScope::Endpoint => "endpoint",
+        crate::api::CircuitScope::Credential => "credential",
+    }
+}
+
+const fn level(state: CircuitState) -> i64 {
+    match state {
+        CircuitState::Closed | CircuitState::ForcedClosed => 0,
+        CircuitState::HalfOpen => 1,
+        CircuitState::Open | CircuitState::ForcedOpen => 2,
+    }
+}
+
+fn of(backend: &str) -> OfBackend {
+    OfBackend {
+        backend: backend.to_owned(),
+    }
+}
+
+fn outcome_of(backend: &str, outcome: &'static str) -> Outcome {
+    Outcome {
+        backend: backend.to_owned(),
+        outcome,
+    }
+}

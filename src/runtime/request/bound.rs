@@ -1,0 +1,275 @@
+//! The most that a request can use under a budget, proved or refused (design section 8).
+//!
+//! A token stands for at least one byte of text, and JSON never writes a text shorter than it is: the bytes of the whole body bound the
+//! input tokens of everything written in it. What is not written in it (images, files) counts as the backend's context length. Fields
+//! whose cost is not known are refused by name.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use serde_json::{Value, value::RawValue};
+
+use super::head::{Head, Operation};
+use crate::{
+    api::{NanoUsd, TokenPrice},
+    policy::pricing::Prices,
+};
+
+/// Tokens that providers add around a prompt: role markers, tool preambles.
+const FRAME: u64 = 1_024;
+/// The output limit of requests that name none, when `serving.defaultMaxTokens` does not set one.
+pub const DEFAULT_OUTPUT_LIMIT: u64 = 4_096;
+
+/// The request has no proved bound.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {message}")]
+pub struct Unbounded {
+    /// The field.
+    pub field: String,
+    /// Why and what to do.
+    pub message: String,
+}
+
+const COMMON: &[&str] = &[
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "n",
+    "temperature",
+    "top_p",
+    "stop",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "user",
+    "seed",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+];
+const CHAT: &[&str] = &[
+    "messages",
+    "max_completion_tokens",
+    "top_logprobs",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "functions",
+    "function_call",
+    "response_format",
+    "reasoning_effort",
+    "verbosity",
+    "metadata",
+    "safety_identifier",
+    "prompt_cache_key",
+    "service_tier",
+    "modalities",
+    "store",
+];
+const COMPLETIONS: &[&str] = &["prompt", "suffix", "echo", "best_of"];
+const EMBEDDINGS: &[&str] = &["model", "input", "encoding_format", "dimensions", "user"];
+
+fn allowed(operation: Operation, field: &str) -> bool {
+    match operation {
+        Operation::Chat => COMMON.contains(&field) || CHAT.contains(&field),
+        Operation::Completions => COMMON.contains(&field) || COMPLETIONS.contains(&field),
+        Operation::Embeddings => EMBEDDINGS.contains(&field),
+    }
+}
+
+/// What the request costs at most at these prices.
+pub fn worst_case(
+    head: &Head,
+    body: &[u8],
+    price: &TokenPrice,
+    context_length: Option<u32>,
+    output_limit: u64,
+) -> Result<NanoUsd, Unbounded> {
+    let fields: BTreeMap<Cow<'_, str>, &RawValue> =
+        serde_json::from_slice(body).map_err(|_| unbounded("the body", "must be a JSON object".into()))?;
+    let unknown = fields.keys().find(|field| !allowed(head.operation, field));
+    if let Some(field) = unknown {
+        return Err(unbounded(
+            field,
+            "has no known cost, and the endpoint has a budget: leave it out".into(),
+        ));
+    }
+    fixed_values(&fields)?;
+    let mut input = u64::try_from(body.len()).unwrap_or(u64::MAX).saturating_add(FRAME);
+    if let Some(field) = beyond_text(&fields)? {
+        let length = context_length.ok_or_else(|| {
+            unbounded(
+                &field,
+                "is no text; under a budget that needs contextLength in the backend's spec".into(),
+            )
+        })?;
+        input = input.max(u64::from(length));
+    }
+    let prompts = prompts(&fields);
+    let output = match head.operation {
+        Operation::Embeddings => Some(0),
+        _ => head.output_limit.unwrap_or(output_limit).checked_mul(prompts),
+    };
+    output
+        .and_then(|output| Prices::from(price).worst_case(input, output, head.n))
+        .ok_or_else(|| unbounded("max_tokens", "is more than can be paid for".into()))
+}
+
+fn unbounded(field: &str, message: String) -> Unbounded {
+    Unbounded {
+        field: field.to_owned(),
+        message,
+    }
+}
+
+/// Fields that are allowed with values of known cost only.
+fn fixed_values(fields: &BTreeMap<Cow<'_, str>, &RawValue>) -> Result<(), Unbounded> {
+    let fixed: [(&str, &[&str]); 3] = [
+        ("service_tier", &["\"default\"", "null"]),
+        ("modalities", &["[\"text\"]", "null"]),
+        ("store", &["false", "null"]),
+    ];
+    for (field, values) in fixed {
+        if let Some(raw) = fields.get(field)
+            && !values.contains(&raw.get())
+        {
+            let message = format!(
+                "must be {} under a budget: other values have another price",
+                values.join(" or ")
+            );
+            return Err(unbounded(field, message));
+        }
+    }
+    let tools = fields
+        .get("tools")
+        .and_then(|raw| serde_json::from_str::<Vec<Value>>(raw.get()).ok());
+    let server_side = |tool: &Value| tool.get("type").and_then(Value::as_str) != Some("function");
+    match tools.unwrap_or_default().iter().position(server_side) {
+        Some(index) => Err(unbounded(
+            &format!("tools[{index}].type"),
+            "must be function under a budget".into(),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The first part of a message that is not text, if there is one; audio is refused, its tokens have another price.
+fn beyond_text(fields: &BTreeMap<Cow<'_, str>, &RawValue>) -> Result<Option<String>, Unbounded> {
+    let Some(raw) = fields.get("messages") else {
+        return Ok(None);
+    };
+    let messages: Vec<Value> =
+        serde_json::from_str(raw.get()).map_err(|_| unbounded("messages", "must be a list".into()))?;
+    let mut found = None;
+    for (m, message) in messages.iter().enumerate() {
+        if message.get("audio").is_some_and(|audio| !audio.is_null()) {
+            return Err(unbounded(
+                &format!("messages[{m}].audio"),
+                "has another price: leave it out".into(),
+            ));
+        }
+        for (c, part) in message
+            .get("content")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
+            let field = format!("messages[{m}].content[{c}]");
+            match part.get("type").and_then(Value::as_str) {
+                Some("text" | "refusal") => {}
+                Some("image_url" | "file") => found = found.or(Some(field)),
+                _ => {
+                    return Err(unbounded(
+                        &field,
+                        "has no known cost under a budget: use text, image_url or file".into(),
+                    ));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Prompts of a completion request: each gets an answer of its own.
+fn prompts(fields: &BTreeMap<Cow<'_, str>, &RawValue>) -> u64 {
+    let list = fields
+        .get("prompt")
+        .and_then(|raw| serde_json::from_str::<Vec<&RawValue>>(raw.get()).ok());
+    let Some(list) = list else { return 1 };
+    let is_list_of_prompts = list.iter().any(|item| item.get().starts_with(['"', '[']));
+    if is_list_of_prompts { list.len() as u64 } else { 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::request::head::read;
+
+    fn price() -> TokenPrice {
+        TokenPrice {
+            input_per_million_tokens: "1".parse().unwrap(),
+            cached_input_per_million_tokens: None,
+            output_per_million_tokens: "1".parse().unwrap(),
+        }
+    }
+
+    fn cost(operation: Operation, body: &str, context: Option<u32>) -> Result<u64, Unbounded> {
+        let head = read(operation, body.as_bytes()).unwrap();
+        worst_case(&head, body.as_bytes(), &price(), context, 4_096).map(|cost| cost.0)
+    }
+
+    #[test]
+    fn bytes_bound_the_input_and_the_limit_bounds_the_output() {
+        let body = r#"{"model":"m","messages":[{"role":"user","content":"Hi"}],"max_tokens":10,"n":2}"#;
+        let expected = (body.len() as u64 + FRAME + 10) * 2 * 1_000;
+        assert_eq!(cost(Operation::Chat, body, None), Ok(expected));
+        let unlimited = r#"{"model":"m","messages":[]}"#;
+        assert_eq!(
+            cost(Operation::Chat, unlimited, None),
+            Ok((unlimited.len() as u64 + FRAME + 4_096) * 1_000)
+        );
+    }
+
+    #[test]
+    fn every_prompt_has_an_answer_of_its_own() {
+        for (prompt, prompts) in [(r#""a""#, 1), (r#"["a","b","c"]"#, 3), ("[1,2,3]", 1), ("[[1],[2]]", 2)] {
+            let body = format!(r#"{{"model":"m","prompt":{prompt},"max_tokens":10}}"#);
+            let expected = (body.len() as u64 + FRAME + 10 * prompts) * 1_000;
+            assert_eq!(cost(Operation::Completions, &body, None), Ok(expected), "{prompt}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_text_counts_as_the_context_length() {
+        let body = r#"{"model":"m","messages":[{"content":[{"type":"text"},{"type":"image_url"}]}],"max_tokens":1}"#;
+        assert_eq!(cost(Operation::Chat, body, Some(100_000)), Ok(100_001_000));
+        assert_eq!(
+            cost(Operation::Chat, body, None).unwrap_err().field,
+            "messages[0].content[1]"
+        );
+    }
+
+    #[test]
+    fn fields_of_unknown_cost_are_refused_by_name() {
+        for (fields, named) in [
+            (r#""web_search_options":{}"#, "web_search_options"),
+            (r#""service_tier":"priority""#, "service_tier"),
+            (r#""store":true"#, "store"),
+            (
+                r#""tools":[{"type":"function"},{"type":"web_search"}]"#,
+                "tools[1].type",
+            ),
+            (
+                r#""messages":[{"content":[{"type":"input_audio"}]}]"#,
+                "messages[0].content[0]",
+            ),
+            (r#""messages":[{"audio":{"id":"x"}}]"#, "messages[0].audio"),
+            (r#""max_tokens":18446744073709551615"#, "max_tokens"),
+        ] {
+            let body = format!(r#"{{"model":"m",{fields}}}"#);
+            assert_eq!(cost(Operation::Chat, &body, Some(10)).unwrap_err().field, named);
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What is read of a request: only what decisions need. Everything else passes through unread.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+/// The APIs that are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// `/v1/chat/completions`.
+    Chat,
+    /// `/v1/completions`.
+    Completions,
+    /// `/v1/embeddings`.
+    Embeddings,
+}
+
+impl Operation {
+    /// Path below the base address of an API.
+    #[must_use]
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "/chat/completions",
+            Self::Completions => "/completions",
+            Self::Embeddings => "/embeddings",
+        }
+    }
+}
+
+/// What was read, and where in the body it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The API.
+    pub operation: Operation,
+    /// `model`.
+    pub model: String,
+    /// `stream`.
+    pub stream: bool,
+    /// `stream_options.include_usage`.
+    pub include_usage: bool,
+    /// The larger of `max_tokens` and `max_completion_tokens`.
+    pub output_limit: Option<u64>,
+    /// Answers a prompt, `n` or `best_of`.
+    pub n: u64,
+    /// Where the fields are that may be rewritten.
+    pub spans: Spans,
+}
+
+/// Byte ranges of values in the body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spans {
+    /// Index after the opening brace.
+    pub start: usize,
+    /// `model`.
+    pub model: Range<usize>,
+    /// `stream_options`.
+    pub stream_options: Option<Range<usize>>,
+    /// `max_tokens`.
+    pub max_tokens: Option<Range<usize>>,
+    /// `max_completion_tokens`.
+    pub max_completion_tokens: Option<Range<usize>>,
+}
+
+/// The body is wrong.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct HeadError {
+    /// The field, when it is one.
+    pub param: Option<&'static str>,
+    /// What is wrong and where.
+    pub message: String,
+}
+
+/// A duplicate of any of these is an error: two readers could disagree on which one counts.
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    model: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    stream: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    stream_options: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    max_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    max_completion_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    n: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    best_of: Option<&'a RawValue>,
+}
+
+/// Keeps `null` apart from absence: a field that is there must be replaced, not added.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+}
+
+/// Reads the head of a body.
+pub fn read(operation: Operation, body: &[u8]) -> Result<Head, HeadError> {
+    // Derived structs would take a JSON array for an object.
+    if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(HeadError {
+            param: None,
+            message: "the body is no JSON object: it must begin with {".into(),
+        });
+    }
+    let fields: Fields<'_> = serde_json::from_slice(body).map_err(|error| HeadError {
+        param: None,
+        message: format!("the body is no JSON object that can be read: {error}"),
+    })?;
+    let model: Option<String> = value("model", "a string", fields.model)?;
+    let model = model.ok_or_else(|| wrong("model", "is required: the name of the model"))?;
+    let options: Option<StreamOptions> = value("stream_options", "an object", fields.stream_options)?;
+    let limits = [
+        value::<u64>("max_tokens", WHOLE, fields.max_tokens)?,
+        value("max_completion_tokens", WHOLE, fields.max_completion_tokens)?,
+    ];
+    let counts = [
+        value::<u64>("n", WHOLE, fields.n)?,
+        value("best_of", WHOLE, fields.best_of)?,
+    ];
+    Ok(Head {
+        operation,
+        model,
+        stream: value("stream", "true or false", fields.stream)?.unwrap_or(false),
+        include_usage: options.and_then(|o| o.include_usage).unwrap_or(false),
+        output_limit: limits.into_iter().flatten().max(),
+        n: counts.into_iter().flatten().max().unwrap_or(1).max(1),
+        spans: spans(body, &fields),
+    })
+}
+
+const WHOLE: &str = "a whole number of at least 0";
+
+fn value<'a, T: Deserialize<'a>>(
+    name: &'static str,
+    wanted: &str,
+    raw: Option<&'a RawValue>,
+) -> Result<Option<T>, HeadError> {
+    raw.map_or(Ok(None), |raw| serde_json::from_str(raw.get()))
+        .map_err(|_| wrong(name, &format!("must be {wanted}")))
+}
+
+fn wrong(param: &'static str, message: &str) -> HeadError {
+    HeadError {
+        param: Some(param),
+        message: format!("{param} {message}"),
+    }
+}
+
+fn spans(body: &[u8], fields: &Fields<'_>) -> Spans {
+    let span = |raw: &RawValue| {
+        let start = (raw.get().as_ptr() as usize).saturating_sub(body.as_ptr() as usize);
+        start..start + raw.get().len()
+    };
+    Spans {
+        start: body.iter().position(|b| *b == b'{').map_or(0, |at| at + 1),
+        model: fields.model.map(span).unwrap_or_default(),
+        stream_options: fields.stream_options.map(span),
+        max_tokens: fields.max_tokens.map(span),
+        max_completion_tokens: fields.max_completion_tokens.map(span),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn chat(body: &str) -> Result<Head, HeadError> {
+        read(Operation::Chat, body.as_bytes())
+    }
+
+    #[test]
+    fn what_decisions_need_is_read() {
+        let body = r#" {"messages":[{"role":"user","content":"Hi"}], "model" : "assistant","stream":true,
+            "stream_options":{"include_usage":true},"max_tokens":5,"max_completion_tokens":7,"n":2,"extra":{"a":[1]}}"#;
+        let head = chat(body).unwrap();
+        assert_eq!(
+            (head.model.as_str(), head.stream, head.include_usage),
+            ("assistant", true, true)
+        );
+        assert_eq!((head.output_limit, head.n), (Some(7), 2));
+        assert_eq!(&body[head.spans.model.clone()], "\"assistant\"");
+        assert_eq!(&body[head.spans.max_tokens.clone().unwrap()], "5");
+    }
+
+    #[test]
+    fn null_is_the_default() {
+        let head = chat(r#"{"model":"m","stream":null,"max_tokens":null,"n":null,"stream_options":null}"#).unwrap();
+        assert_eq!((head.stream, head.output_limit, head.n), (false, None, 1));
+        assert!(head.spans.max_tokens.is_some(), "it is there all the same");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (body, param, text) in [
+            ("", None, "line 1 column 0"),
+            ("{\"model\":\"m\",\n\"stream\" true}", None, "line 2 column 10"),
+            ("[]", None, "no JSON object"),
+            (r#"{"model":"m","model":"n"}"#, None, "duplicate field `model`"),
+            ("{}", Some("model"), "required"),
+            (r#"{"model":7}"#, Some("model"), "string"),
+            (r#"{"model":"m","stream":"yes"}"#, Some("stream"), "true or false"),
+            (r#"{"model":"m","max_tokens":-1}"#, Some("max_tokens"), "whole number"),
+            (r#"{"model":"m","n":1.5}"#, Some("n"), "whole number"),
+            (r#"{"model":"m","stream_options":[]}"#, Some("stream_options"), "object"),
+        ] {
+            let error = chat(body).unwrap_err();
+            assert_eq!(error.param, param, "{body}");
+            assert!(error.message.contains(text), "{body}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(Operation::Chat, &body);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! One request's life: admission, backends in order, attempts, the stream, the settlement (design section 7).
+
+pub mod admission;
+pub mod attempt;
+pub mod body;
+pub mod bound;
+pub mod head;
+pub mod local;
+pub mod order;
+pub mod outcome;
+pub mod queue;
+pub mod relay;
+pub mod rewrite;
+pub mod settle;
+pub mod target;

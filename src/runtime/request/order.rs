@@ -1,0 +1,348 @@
+//! The backends in their order: who may take the request, what a failure allows next (design section 7).
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::{
+    attempt::{Answer, Asker, send},
+    bound::{DEFAULT_OUTPUT_LIMIT, worst_case},
+    head::Head,
+    local::LocalRoute,
+    outcome::{Miss, Progress},
+    rewrite::{LimitField, Wanted, rewrite},
+    settle::{Stake, Ticket},
+    target::{Target, Timers},
+};
+use crate::{
+    error::{InferenceError, RetryRule},
+    policy::{circuit::Refused, pricing::Prices},
+    runtime::{
+        backends::{Backend, Hold, Kind, Registry, Remote, Routing},
+        metrics::Metrics,
+    },
+};
+
+/// One request.
+#[derive(Debug)]
+pub struct Job {
+    /// What was read of it.
+    pub head: Head,
+    /// Its body.
+    pub body: Bytes,
+    /// Its id.
+    pub id: HeaderValue,
+    /// Its priority, as the client wrote it.
+    pub priority: Option<HeaderValue>,
+    /// It came from a peer: only the own engine may answer.
+    pub hop: bool,
+}
+
+/// An answer with the guard of the attempt that brought it.
+#[derive(Debug)]
+pub struct Reply {
+    /// Who answered.
+    pub backend: Arc<str>,
+    /// The answer.
+    pub answer: Answer,
+    /// The guard.
+    pub ticket: Ticket,
+    /// True when the stream's usage event is for us alone.
+    pub strips_usage: bool,
+}
+
+/// No backend could answer.
+#[derive(Debug)]
+pub struct Lost {
+    /// The backend whose failure is told.
+    pub backend: Arc<str>,
+    /// The failure.
+    pub miss: Miss,
+}
+
+/// Sends requests to backends.
+#[derive(Debug)]
+pub struct Dispatcher {
+    /// The backends.
+    pub registry: Arc<Registry>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// The way to the own engine and to peers.
+    pub local: LocalRoute,
+}
+
+/// What earlier failures leave open.
+#[derive(Debug, Default)]
+struct Narrowed {
+    /// Only backends that cost nothing.
+    free_only: bool,
+    /// Only backends with more context than this.
+    longer_than: Option<u64>,
+}
+
+impl Narrowed {
+    fn admits(&self, job: &Job, backend: &Backend) -> bool {
+        let for_hops = !job.hop || matches!(backend.kind, Kind::Local(_));
+        let longer = self
+            .longer_than
+            .is_none_or(|least| backend.context_length().is_some_and(|l| u64::from(l) > least));
+        for_hops && longer && !(self.free_only && backend.is_paid())
+    }
+
+    /// Takes a failure in; true when nothing else may be tried.
+    fn narrow(&mut self, backend: &Backend, miss: &Miss) -> bool {
+        match miss.classified.retry {
+            RetryRule::Never => return true,
+            RetryRule::LongerContext => {
+                let told = match miss.classified.error {
+                    InferenceError::ContextLengthExceeded { max_tokens, .. } => max_tokens,
+                    _ => None,
+                };
+                let length = told.or_else(|| backend.context_length().map(u64::from));
+                // Nobody knows how long is long enough: the answer would be a guess.
+                let Some(length) = length else { return true };
+                self.longer_than = self.longer_than.max(Some(length));
+            }
+            RetryRule::FreeBackend => self.free_only = true,
+            RetryRule::SameBackend | RetryRule::NextBackend | RetryRule::OtherReplica | RetryRule::RebuiltSession => {}
+        }
+        false
+    }
+}
+
+impl Dispatcher {
+    /// Tries the backends in order.
+    pub async fn dispatch(&self, routing: &Routing, job: &Job) -> Result<Reply, Lost> {
+        let mut narrowed = Narrowed::default();
+        let mut told: Option<Lost> = None;
+        for backend in &routing.backends {
+            if !narrowed.admits(job, backend) {
+                continue;
+            }
+            let miss = match self.attempt(routing, backend, job).await {
+                Ok(reply) => return Ok(reply),
+                Err(miss) => miss,
+            };
+            self.registry.errors.note(&backend.name, &miss.classified.error);
+            let last = narrowed.narrow(backend, &miss);
+            told = Some(worth_telling(
+                told,
+                Lost {
+                    backend: Arc::clone(&backend.name),
+                    miss,
+                },
+            ));
+            if last {
+                break;
+            }
+        }
+        Err(told.unwrap_or_else(nobody))
+    }
+
+    async fn attempt(&self, routing: &Routing, backend: &Backend, job: &Job) -> Result<Reply, Miss> {
+        match &backend.kind {
+            Kind::Local(_) => self.local.attempt(self, routing, backend, job).await,
+            Kind::Remote(remote) => self.remote(routing, backend, remote, job).await,
+        }
+    }
+
+    /// Who asks, for the words of errors.
+    #[must_use]
+    pub fn asker(&self, routing: &Routing) -> Asker {
+        Asker {
+            deployment: routing.snapshot.full_name().into(),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
+    async fn remote(
+        &self,
+        routing: &Routing,
+        backend: &Backend,
+        remote: &Arc<Remote>,
+        job: &Job,
+    ) -> Result<Reply, Miss> {
+        if !*self.registry.remote_gate.borrow() {
+            let message = "the replica has not been registered by the controller yet".to_owned();
+            return Err(Miss::unsent_for(
+                InferenceError::Backpressure { message },
+                Duration::from_secs(1),
+            ));
+        }
+        let started = Instant::now();
+        let (mut retries, mut rebuilt) = (0, false);
+        remote.first_attempt();
+        loop {
+            let (miss, ticket) = match self.once(routing, backend, remote, job).await {
+                Ok(reply) => return Ok(reply),
+                Err(Failed::Before(miss)) => return Err(miss),
+                Err(Failed::During(miss, ticket)) => (miss, ticket),
+            };
+            if miss.classified.retry == RetryRule::RebuiltSession && !rebuilt {
+                ticket.fail_uncounted(&miss);
+                remote.rebuild();
+                rebuilt = true;
+                continue;
+            }
+            ticket.fail(&miss);
+            let remaining = remote.timeouts().total().saturating_sub(started.elapsed());
+            let again = miss.classified.retry == RetryRule::SameBackend;
+            let wait = again
+                .then(|| remote.retry(retries, miss.classified.wait, remaining))
+                .flatten();
+            let Some(wait) = wait else { return Err(miss) };
+            retries += 1;
+            self.registry.errors.note(&backend.name, &miss.classified.error);
+            self.metrics.retry(&backend.name);
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn once(
+        &self,
+        routing: &Routing,
+        backend: &Backend,
+        remote: &Arc<Remote>,
+        job: &Job,
+    ) -> Result<Reply, Failed> {
+        let limit = output_limit(routing);
+        let session = remote.session().map_err(|error| InferenceError::Unauthorized {
+            message: error.to_string(),
+        });
+        let session = session.map_err(|error| Failed::Before(Miss::unsent(error)))?;
+        fits(remote, &job.head).map_err(Failed::Before)?;
+        let target = Target::provider(
+            &session,
+            &remote.spec.endpoint,
+            job.head.operation,
+            remote.provider.clone(),
+            Timers::from(&remote.timeouts()),
+            &job.id,
+        );
+        let target = target.ok_or_else(|| Failed::Before(Miss::unsent(bad_endpoint(remote))))?;
+        let stake = self.stake(remote).map_err(Failed::Before)?;
+        let hold = self.reserve(routing, remote, job, limit).map_err(Failed::Before)?;
+        let wanted = Wanted {
+            model: &remote.spec.model,
+            output_limit: configured_limit(routing).or_else(|| hold.is_some().then_some(limit)),
+            limit_field: LimitField::of(Some(remote.spec.provider), job.head.operation),
+        };
+        let body = rewrite(&job.body, &job.head, wanted);
+        let ticket = Ticket::new(Arc::clone(&backend.name), Arc::clone(&self.metrics), Some(stake), hold);
+        match send(target, body, job.head.stream, self.asker(routing)).await {
+            Ok(answer) => Ok(Reply {
+                backend: Arc::clone(&backend.name),
+                answer,
+                ticket,
+                strips_usage: !job.head.include_usage,
+            }),
+            Err(miss) => Err(Failed::During(miss, ticket)),
+        }
+    }
+
+    fn stake(&self, remote: &Arc<Remote>) -> Result<Stake, Miss> {
+        let (endpoint, credential) = remote
+            .admit()
+            .map_err(|(_, refused)| self.circuit_open(remote, refused))?;
+        Ok(Stake {
+            remote: Arc::clone(remote),
+            endpoint,
+            credential,
+        })
+    }
+
+    fn circuit_open(&self, remote: &Remote, refused: Refused) -> Miss {
+        let clock = self.registry.clock;
+        let error = InferenceError::CircuitOpen {
+            provider: remote.provider.clone(),
+            opened_at_unix_ms: clock.unix_ms(refused.opened_at),
+            retry_at_unix_ms: clock.unix_ms(refused.retry_at),
+        };
+        Miss::unsent_for(error, refused.retry_at.saturating_sub(clock.now()))
+    }
+
+    fn reserve(&self, routing: &Routing, remote: &Remote, job: &Job, limit: u64) -> Result<Option<Hold>, Miss> {
+        let (Some(money), Some(price)) = (&self.registry.money, &remote.spec.price) else {
+            return Ok(None);
+        };
+        let amount =
+            worst_case(&job.head, &job.body, price, remote.spec.context_length, limit).map_err(|unbounded| {
+                let error = InferenceError::BadRequest {
+                    message: unbounded.to_string(),
+                };
+                let mut miss = Miss::unsent(error);
+                miss.classified.retry = RetryRule::FreeBackend;
+                miss
+            })?;
+        let exceeded = || InferenceError::BudgetExceeded {
+            deployment: routing.snapshot.full_name(),
+        };
+        if remote.bound_violated() {
+            return Err(Miss::unsent(exceeded()));
+        }
+        money
+            .reserve(amount, Prices::from(price), remote.violated(), Timestamp::now())
+            .map(Some)
+            .ok_or_else(|| Miss::unsent(exceeded()))
+    }
+}
+
+enum Failed {
+    /// Nothing was at stake yet.
+    Before(Miss),
+    /// The attempt's guard is to be told.
+    During(Miss, Ticket),
+}
+
+fn bad_endpoint(remote: &Remote) -> InferenceError {
+    InferenceError::Internal {
+        message: format!("the endpoint {} is no address", remote.spec.endpoint),
+    }
+}
+
+fn configured_limit(routing: &Routing) -> Option<u64> {
+    let serving = routing.snapshot.spec.serving.as_ref()?;
+    serving.default_max_tokens.map(u64::from)
+}
+
+fn output_limit(routing: &Routing) -> u64 {
+    configured_limit(routing).unwrap_or(DEFAULT_OUTPUT_LIMIT)
+}
+
+/// An output limit alone above the context length can be refused before anything is sent; the prompt's tokens only the backend knows.
+fn fits(remote: &Remote, head: &Head) -> Result<(), Miss> {
+    let Some(length) = remote.spec.context_length.map(u64::from) else {
+        return Ok(());
+    };
+    if head.output_limit.is_none_or(|limit| limit <= length) {
+        return Ok(());
+    }
+    Err(Miss::unsent(InferenceError::ContextLengthExceeded {
+        tokens: head.output_limit,
+        max_tokens: Some(length),
+    }))
+}
+
+/// Of two failures the client is told the one that a backend answered with; among refusals of ours the one that passes by itself.
+fn worth_telling(before: Option<Lost>, now: Lost) -> Lost {
+    let rank = |lost: &Lost| match lost.miss.progress {
+        Progress::Sent | Progress::Answered => 2,
+        Progress::Unsent if lost.miss.classified.error.contract().retry_after => 1,
+        Progress::Unsent => 0,
+    };
+    match before {
+        Some(before) if rank(&before) > rank(&now) => before,
+        _ => now,
+    }
+}
+
+fn nobody() -> Lost {
+    let message = "no backend of this endpoint may take the request".to_owned();
+    Lost {
+        backend: "".into(),
+        miss: Miss::unsent_for(InferenceError::Backpressure { message }, Duration::from_secs(1)),
+    }
+}

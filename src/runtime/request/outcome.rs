@@ -1,0 +1,78 @@
+//! How an attempt can fail, and what the rest of the request must know of it.
+
+use std::time::Duration;
+
+use crate::{
+    error::{Failure, InferenceError},
+    runtime::remote::classify::Classified,
+};
+
+/// How far an attempt got before it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing left this process.
+    Unsent,
+    /// The request left, in part or whole; what became of it is not known.
+    Sent,
+    /// The backend answered with a complete error and nothing else.
+    Answered,
+}
+
+/// An attempt that brought no answer, or ended before its end.
+#[derive(Clone, Debug)]
+pub struct Miss {
+    /// The failure and what it means.
+    pub classified: Classified,
+    /// How far it got.
+    pub progress: Progress,
+    /// HTTP status of the backend's answer.
+    pub upstream_status: Option<u16>,
+    /// The provider's request id.
+    pub upstream_request_id: Option<String>,
+}
+
+impl Miss {
+    /// Nothing was sent.
+    #[must_use]
+    pub fn unsent(error: InferenceError) -> Self {
+        Self::at(Progress::Unsent, error.into())
+    }
+
+    /// Nothing was sent, and trying again makes sense after a while.
+    #[must_use]
+    pub fn unsent_for(error: InferenceError, wait: Duration) -> Self {
+        let classified = Classified {
+            wait: Some(wait),
+            ..error.into()
+        };
+        Self::at(Progress::Unsent, classified)
+    }
+
+    /// The request left and no complete answer came.
+    #[must_use]
+    pub fn sent(error: InferenceError) -> Self {
+        Self::at(Progress::Sent, error.into())
+    }
+
+    /// A failure at a point.
+    #[must_use]
+    pub const fn at(progress: Progress, classified: Classified) -> Self {
+        Self {
+            classified,
+            progress,
+            upstream_status: None,
+            upstream_request_id: None,
+        }
+    }
+
+    /// The failure as the wire says it.
+    #[must_use]
+    pub fn failure(&self, backend: &str) -> Failure {
+        Failure {
+            error: self.classified.error.clone(),
+            backend: Some(backend.to_owned()),
+            upstream_status: self.upstream_status,
+            request_id: self.upstream_request_id.clone(),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The answer on its way to the client: a stream's events as they come, and a typed error event when it breaks.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{Stream, stream};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::{
+    admission::Slot,
+    attempt::{Live, Piece},
+    outcome::Miss,
+    settle::Ticket,
+};
+use crate::{
+    error::{Failure, InferenceError},
+    runtime::{backends::Registry, front::answer, metrics::Metrics},
+};
+
+/// The request as a whole, for its metric and its line in the log. Dropped without an end it was cancelled by the client.
+#[derive(Debug)]
+pub struct Journey {
+    metrics: Arc<Metrics>,
+    id: String,
+    started: Instant,
+    backend: Arc<str>,
+    outcome: &'static str,
+    slot: Option<Slot>,
+}
+
+impl Journey {
+    /// A request arrived.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>, id: String) -> Self {
+        Self {
+            metrics,
+            id,
+            started: Instant::now(),
+            backend: "".into(),
+            outcome: "cancelled",
+            slot: None,
+        }
+    }
+
+    /// Its turn came.
+    pub fn admitted(&mut self, slot: Slot) {
+        self.slot = Some(slot);
+    }
+
+    /// A backend answers.
+    pub fn answered_by(&mut self, backend: &Arc<str>) {
+        self.backend = Arc::clone(backend);
+        self.metrics.first_token(backend, self.started.elapsed());
+    }
+
+    /// It ended.
+    pub const fn end(&mut self, outcome: &'static str) {
+        self.outcome = outcome;
+    }
+
+    /// No backend answered.
+    pub fn lost(&mut self, backend: &Arc<str>, outcome: &'static str) {
+        self.backend = Arc::clone(backend);
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Journey {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        self.slot = None;
+        self.metrics.request(&self.backend, self.outcome, took);
+        let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        info!(
+            request_id = self.id,
+            backend = &*self.backend,
+            outcome = self.outcome,
+            ms,
+            "request"
+        );
+    }
+}
+
+/// A stream on its way.
+#[derive(Debug)]
+pub struct Relay {
+    /// The stream.
+    pub live: Box<Live>,
+    /// The attempt's guard.
+    pub ticket: Ticket,
+    /// The request.
+    pub journey: Journey,
+    /// True when the usage event is for us alone.
+    pub strips_usage: bool,
+    /// Who may have broken.
+    pub backend: Arc<str>,
+    /// Where failures are noted.
+    pub registry: Arc<Registry>,
+    /// Cancelled when the process must end now.
+    pub cut: CancellationToken,
+    /// The request's id.
+    pub id: String,
+}
+
+impl Relay {
+    /// The bytes for the client. Dropping the stream drops the connection to the backend at once.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> + Send {
+        stream::unfold(Some(self), |relay| async {
+            let (bytes, relay) = relay?.step().await?;
+            Some((Ok(bytes), relay))
+        })
+    }
+
+    async fn step(mut self) -> Option<(Bytes, Option<Self>)> {
+        loop {
+            let cut = self.cut.clone();
+            let piece = tokio::select! {
+                biased;
+                () = cut.cancelled() => return Some((self.cut_off(), None)),
+                piece = self.live.next() => piece,
+            };
+            self.ticket.report(self.live.usage());
+            match piece {
+                Ok(Piece::Event(bytes)) => return Some((bytes, Some(self))),
+                Ok(Piece::UsageEvent(bytes)) if !self.strips_usage => return Some((bytes, Some(self))),
+                Ok(Piece::UsageEvent(_)) => {}
+                Ok(Piece::End) => {
+                    let outcome = self.ticket.succeed(self.live.finish());
+                    self.journey.end(outcome);
+                    return None;
+                }
+                Err(miss) => return Some((self.broken(&miss), None)),
+            }
+        }
+    }
+
+    /// The stream broke after its first content: a typed event ends it, without `[DONE]`.
+    fn broken(mut self, miss: &Miss) -> Bytes {
+        self.registry.errors.note(&self.backend, &miss.classified.error);
+        self.journey.end(miss.classified.error.kind().as_str());
+        self.ticket.fail(miss);
+        answer::event(&miss.failure(&self.backend), &self.id)
+    }
+
+    /// The process ends before the stream does. Dropping the guard books what was reserved as uncertain and judges nobody.
+    fn cut_off(mut self) -> Bytes {
+        let error = InferenceError::Backpressure {
+            message: "this replica shuts down and its time to drain is over".into(),
+        };
+        self.journey.end(error.kind().as_str());
+        answer::event(&Failure::from(error), &self.id)
+    }
+}

@@ -1,0 +1,188 @@
+//! The guard of one attempt: circuits are judged and money is settled exactly once, whatever ends it.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::outcome::{Miss, Progress};
+use crate::{
+    error::{BudgetRule, CircuitRule, ErrorKind},
+    policy::pricing::Usage,
+    runtime::{
+        backends::{Hold, Leave, Remote},
+        metrics::Metrics,
+        remote::events::Finish,
+    },
+};
+
+/// The guard of one attempt. Dropped without a word it was cancelled by us: no verdict, and what was reserved is uncertain unless
+/// usage was reported.
+#[derive(Debug)]
+#[must_use = "an attempt that is dropped counts as cancelled"]
+pub struct Ticket {
+    backend: Arc<str>,
+    metrics: Arc<Metrics>,
+    stake: Option<Stake>,
+    hold: Option<Hold>,
+    usage: Option<Usage>,
+    place: Option<OwnedSemaphorePermit>,
+    open: bool,
+}
+
+/// What a remote backend has at stake.
+#[derive(Debug)]
+pub struct Stake {
+    /// The backend.
+    pub remote: Arc<Remote>,
+    /// Leave of the endpoint circuit.
+    pub endpoint: Leave,
+    /// Leave of the credential circuit.
+    pub credential: Leave,
+}
+
+impl Ticket {
+    /// An attempt begins.
+    pub const fn new(backend: Arc<str>, metrics: Arc<Metrics>, stake: Option<Stake>, hold: Option<Hold>) -> Self {
+        Self {
+            backend,
+            metrics,
+            stake,
+            hold,
+            usage: None,
+            place: None,
+            open: true,
+        }
+    }
+
+    /// Holds a place at the own engine until the attempt ends.
+    pub fn with_place(mut self, place: OwnedSemaphorePermit) -> Self {
+        self.place = Some(place);
+        self
+    }
+
+    /// The backend reported usage.
+    pub const fn report(&mut self, usage: Option<Usage>) {
+        if usage.is_some() {
+            self.usage = usage;
+        }
+    }
+
+    /// The answer ended as it should. An answer that the provider cut for its content is its success and the caller's outcome.
+    /// Returns the outcome's label.
+    #[must_use]
+    pub fn succeed(mut self, finish: Option<Finish>) -> &'static str {
+        let outcome = match finish {
+            Some(Finish::ContentFilter) => ErrorKind::ContentFiltered.as_str(),
+            Some(Finish::Regular) | None => "success",
+        };
+        if let Some(Stake {
+            remote: _,
+            endpoint,
+            credential,
+        }) = self.stake.take()
+        {
+            endpoint.succeeded();
+            credential.succeeded();
+        }
+        self.close(outcome);
+        outcome
+    }
+
+    /// The attempt failed, and that counts.
+    pub fn fail(mut self, miss: &Miss) {
+        if let Some(Stake {
+            remote,
+            endpoint,
+            credential: _,
+        }) = self.stake.take()
+        {
+            match miss.classified.circuit {
+                CircuitRule::EndpointFailure => endpoint.failed(miss.classified.error.kind(), miss.classified.wait),
+                CircuitRule::CredentialRefused => remote.refuse_credential(&miss.classified.error),
+                CircuitRule::Ignored | CircuitRule::EnginePoisoned => {}
+            }
+        }
+        self.settle(miss);
+    }
+
+    /// The attempt failed and another one with a rebuilt session will tell.
+    pub fn fail_uncounted(mut self, miss: &Miss) {
+        self.settle(miss);
+    }
+
+    fn settle(&mut self, miss: &Miss) {
+        let kind = miss.classified.error.kind();
+        if releases(kind.contract().budget, miss.progress)
+            && self.usage.is_none()
+            && let Some(hold) = self.hold.take()
+        {
+            hold.release();
+        }
+        self.close(kind.as_str());
+    }
+
+    fn close(&mut self, outcome: &'static str) {
+        self.open = false;
+        self.place = None;
+        self.metrics.attempt(&self.backend, outcome);
+        if let Some(usage) = &self.usage {
+            self.metrics.usage(&self.backend, usage);
+            if let Some(hold) = self.hold.take() {
+                hold.settle(usage);
+            }
+        }
+        // A hold that is left is booked as uncertain by its own drop.
+        self.hold = None;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.open {
+            self.close("cancelled");
+        }
+    }
+}
+
+/// Whether the reservation goes back, by the contract table (design section 5).
+const fn releases(rule: BudgetRule, progress: Progress) -> bool {
+    match rule {
+        // After the first content a complete answer is no longer possible: what was generated is billed.
+        BudgetRule::Release | BudgetRule::ReleaseIfComplete => {
+            matches!(progress, Progress::Unsent | Progress::Answered)
+        }
+        BudgetRule::ReleaseIfUnsent | BudgetRule::Uncertain => matches!(progress, Progress::Unsent),
+        BudgetRule::None | BudgetRule::Denies => true,
+        // Nothing reported: a refusal before any content costs nothing, one in mid-stream does.
+        BudgetRule::Settle => matches!(progress, Progress::Unsent | Progress::Answered),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind as K;
+
+    #[test]
+    fn reservations_go_back_as_the_table_says() {
+        for (kind, progress, expected) in [
+            (K::RateLimited, Progress::Answered, true),
+            (K::BadRequest, Progress::Answered, true),
+            (K::Unauthorized, Progress::Answered, true),
+            (K::ServerError, Progress::Answered, true),
+            (K::ServerError, Progress::Sent, false),
+            (K::NetworkError, Progress::Unsent, true),
+            (K::NetworkError, Progress::Sent, false),
+            (K::Timeout, Progress::Sent, false),
+            (K::Timeout, Progress::Answered, false),
+            (K::Internal, Progress::Sent, false),
+        ] {
+            assert_eq!(
+                releases(kind.contract().budget, progress),
+                expected,
+                "{} {progress:?}",
+                kind.as_str()
+            );
+        }
+    }
+}

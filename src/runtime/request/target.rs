@@ -1,0 +1,191 @@
+//! Where one attempt goes: a provider, the own engine, or a peer.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
+use http_body_util::Full;
+use tokio::sync::watch;
+
+use super::head::Operation;
+use crate::{
+    api::Timeouts,
+    error::{InferenceError, Provider},
+    runtime::{
+        local::{EngineTarget, EngineView},
+        remote::session::{HttpClient, Session, bearer},
+    },
+};
+
+/// Header of a hop between peers: its receiver serves from its own engine only and never hops again.
+pub const HOP: HeaderName = HeaderName::from_static("x-inference-hop");
+/// Header with the request's id.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Header with the request's priority.
+pub const PRIORITY: HeaderName = HeaderName::from_static("x-inference-priority");
+
+/// The timers of one attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Timers {
+    /// Until the first content of a stream.
+    pub first_token: Duration,
+    /// Between two pieces of an answer.
+    pub idle: Duration,
+    /// Of the whole attempt.
+    pub total: Duration,
+}
+
+impl From<&Timeouts> for Timers {
+    fn from(spec: &Timeouts) -> Self {
+        Self {
+            first_token: spec.first_token(),
+            idle: spec.idle(),
+            total: spec.total(),
+        }
+    }
+}
+
+/// An engine whose context may go at any moment.
+#[derive(Clone, Debug)]
+pub struct OwnEngine {
+    /// The context.
+    pub target: Arc<EngineTarget>,
+    /// Says why it went.
+    pub view: watch::Receiver<EngineView>,
+}
+
+impl OwnEngine {
+    /// Why the context is gone.
+    #[must_use]
+    pub fn why_gone(&self) -> InferenceError {
+        match &*self.view.borrow() {
+            EngineView::Restarting(error) | EngineView::Failed(error) => error.clone(),
+            EngineView::Loading | EngineView::Ready(_) => InferenceError::ServerError {
+                status: 503,
+                body: Some("the engine was replaced while it answered".into()),
+            },
+        }
+    }
+}
+
+/// Where one attempt goes.
+#[derive(Clone, Debug)]
+pub struct Target {
+    client: HttpClient,
+    uri: Uri,
+    headers: HeaderMap,
+    /// Whose failures they are.
+    pub provider: Provider,
+    /// The timers.
+    pub timers: Timers,
+    /// Set for the own engine.
+    pub engine: Option<OwnEngine>,
+    /// Set for a peer, which answers with our own errors.
+    pub is_peer: bool,
+}
+
+impl Target {
+    /// A provider. `None` when the endpoint is no address, which the schema excludes.
+    #[must_use]
+    pub fn provider(
+        session: &Session,
+        endpoint: &str,
+        operation: Operation,
+        provider: Provider,
+        timers: Timers,
+        request_id: &HeaderValue,
+    ) -> Option<Self> {
+        let uri = format!("{}{}", endpoint.trim_end_matches('/'), operation.path())
+            .parse()
+            .ok()?;
+        let mut headers = headers(request_id);
+        if let Some(authorization) = session.authorization() {
+            headers.insert(header::AUTHORIZATION, authorization);
+        }
+        Some(Self {
+            client: session.client.clone(),
+            uri,
+            headers,
+            provider,
+            timers,
+            engine: None,
+            is_peer: false,
+        })
+    }
+
+    /// The own engine.
+    #[must_use]
+    pub fn own(client: &HttpClient, engine: OwnEngine, operation: Operation, request_id: &HeaderValue) -> Option<Self> {
+        let uri = address(engine.target.address, operation)?;
+        let mut headers = headers(request_id);
+        if let Some(authorization) = bearer(&engine.target.api_key) {
+            headers.insert(header::AUTHORIZATION, authorization);
+        }
+        Some(Self {
+            client: client.clone(),
+            uri,
+            headers,
+            provider: Provider::Local,
+            timers: Timers::from(&Timeouts::default()),
+            engine: Some(engine),
+            is_peer: false,
+        })
+    }
+
+    /// A peer, with its token in `authorization`.
+    #[must_use]
+    pub fn peer(
+        client: &HttpClient,
+        peer: SocketAddr,
+        operation: Operation,
+        request_id: &HeaderValue,
+        authorization: HeaderValue,
+    ) -> Option<Self> {
+        let uri = address(peer, operation)?;
+        let mut headers = headers(request_id);
+        headers.insert(header::AUTHORIZATION, authorization);
+        headers.insert(HOP, HeaderValue::from_static("1"));
+        Some(Self {
+            client: client.clone(),
+            uri,
+            headers,
+            provider: Provider::Local,
+            timers: Timers::from(&Timeouts::default()),
+            engine: None,
+            is_peer: true,
+        })
+    }
+
+    /// Adds a header to what is sent.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// The request to send, and the client to send it with.
+    #[must_use]
+    pub fn request(&self, body: Bytes) -> (&HttpClient, Request<Full<Bytes>>) {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        (&self.client, request)
+    }
+}
+
+fn address(socket: SocketAddr, operation: Operation) -> Option<Uri> {
+    format!("http://{socket}/v1{}", operation.path()).parse().ok()
+}
+
+fn headers(request_id: &HeaderValue) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(6);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        header::USER_AGENT,
+        HeaderValue::from_static(concat!("inference-operator/", env!("CARGO_PKG_VERSION"))),
+    );
+    headers.insert(REQUEST_ID, request_id.clone());
+    headers
+}

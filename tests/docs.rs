@@ -1,0 +1,70 @@
+//! The documents say what the code does.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
+use inference_operator::error::{BudgetRule, CircuitRule, ErrorKind, RetryRule};
+
+const fn retry(rule: RetryRule) -> &'static str {
+    match rule {
+        RetryRule::Never => "no",
+        RetryRule::SameBackend => "the same backend, then the next",
+        RetryRule::NextBackend => "the next backend",
+        RetryRule::OtherReplica => "another replica, or the next backend",
+        RetryRule::LongerContext => "only a backend with a longer context",
+        RetryRule::RebuiltSession => "once with the key read anew, then the next backend",
+        RetryRule::FreeBackend => "only backends that cost nothing",
+    }
+}
+
+const fn circuit(rule: CircuitRule) -> &'static str {
+    match rule {
+        CircuitRule::Ignored => "not counted",
+        CircuitRule::EndpointFailure => "a failure of the endpoint",
+        CircuitRule::CredentialRefused => "opens the credential's at once",
+        CircuitRule::EnginePoisoned => "opens the engine's at once",
+    }
+}
+
+const fn budget(rule: BudgetRule) -> &'static str {
+    match rule {
+        BudgetRule::None => "nothing was reserved",
+        BudgetRule::Release => "given back",
+        BudgetRule::Settle => "settled as reported",
+        BudgetRule::Denies => "denied before sending",
+        BudgetRule::Uncertain => "kept as uncertain",
+        BudgetRule::ReleaseIfUnsent => "given back if nothing was sent, else uncertain",
+        BudgetRule::ReleaseIfComplete => "given back if the error answer was complete, else uncertain",
+    }
+}
+
+fn row(kind: ErrorKind) -> String {
+    let contract = kind.contract();
+    let status = if contract.retry_after {
+        format!("{} + Retry-After", contract.http_status)
+    } else {
+        contract.http_status.to_string()
+    };
+    let condition = contract
+        .condition
+        .map_or_else(|| "none".to_owned(), |(kind, reason)| format!("{kind} / {reason}"));
+    format!(
+        "| `{}` | {status} | {} | {} | {condition} | {} |",
+        kind.as_str(),
+        retry(contract.retry),
+        circuit(contract.circuit),
+        budget(contract.budget),
+    )
+}
+
+#[test]
+fn the_table_of_errors_is_the_codes() {
+    let expected: Vec<String> = ErrorKind::ALL.into_iter().map(row).collect();
+    let document = include_str!("../docs/errors.md");
+    let found: Vec<&str> = document.lines().filter(|l| l.starts_with("| `")).collect();
+    assert_eq!(found, expected, "docs/errors.md should read:\n{}", expected.join("\n"));
+}

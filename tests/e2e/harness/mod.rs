@@ -1,0 +1,23 @@
+//! What the end-to-end tests stand on.
+
+mod cluster;
+mod http;
+mod manifests;
+mod provider;
+mod wait;
+
+pub use cluster::{Namespace, kubectl};
+pub use http::{get, post};
+pub use manifests::{local, remote, secret, with};
+pub use provider::Provider;
+pub use wait::until;
+
+/// How long anything may take that starts a pod.
+pub const PODS: std::time::Duration = std::time::Duration::from_secs(120);
+/// How long anything may take that starts no pod.
+pub const SOON: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Prints a figure so that `make test` shows it.
+pub fn figure(name: &str, value: impl std::fmt::Display) {
+    println!("FIGURE {name}: {value}");
+}

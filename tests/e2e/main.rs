@@ -1,0 +1,25 @@
+//! End to end, on a real cluster: etcd, API server, scheduler, kubelet and containerd; the shipped images, chart and RBAC; a real engine
+//! with a real model. Run by `make test-e2e`, which starts the cluster and installs the operator; see CONTRIBUTING.md.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test fails by panicking, and helpers of tests are no test functions to clippy"
+)]
+
+mod admission;
+mod conflict;
+mod faults;
+mod harness;
+mod hop;
+mod idle;
+mod lifecycle;
+mod local;
+mod remote;
+mod schema;
+#[path = "../support/mod.rs"]
+mod support;
+mod throughput;

@@ -1,0 +1,3 @@
+module inference-operator/tools/local-cluster/probe
+
+go 1.26.0
