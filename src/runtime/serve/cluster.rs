@@ -11,8 +11,7 @@ use super::{
     Options, ServeError,
     assemble::{self, Cluster, Parts},
     drain::Signals,
-    engine::{self, Supervised},
-    open, tend,
+    engine, open, tend,
 };
 use crate::{
     api::names,
