@@ -7,5 +7,6 @@ mod access;
 mod drain;
 mod failures;
 mod keys;
+mod local;
 mod money;
 mod requests;

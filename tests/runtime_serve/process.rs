@@ -61,6 +61,11 @@ pub async fn start(spec: &str) -> Runtime {
 }
 
 pub async fn start_with_keys(spec: &str, keys: &[(&str, &str, &str)]) -> Runtime {
+    start_with(spec, keys, &[]).await
+}
+
+/// The same with further variables; `FOLDER` in a value is a folder of the process's own.
+pub async fn start_with(spec: &str, keys: &[(&str, &str, &str)], variables: &[(&str, &str)]) -> Runtime {
     let folder = tempfile::tempdir().unwrap();
     for (secret, key, value) in keys {
         fs::create_dir_all(folder.path().join("keys").join(secret)).unwrap();
@@ -73,6 +78,11 @@ pub async fn start_with_keys(spec: &str, keys: &[(&str, &str, &str)]) -> Runtime
     let mut child = command(&folder.path().join("deployment.yaml"))
         .arg("--keys")
         .arg(folder.path().join("keys"))
+        .envs(
+            variables
+                .iter()
+                .map(|(name, value)| (name, value.replace("FOLDER", &folder.path().display().to_string()))),
+        )
         .spawn()
         .unwrap();
     let (api, admin) = timeout(DEADLINE, ports(&mut child)).await.expect("ready in time");
@@ -174,8 +184,20 @@ impl Runtime {
     }
 
     pub fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id().expect("still there")).unwrap();
-        kill(Pid::from_raw(id), signal).unwrap();
+        kill(self.pid(), signal).unwrap();
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id().expect("still there")).unwrap())
+    }
+
+    /// The one child of the process: its engine.
+    pub fn engine(&self) -> Pid {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let children = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+        let text: String = children.collect();
+        let mut pids = text.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap()));
+        pids.next().expect("an engine")
     }
 
     /// The exit code, once the process has ended.

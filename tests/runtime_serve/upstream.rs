@@ -99,11 +99,6 @@ impl Upstream {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Plays something else from now on.
-    pub fn replay(&self, acts: impl IntoIterator<Item = Act>) {
-        *self.script.lock().unwrap() = acts.into_iter().collect();
-    }
-
     pub fn endpoint(&self) -> String {
         format!("http://{}/v1", self.address)
     }

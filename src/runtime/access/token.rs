@@ -144,3 +144,164 @@ fn issuer_of(token: &str) -> Option<String> {
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     serde_json::from_slice::<Issuer>(&payload).ok().map(|claims| claims.iss)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use bytes::Bytes;
+    use http::Response;
+    use http_body_util::Full;
+    use jsonwebtoken::{EncodingKey, Header, encode};
+    use ring::{
+        rand::SystemRandom,
+        signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
+    };
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A cluster that publishes one key and counts who asks.
+    struct Cluster {
+        signer: EncodingKey,
+        verifier: Verifier,
+        asked: Arc<AtomicUsize>,
+    }
+
+    fn cluster() -> Cluster {
+        let random = SystemRandom::new();
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap();
+        let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
+        let encoded = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
+        let key = json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "k1", "x": encoded(x), "y": encoded(y)});
+        let published = json!({"keys": [key]}).to_string();
+        let asked = Arc::<AtomicUsize>::default();
+        let counter = Arc::clone(&asked);
+        let api = tower::service_fn(move |request: Request<kube::client::Body>| {
+            assert_eq!(request.uri().path(), "/openid/v1/jwks");
+            counter.fetch_add(1, Ordering::Relaxed);
+            let response = Response::new(Full::new(Bytes::from(published.clone())));
+            async move { Ok::<_, std::convert::Infallible>(response) }
+        });
+        let verifier = Verifier {
+            client: Client::new(api, "default"),
+            issuer: "https://kubernetes.default.svc".into(),
+            keys: ArcSwap::from_pointee(JwkSet { keys: Vec::new() }),
+            fetched: Mutex::new(None),
+        };
+        let signer = EncodingKey::from_ec_der(pkcs8.as_ref());
+        Cluster {
+            signer,
+            verifier,
+            asked,
+        }
+    }
+
+    fn claims() -> Value {
+        json!({
+            "iss": "https://kubernetes.default.svc", "aud": ["peer"], "sub": "system:serviceaccount:prod:assistant",
+            "exp": jsonwebtoken::get_current_timestamp() + 600,
+        })
+    }
+
+    impl Cluster {
+        fn token(&self, kid: &str, claims: &Value) -> String {
+            let header = Header {
+                kid: Some(kid.into()),
+                ..Header::new(Algorithm::ES256)
+            };
+            encode(&header, claims, &self.signer).unwrap()
+        }
+
+        async fn verify(&self, token: &str) -> Result<String, Denied> {
+            self.verifier.verify(token, &["peer".to_owned()]).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_good_token_tells_its_subject_and_keys_are_fetched_once() {
+        let cluster = cluster();
+        for _ in 0..3 {
+            let token = cluster.token("k1", &claims());
+            assert_eq!(
+                cluster.verify(&token).await.unwrap(),
+                "system:serviceaccount:prod:assistant"
+            );
+        }
+        assert_eq!(cluster.asked.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn every_claim_counts() {
+        let cluster = cluster();
+        for (claim, value) in [
+            ("iss", json!("https://evil.example")),
+            ("aud", json!(["other"])),
+            ("aud", Value::Null),
+            ("exp", json!(jsonwebtoken::get_current_timestamp() - 600)),
+            ("exp", Value::Null),
+            ("nbf", json!(jsonwebtoken::get_current_timestamp() + 600)),
+            ("sub", Value::Null),
+        ] {
+            let mut wrong = claims();
+            wrong[claim] = value.clone();
+            if value.is_null() {
+                wrong.as_object_mut().unwrap().remove(claim);
+            }
+            let denied = cluster.verify(&cluster.token("k1", &wrong)).await;
+            assert!(matches!(denied, Err(Denied::Caller(_))), "{claim} {value}");
+        }
+    }
+
+    #[tokio::test]
+    async fn strangers_signatures_and_algorithms_are_refused() {
+        let (ours, theirs) = (cluster(), cluster());
+        let stolen = theirs.token("k1", &claims());
+        let symmetric = encode(
+            &Header {
+                kid: Some("k1".into()),
+                ..Header::default()
+            },
+            &claims(),
+            &EncodingKey::from_secret(b"k"),
+        );
+        let (head, _) = ours
+            .token("k1", &claims())
+            .rsplit_once('.')
+            .map(|(h, s)| (h.to_owned(), s.to_owned()))
+            .unwrap();
+        for token in [
+            stolen,
+            symmetric.unwrap(),
+            format!("{head}."),
+            "no.jwt.here".into(),
+            String::new(),
+        ] {
+            assert!(matches!(ours.verify(&token).await, Err(Denied::Caller(_))), "{token}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unknown_keys_are_fetched_but_not_for_every_token() {
+        let cluster = cluster();
+        for _ in 0..5 {
+            let denied = cluster.verify(&cluster.token("k2", &claims())).await;
+            assert!(matches!(denied, Err(Denied::Caller(_))));
+        }
+        assert_eq!(cluster.asked.load(Ordering::Relaxed), 1);
+        tokio::time::advance(REFETCH).await;
+        let _ = cluster.verify(&cluster.token("k2", &claims())).await;
+        assert_eq!(cluster.asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn the_issuer_is_that_of_the_own_token() {
+        let token = format!("e30.{}.x", URL_SAFE_NO_PAD.encode(r#"{"iss":"https://issuer"}"#));
+        assert_eq!(issuer_of(&token).as_deref(), Some("https://issuer"));
+        assert_eq!(issuer_of("nonsense"), None);
+    }
+}

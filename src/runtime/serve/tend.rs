@@ -108,7 +108,7 @@ async fn changed(front: &Front, engine: &mut Option<watch::Receiver<EngineView>>
             None => false,
         };
         if !changed {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     };
     tokio::select! {

@@ -1,0 +1,81 @@
+//! The own engine before a provider: who answers while it loads, serves, dies.
+
+use nix::sys::signal::{Signal, kill};
+
+use super::{
+    process::{Runtime, start_with, until},
+    requests::{CHAT, remote},
+    upstream::{Act, Upstream},
+};
+
+const OWN: &str =
+    "- name: own\n  local: {engine: LlamaCpp, source: {persistentVolumeClaim: {claimName: models, path: tiny.gguf}}}\n";
+
+/// A process whose engine plays `plan`, one word a start.
+async fn start(plan: &str, spec: &str) -> Runtime {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let variables = [
+        ("INFERENCE_ENGINE_PATH", env!("CARGO_BIN_EXE_fake-engine")),
+        ("INFERENCE_ENGINE_PORT", &port.to_string()),
+        ("INFERENCE_MODEL_DIR", "FOLDER/keys/models"),
+        ("FAKE_ENGINE_PLAN", plan),
+        ("FAKE_ENGINE_STARTS", "FOLDER/starts"),
+        ("HOME", "FOLDER"),
+    ];
+    let files = [("openai", "api-key", "sk-right"), ("models", "tiny.gguf", "GGUF")];
+    start_with(spec, &files, &variables).await
+}
+
+const COMPLETION: &str = r#"{"model":"assistant","prompt":"a","max_tokens":1}"#;
+
+#[tokio::test]
+async fn the_provider_answers_while_the_engine_loads() {
+    let upstream = Upstream::play([Act::Answer(200, &[], CHAT.into())]).await;
+    let runtime = start("never", &format!("backends:\n{OWN}{}", remote(&upstream, ""))).await;
+    assert_eq!(runtime.chat("").await.headers["x-inference-backend"], "openai");
+    assert_eq!(runtime.readyz().await.as_u16(), 503, "not before the first canary");
+    let status = runtime.status().await;
+    assert_eq!(
+        (&status["engine"]["state"], &status["activeBackend"]),
+        (&"Loading".into(), &"openai".into())
+    );
+}
+
+#[tokio::test]
+async fn without_another_backend_loading_is_backpressure() {
+    let runtime = start("never", &format!("backends:\n{OWN}")).await;
+    let answer = runtime.chat("").await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.error().1.as_str()),
+        (503, "backpressure")
+    );
+    assert!(answer.headers.contains_key("retry-after"));
+}
+
+#[tokio::test]
+async fn an_engine_that_dies_comes_back_and_the_pod_stays_ready() {
+    let runtime = start("well", &format!("backends:\n{OWN}")).await;
+    until("ready", || async { runtime.readyz().await.as_u16() == 200 }).await;
+    let answer = runtime.post("/v1/completions", COMPLETION).await;
+    assert_eq!(
+        (answer.status.as_u16(), &answer.headers["x-inference-backend"]),
+        (200, &"own".parse().unwrap())
+    );
+    let before = runtime.engine();
+    kill(before, Signal::SIGKILL).unwrap();
+    until("a typed answer or a new engine", || async {
+        let answer = runtime.post("/v1/completions", COMPLETION).await;
+        assert!(
+            answer.status.is_success() || !answer.error().1.is_empty(),
+            "{}",
+            answer.text
+        );
+        assert_eq!(runtime.readyz().await.as_u16(), 200);
+        answer.status.is_success() && runtime.engine() != before
+    })
+    .await;
+}
