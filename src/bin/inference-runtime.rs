@@ -87,7 +87,7 @@ fn serve(options: Options) -> ExitCode {
     // The number of workers follows the cgroup's CPU limit, which available_parallelism reads.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime.map(|runtime| runtime.block_on(run(options))) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Ok(code)) => ExitCode::from(code),
         Ok(Err(error)) => fail(&error),
         Err(error) => fail(&error),
     }

@@ -2,8 +2,6 @@
 //! never overwritten. What nobody touched since the last apply is left alone.
 
 mod sweep;
-#[cfg(test)]
-mod tests;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},

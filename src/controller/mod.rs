@@ -34,6 +34,8 @@ mod kinds;
 mod lease;
 mod memory;
 mod metrics;
+#[cfg(test)]
+mod mock;
 pub mod options;
 mod reconcile;
 pub mod run;
