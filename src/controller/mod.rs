@@ -25,9 +25,9 @@
 //! admission plugin OwnerReferencesPermissionEnforcement, `update` on inferencedeployments/finalizers in addition.
 
 mod apply;
-pub mod build;
+mod build;
 mod call;
-pub mod circuits;
+mod circuits;
 mod dereference;
 mod events;
 mod kinds;

@@ -172,7 +172,7 @@ async fn carry_out(
         memory: &context.memory,
         metrics: &context.metrics,
     };
-    match writer.apply(prepared).await {
+    match Box::pin(writer.apply(prepared)).await {
         Ok(outcome) => {
             update_status(subject, deployment, &live, Ok(&outcome), context).await?;
             Ok(Action::await_change())

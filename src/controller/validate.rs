@@ -66,10 +66,13 @@ pub fn validate(deployment: &InferenceDeployment) -> Result<(), ValidateError> {
 /// Verdicts of generations that were validated: the rules of the schema are compiled anew for every check, which takes longer than
 /// all the rest of a reconcile.
 #[derive(Debug, Default)]
-pub struct Validated(Mutex<HashMap<String, (i64, Result<(), ValidateError>)>>);
+pub struct Validated(Mutex<Verdicts>);
+
+/// Generation and verdict, by UID.
+type Verdicts = HashMap<String, (i64, Result<(), ValidateError>)>;
 
 impl Validated {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, (i64, Result<(), ValidateError>)>> {
+    fn lock(&self) -> MutexGuard<'_, Verdicts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

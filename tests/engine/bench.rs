@@ -180,7 +180,7 @@ impl Engine {
         });
         match found.await {
             Ok(found) => found,
-            Err(_) => panic!("never {what}: {:?}", *self.local.view.borrow()),
+            Err(tokio::time::error::Elapsed { .. }) => panic!("never {what}: {:?}", *self.local.view.borrow()),
         }
     }
 

@@ -7,7 +7,7 @@ use inference_operator::{
 };
 use tokio::time::timeout;
 
-use crate::bench::{Bench, DEADLINE, Engine, fake, is_listening, provoke, send, serves};
+use crate::bench::{DEADLINE, Engine, fake, is_listening, provoke, send, serves};
 
 /// A ready engine, in which `fault` then happens.
 async fn with_fault(plan: &str, fault: &str) -> Engine {

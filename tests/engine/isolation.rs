@@ -67,7 +67,7 @@ async fn an_ordinary_users_engine_cannot_read_the_runtimes_environment() {
         "--bounding-set=-all",
     ];
     if rerun(
-        "an_ordinary_users_engine_cannot_read_the_runtimes_environment",
+        "isolation::an_ordinary_users_engine_cannot_read_the_runtimes_environment",
         &wrapper,
     ) {
         return;
@@ -92,7 +92,7 @@ async fn an_ordinary_users_engine_cannot_read_the_runtimes_environment() {
 #[tokio::test]
 async fn process_1_reaps_orphans_and_loses_no_status() {
     if rerun(
-        "process_1_reaps_orphans_and_loses_no_status",
+        "isolation::process_1_reaps_orphans_and_loses_no_status",
         &["unshare", "--fork", "--pid", "--mount-proc"],
     ) {
         return;

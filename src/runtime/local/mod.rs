@@ -33,7 +33,7 @@ pub use options::{
     ENV_ENGINE_PATH, ENV_ENGINE_PORT, ENV_MODEL_DIR, ENV_TERMINATION_LOG, Options, OptionsError, Timing,
 };
 pub use sandbox::{Domain, Isolation};
-pub use termination::{MESSAGE_LIMIT, Termination, Verdict};
+pub use termination::{MESSAGE_LIMIT, Termination, Verdict, said, truncate};
 pub use view::{EngineTarget, EngineView};
 
 use self::{children::Children, supervise::Supervisor};

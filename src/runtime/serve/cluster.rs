@@ -54,6 +54,7 @@ pub async fn serve(
         pod: identity.pod.clone(),
         pod_uid: identity.pod_uid.clone(),
     };
+    let views = own_engine.as_ref().map(|engine| engine.view.clone());
     let front = Arc::new(assemble::front(Parts {
         snapshot,
         keys: Keys::Directory(keys),
@@ -66,11 +67,18 @@ pub async fn serve(
     })?);
     tend::configuration(&front, snapshots, shutdown.clone());
     let news = tend::news(&front, format!("{:016x}", rand::random::<u64>()), shutdown.clone());
+    let teller = tokio::spawn(report::events::run(
+        client.clone(),
+        own.clone(),
+        news.clone(),
+        views,
+        shutdown.clone(),
+    ));
     let reporter = tokio::spawn(report::run(client, own, news, gate_opener, shutdown.clone()));
     let code = open(options, &front, signals, supervised, shown, shutdown).await;
-    // The last report is written before the process ends.
+    // The last report and Event are written before the process ends.
     shutdown.cancel();
-    let _ = reporter.await;
+    let _ = tokio::join!(reporter, teller);
     code
 }
 
