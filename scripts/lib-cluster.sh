@@ -17,7 +17,8 @@ prepare_cluster() {
   export CLUSTER_BIN IMAGES
 }
 
-# cluster VERB... : the launcher, for the cluster in CLUSTER_DIR.
+# cluster VERB... : the launcher, for the cluster in CLUSTER_DIR, which whoever sources this sets.
+# shellcheck disable=SC2153
 cluster() {
   "$CLUSTER_BIN/local-cluster" "$1" --dir "$CLUSTER_DIR" "${@:2}"
 }

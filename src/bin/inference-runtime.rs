@@ -10,6 +10,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use inference_operator::runtime::{
     install::install,
+    local::exec,
     serve::{Options, run},
 };
 use tracing::{error, info};
@@ -51,6 +52,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Not for people: what this program's own child goes through on its way to become the engine.
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == exec::SUBCOMMAND) {
+        return exec::run(words);
+    }
     let arguments = Arguments::parse();
     start_logs();
     match arguments.command {
@@ -81,7 +87,7 @@ fn serve(options: Options) -> ExitCode {
     // The number of workers follows the cgroup's CPU limit, which available_parallelism reads.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime.map(|runtime| runtime.block_on(run(options))) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Ok(code)) => ExitCode::from(code),
         Ok(Err(error)) => fail(&error),
         Err(error) => fail(&error),
     }

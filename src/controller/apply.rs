@@ -2,8 +2,6 @@
 //! never overwritten. What nobody touched since the last apply is left alone.
 
 mod sweep;
-#[cfg(test)]
-mod tests;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -104,7 +102,7 @@ impl Writer<'_> {
         for revision in revisions {
             settled.push(self.settle_revision(revision).await?);
         }
-        let deployments = self.settle_deployments(deployments, &settled).await?;
+        let deployments = Box::pin(self.settle_deployments(deployments, &settled)).await?;
         let replicas = self.settle_all::<InferenceReplica>(replicas).await?;
         let resources = Resources {
             account,
@@ -137,7 +135,7 @@ impl Writer<'_> {
         for (mut deployment, revision) in prepared.into_iter().zip(revisions) {
             // The revision that exists decides, even when another process made it a moment ago.
             set_template(&mut deployment, revision)?;
-            let applied = self.settle(deployment).await?;
+            let applied = Box::pin(self.settle(deployment)).await?;
             // An unchanged one comes back as prepared: its status is in the cache.
             let live = self.live.workload(&applied.name_any());
             settled.push(live.filter(|_| applied.status.is_none()).cloned().unwrap_or(applied));

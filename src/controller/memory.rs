@@ -110,7 +110,7 @@ impl Memory {
     /// Remembers that it was said.
     pub fn tell_undecodable(&self, subject: &Subject, generation: i64, error: &str) {
         self.with(subject, |entry| {
-            entry.undecodable = Some((generation, error.to_owned()))
+            entry.undecodable = Some((generation, error.to_owned()));
         });
     }
 

@@ -25,15 +25,17 @@
 //! admission plugin OwnerReferencesPermissionEnforcement, `update` on inferencedeployments/finalizers in addition.
 
 mod apply;
-pub mod build;
+mod build;
 mod call;
-pub mod circuits;
+mod circuits;
 mod dereference;
 mod events;
 mod kinds;
 mod lease;
 mod memory;
 mod metrics;
+#[cfg(test)]
+mod mock;
 pub mod options;
 mod reconcile;
 pub mod run;

@@ -20,7 +20,7 @@ use super::{
     metrics::Metrics,
     status::{self, Problem, StatusError, View, transitions},
     stores::{Guarded, Stores},
-    validate::{ValidateError, subject, validate},
+    validate::{ValidateError, Validated, subject},
 };
 use crate::api::{InferenceDeployment, InferenceDeploymentStatus, conditions::reason};
 
@@ -66,6 +66,8 @@ pub struct Context {
     pub stores: Stores,
     /// Own writes.
     pub memory: Arc<Memory>,
+    /// Verdicts on specs.
+    pub validated: Arc<Validated>,
     /// What the controller adds to specs.
     pub defaults: Defaults,
     /// Where transitions go.
@@ -154,7 +156,7 @@ async fn carry_out(
     context: &Context,
 ) -> Result<Action, ReconcileError> {
     let live = dereference(&context.stores, &context.memory, subject)?;
-    if let Err(error) = validate(deployment) {
+    if let Err(error) = context.validated.check(subject, deployment) {
         let problem = Problem {
             reason: error.reason(),
             message: error.to_string(),
@@ -170,7 +172,7 @@ async fn carry_out(
         memory: &context.memory,
         metrics: &context.metrics,
     };
-    match writer.apply(prepared).await {
+    match Box::pin(writer.apply(prepared)).await {
         Ok(outcome) => {
             update_status(subject, deployment, &live, Ok(&outcome), context).await?;
             Ok(Action::await_change())
@@ -294,3 +296,7 @@ mod tests {
         assert_eq!(backoff(3, 1.0), Duration::from_secs(2));
     }
 }
+
+#[cfg(test)]
+#[path = "reconcile/tests.rs"]
+mod whole;

@@ -19,6 +19,7 @@ use super::{
     options::Options,
     reconcile::{Context, Failures, ReconcileError, after_error, reconcile},
     server::{Health, serve},
+    validate::Validated,
     watch::{self, Targets, synced},
 };
 
@@ -154,9 +155,11 @@ async fn work(
 fn context(options: &Options, client: &Client, events: Events, metrics: &Arc<Metrics>) -> (Arc<Context>, Targets) {
     let memory = Arc::new(Memory::default());
     let failures = Arc::new(Failures::default());
+    let validated = Arc::new(Validated::default());
     let gone = {
-        let (memory, failures) = (memory.clone(), failures.clone());
-        move |namespace: &str, name: &str| {
+        let (memory, failures, validated) = (memory.clone(), failures.clone(), validated.clone());
+        move |namespace: &str, name: &str, uid: &str| {
+            validated.forget(uid);
             memory.forget(namespace, name);
             failures.clear(namespace, name);
         }
@@ -166,6 +169,7 @@ fn context(options: &Options, client: &Client, events: Events, metrics: &Arc<Met
         client: client.clone(),
         stores,
         memory,
+        validated,
         defaults: Defaults {
             runtime_image: options.runtime_image.clone(),
         },

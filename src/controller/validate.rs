@@ -1,5 +1,10 @@
 //! Step 2: can this spec be carried out? Pure. What cannot becomes Stalled, never an error that is tried again for ever.
 
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
 use kube::ResourceExt;
 
 use super::build::Subject;
@@ -9,7 +14,7 @@ use crate::{
 };
 
 /// Why a spec is not carried out. Messages name the field.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValidateError {
     /// It breaks the schema: it got past an older one, or past none.
     #[error("{0}")]
@@ -58,6 +63,39 @@ pub fn validate(deployment: &InferenceDeployment) -> Result<(), ValidateError> {
     }
 }
 
+/// Verdicts of generations that were validated: the rules of the schema are compiled anew for every check, which takes longer than
+/// all the rest of a reconcile.
+#[derive(Debug, Default)]
+pub struct Validated(Mutex<Verdicts>);
+
+/// Generation and verdict, by UID.
+type Verdicts = HashMap<String, (i64, Result<(), ValidateError>)>;
+
+impl Validated {
+    fn lock(&self) -> MutexGuard<'_, Verdicts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// [`validate`], once a generation.
+    ///
+    /// # Errors
+    /// As [`validate`].
+    pub fn check(&self, subject: &Subject, deployment: &InferenceDeployment) -> Result<(), ValidateError> {
+        let generation = deployment.metadata.generation.unwrap_or(0);
+        if let Some((_, verdict)) = self.lock().get(&subject.uid).filter(|(g, _)| *g == generation) {
+            return verdict.clone();
+        }
+        let verdict = validate(deployment);
+        self.lock().insert(subject.uid.clone(), (generation, verdict.clone()));
+        verdict
+    }
+
+    /// Forgets a deployment that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+}
+
 /// The rules speak of metadata and spec; the status is ours and large.
 fn without_status(deployment: &InferenceDeployment) -> InferenceDeployment {
     InferenceDeployment {
@@ -89,6 +127,22 @@ mod tests {
         let error = validate(&deployment).unwrap_err();
         assert_eq!(error.reason(), reason::INVALID_SPEC);
         assert!(error.to_string().contains("names of backends are unique"), "{error}");
+    }
+
+    #[test]
+    fn a_generation_is_validated_once() {
+        let validated = Validated::default();
+        let (mut deployment, subject) = (fixtures::both(), fixtures::subject());
+        assert_eq!(validated.check(&subject, &deployment), Ok(()));
+        let twin = deployment.spec.backends[0].clone();
+        deployment.spec.backends.push(twin);
+        assert_eq!(
+            validated.check(&subject, &deployment),
+            Ok(()),
+            "the same generation has the same spec"
+        );
+        deployment.metadata.generation = Some(4);
+        assert!(validated.check(&subject, &deployment).is_err());
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub fn start(
     client: &Client,
     namespace: Option<&str>,
     metrics: &Arc<Metrics>,
-    gone: impl Fn(&str, &str) + Send + Sync + 'static,
+    gone: impl Fn(&str, &str, &str) + Send + Sync + 'static,
 ) -> (Stores, Targets) {
     let mut watches = Watches {
         client,
@@ -98,13 +98,14 @@ pub async fn synced(stores: &Stores) -> Result<(), WriterDropped> {
 impl Watches<'_> {
     fn deployments(
         &mut self,
-        gone: impl Fn(&str, &str) + Send + Sync + 'static,
+        gone: impl Fn(&str, &str, &str) + Send + Sync + 'static,
     ) -> Store<Guarded<InferenceDeployment>> {
         let config = watcher::Config::default().page_size(PAGE);
         let (reader, events) = self.reflect(config, |_: &mut Guarded<InferenceDeployment>| {});
         let events = events.inspect(move |event| {
             if let Ok(Event::Delete(object)) = event {
-                gone(&object.namespace().unwrap_or_default(), &object.name_any());
+                let (namespace, uid) = (object.namespace().unwrap_or_default(), object.uid().unwrap_or_default());
+                gone(&namespace, &object.name_any(), &uid);
             }
         });
         let targets = self.touched(events).map(|object| ObjectRef::from_obj(&object));

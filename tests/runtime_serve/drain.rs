@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    process::{DEADLINE, chat_body, command, read, start, until},
+    process::{DEADLINE, chat_body, command, get, ports, read, start, until},
     requests::{content, done, remote, role, stop},
     upstream::{Act, Ending, Upstream},
 };
@@ -66,4 +66,17 @@ async fn a_wrong_file_ends_the_process_with_the_fields_names() {
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{log}");
     assert!(log.contains("spec.backends") && log.contains("spec.modell"), "{log}");
+}
+
+/// The example that the documentation points to starts as it is, with its key in the environment.
+#[tokio::test]
+async fn the_example_is_accepted() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/remote-openai.yaml");
+    let mut child = command(&file).env("OPENAI_API_KEY", "sk-test").spawn().unwrap();
+    let (_, admin) = timeout(DEADLINE, ports(&mut child)).await.unwrap();
+    let status = get(admin, "/status").await.json();
+    assert_eq!(
+        (&status["activeBackend"], &status["budget"]["limit"]),
+        (&"openai".into(), &"5.00".into())
+    );
 }

@@ -93,7 +93,7 @@ pub fn command(file: &std::path::Path) -> Command {
 }
 
 /// Reads the log until the process is ready, and goes on reading so that it never blocks.
-async fn ports(child: &mut Child) -> (SocketAddr, SocketAddr) {
+pub async fn ports(child: &mut Child) -> (SocketAddr, SocketAddr) {
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let (mut api, mut admin) = (None, None);
     while let Some(line) = lines.next_line().await.unwrap() {
@@ -140,29 +140,19 @@ impl Runtime {
     }
 
     pub async fn get(&self, path: &str) -> Answer {
-        self.get_at(self.api, path).await
-    }
-
-    async fn get_at(&self, address: SocketAddr, path: &str) -> Answer {
-        let request = Request::get(format!("http://{address}{path}"))
-            .body(Full::default())
-            .unwrap();
-        let response = timeout(DEADLINE, self.client.request(request))
-            .await
-            .expect("an answer in time");
-        read(response.unwrap()).await
+        get(self.api, path).await
     }
 
     pub async fn status(&self) -> Value {
-        self.get_at(self.admin, "/status").await.json()
+        get(self.admin, "/status").await.json()
     }
 
     pub async fn metrics(&self) -> String {
-        self.get_at(self.admin, "/metrics").await.text
+        get(self.admin, "/metrics").await.text
     }
 
     pub async fn readyz(&self) -> StatusCode {
-        self.get_at(self.admin, "/readyz").await.status
+        get(self.admin, "/readyz").await.status
     }
 
     /// State of a circuit in `/status`.
@@ -196,6 +186,17 @@ impl Runtime {
             .unwrap()
             .code()
     }
+}
+
+pub async fn get(address: SocketAddr, path: &str) -> Answer {
+    let client: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let request = Request::get(format!("http://{address}{path}"))
+        .body(Full::default())
+        .unwrap();
+    let response = timeout(DEADLINE, client.request(request))
+        .await
+        .expect("an answer in time");
+    read(response.unwrap()).await
 }
 
 pub fn chat_body(fields: &str) -> String {

@@ -38,7 +38,7 @@ pub fn build(
     }
     let image = spec.runtime_image.as_ref().unwrap_or(&defaults.runtime_image);
     let template = pod::render(subject, spec, tier, image, &hash)?;
-    revision(subject, tier, name, hash, &template, next_number(live))
+    revision(subject, tier, name, hash, &template, next_number(live, tier))
 }
 
 fn kept(live: &Live, subject: &Subject, name: &str) -> Option<ControllerRevision> {
@@ -64,8 +64,13 @@ fn revision(
     })
 }
 
-fn next_number(live: &Live) -> i64 {
-    live.revisions.iter().filter_map(|r| r.revision).max().unwrap_or(0) + 1
+/// Counted a tier: what is there of the other one must not matter.
+fn next_number(live: &Live, tier: Tier) -> i64 {
+    let same = live
+        .revisions
+        .iter()
+        .filter(|r| r.labels().get(names::LABEL_TIER).map(String::as_str) == Some(tier.as_str()));
+    same.filter_map(|r| r.revision).max().unwrap_or(0) + 1
 }
 
 fn restarted_at<'a>(live: &'a Live, workload: &str) -> Option<&'a str> {

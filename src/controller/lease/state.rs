@@ -89,29 +89,33 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn seen(holder: &str, version: &str) -> Option<Seen> {
-        Some(Seen {
+    fn seen(holder: &str, version: &str) -> Seen {
+        Seen {
             holder: holder.into(),
             resource_version: version.into(),
-        })
+        }
     }
 
     #[test]
     fn a_free_lease_is_taken_and_a_held_one_is_not() {
         let mut me = Election::new("me".into());
         assert_eq!(me.observe(None, at(0)), Step::Create);
-        assert_eq!(me.observe(seen("", "1"), at(0)), Step::Take);
-        assert_eq!(me.observe(seen("me", "2"), at(0)), Step::Take);
-        assert_eq!(me.observe(seen("other", "3"), at(0)), Step::Wait);
+        assert_eq!(me.observe(Some(seen("", "1")), at(0)), Step::Take);
+        assert_eq!(me.observe(Some(seen("me", "2")), at(0)), Step::Take);
+        assert_eq!(me.observe(Some(seen("other", "3")), at(0)), Step::Wait);
     }
 
     #[test]
     fn only_a_lease_that_stands_still_for_its_whole_duration_is_taken_over() {
         let mut me = Election::new("me".into());
-        assert_eq!(me.observe(seen("other", "1"), at(100)), Step::Wait);
-        assert_eq!(me.observe(seen("other", "2"), at(114)), Step::Wait, "it was renewed");
-        assert_eq!(me.observe(seen("other", "2"), at(128)), Step::Wait);
-        assert_eq!(me.observe(seen("other", "2"), at(129)), Step::Take);
+        assert_eq!(me.observe(Some(seen("other", "1")), at(100)), Step::Wait);
+        assert_eq!(
+            me.observe(Some(seen("other", "2")), at(114)),
+            Step::Wait,
+            "it was renewed"
+        );
+        assert_eq!(me.observe(Some(seen("other", "2")), at(128)), Step::Wait);
+        assert_eq!(me.observe(Some(seen("other", "2")), at(129)), Step::Take);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
     runtime::{
         clock::Clock,
         config::{Keys, Snapshot},
-        local::EngineView,
+        local::{Activity, EngineView},
     },
 };
 
@@ -66,6 +66,15 @@ impl Backend {
     }
 }
 
+/// The supervised engine as the request path knows it.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    /// Whether it may be sent requests.
+    pub view: watch::Receiver<EngineView>,
+    /// What the request path tells the supervisor.
+    pub activity: Arc<Activity>,
+}
+
 /// Everything known of backends in this process.
 #[derive(Debug)]
 pub struct Registry {
@@ -79,7 +88,7 @@ pub struct Registry {
     /// What went wrong of late.
     pub errors: ErrorBook,
     /// The own engine; `None` in a GPU-less pod.
-    pub engine: Option<watch::Receiver<EngineView>>,
+    pub engine: Option<Engine>,
     /// False until remote backends may be used (design section 9).
     pub remote_gate: watch::Receiver<bool>,
     /// The budget of a process that runs alone.
@@ -92,7 +101,7 @@ impl Registry {
     pub fn new(
         snapshot: Arc<Snapshot>,
         keys: Keys,
-        engine: Option<watch::Receiver<EngineView>>,
+        engine: Option<Engine>,
         remote_gate: watch::Receiver<bool>,
         money: Option<Money>,
     ) -> Self {

@@ -22,7 +22,7 @@ pub fn replica_status(registry: &Registry, boot_id: &str, ready: bool) -> Infere
         protocol_version: Some(PROTOCOL_VERSION),
         boot_id: Some(boot_id.to_owned()),
         ready,
-        engine: registry.engine.as_ref().map(|view| engine(&view.borrow())),
+        engine: registry.engine.as_ref().map(|own| engine(&own.view.borrow())),
         backends: routing.backends.iter().map(|b| report(registry, b)).collect(),
         circuits: replica_circuits(registry),
         errors: registry.errors.rows(),
@@ -69,10 +69,10 @@ fn report(registry: &Registry, backend: &Backend) -> BackendReport {
 type Blocked = Option<(&'static str, String)>;
 
 fn local_blocked(registry: &Registry) -> Blocked {
-    let Some(view) = &registry.engine else {
+    let Some(own) = &registry.engine else {
         return Some((reason::PENDING, "the local pods answer for this backend".to_owned()));
     };
-    match &*view.borrow() {
+    match &*own.view.borrow() {
         EngineView::Ready(_) => None,
         EngineView::Loading => Some((reason::LOADING, "the engine loads the model".to_owned())),
         EngineView::Restarting(error) => Some((reason::ENGINE_RESTARTING, shown(&error.to_string()))),

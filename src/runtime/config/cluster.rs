@@ -1,26 +1,23 @@
-//! The configuration from the cluster: a watch on the process's own object, and the gate before remote backends.
+//! The configuration from the cluster: a watch on the process's own object.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::{StreamExt, pin_mut};
 use kube::{
     Api, Client,
     api::DynamicObject,
-    core::{ApiResource, Resource},
+    core::ApiResource,
     runtime::{WatchStreamExt, watcher},
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Identity, Snapshot};
 use crate::{
-    api::{InferenceDeployment, InferenceReplica},
+    api::InferenceDeployment,
     policy::support::{Mode, unsupported},
 };
-
-const CALL_DEADLINE: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Follows the process's own object. The channel holds `None` until the first good state; an object that cannot be read or asks for
 /// what this version does not do leaves the last good one in force.
@@ -85,41 +82,6 @@ fn decode(object: DynamicObject) -> Result<Snapshot, String> {
         Ok(object.into())
     } else {
         Err(refused.join("; "))
-    }
-}
-
-/// Opens once this process has read its own `InferenceReplica` live, with its pod's UID: before that nothing goes to a remote backend
-/// (design section 9).
-#[must_use]
-pub fn gate(client: &Client, identity: &Identity, shutdown: CancellationToken) -> watch::Receiver<bool> {
-    let (sender, receiver) = watch::channel(false);
-    let api: Api<InferenceReplica> = Api::namespaced(client.clone(), &identity.namespace);
-    let identity = identity.clone();
-    tokio::spawn(async move {
-        let opened = shutdown.run_until_cancelled(until_read(&api, &identity)).await;
-        if opened.is_some() {
-            info!("own InferenceReplica read: remote backends may be used");
-            sender.send_replace(true);
-        }
-    });
-    receiver
-}
-
-async fn until_read(api: &Api<InferenceReplica>, identity: &Identity) {
-    loop {
-        match timeout(CALL_DEADLINE, api.get_opt(&identity.pod)).await {
-            Ok(Ok(Some(replica))) if replica.spec.pod_uid == identity.pod_uid => return,
-            Ok(Ok(Some(replica))) => {
-                warn!(
-                    found = replica.spec.pod_uid,
-                    "the InferenceReplica of this name belongs to another pod; waiting for ours"
-                );
-            }
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => warn!(%error, "cannot read the own {}", InferenceReplica::kind(&())),
-            Err(_) => warn!("the API server did not answer within {CALL_DEADLINE:?}"),
-        }
-        tokio::time::sleep(PAUSE).await;
     }
 }
 

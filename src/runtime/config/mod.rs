@@ -7,7 +7,7 @@ mod keys;
 mod snapshot;
 mod structure;
 
-pub use cluster::{follow, gate};
+pub use cluster::follow;
 pub use file::{ConfigError, load};
 pub use identity::{Identity, IdentityError};
 pub use keys::{KeyError, Keys};

@@ -1,5 +1,130 @@
 //! The local engine: a stable worker that supervises a replaceable context (design section 10).
+//!
+//! [`worker`] decides, purely; [`supervise`] carries out; [`context`] is one engine process with what watches it; [`engine`] knows the
+//! servers; [`exec`] and [`sandbox`] are what the process goes through on its way to become the engine.
 
+mod activity;
+mod cgroup;
+mod children;
+mod classify;
+mod context;
+mod engine;
+mod environment;
+pub mod exec;
+mod http;
+mod lines;
+mod options;
+mod prober;
+mod restart;
+mod ring;
+mod sandbox;
+mod supervise;
+mod termination;
 mod view;
+mod worker;
 
+use std::{io, sync::Arc};
+
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+pub use activity::{Activity, InFlight};
+pub use options::{
+    ENV_ENGINE_PATH, ENV_ENGINE_PORT, ENV_MODEL_DIR, ENV_TERMINATION_LOG, Options, OptionsError, Timing,
+};
+pub use sandbox::{Domain, Isolation};
+pub use termination::{MESSAGE_LIMIT, Termination, Verdict, said, truncate};
 pub use view::{EngineTarget, EngineView};
+
+use self::{children::Children, supervise::Supervisor};
+use crate::{api::LocalBackend, error::InferenceError};
+
+/// The supervised engine of this pod.
+#[derive(Debug)]
+pub struct Local {
+    /// Name of the backend.
+    pub name: String,
+    /// Whether the engine may be sent requests.
+    pub view: watch::Receiver<EngineView>,
+    /// What the request path tells the supervisor.
+    pub activity: Arc<Activity>,
+    /// How the engine is kept apart from the runtime's secrets.
+    pub isolation: Isolation,
+    /// Ends when no process of the engine is left: after `shutdown` with `None`, or when the worker gave up, with the verdict whose
+    /// [`Verdict::exit_code`] the process should end with. The termination message is written by then.
+    pub ended: JoinHandle<Option<Termination>>,
+}
+
+/// Supervise the engine of `backend`, a name and its spec, until `shutdown`, placed as the environment says.
+pub fn spawn(backend: (String, LocalBackend), shutdown: CancellationToken) -> Result<Local, OptionsError> {
+    Ok(spawn_with(Options::from_env()?, backend, shutdown))
+}
+
+/// Supervise the engine of `backend` until `shutdown`.
+#[must_use]
+pub fn spawn_with(options: Options, backend: (String, LocalBackend), shutdown: CancellationToken) -> Local {
+    let (name, backend) = backend;
+    let (sender, view) = watch::channel(EngineView::Loading);
+    let activity = Arc::new(Activity::default());
+    let isolation = sandbox::supported();
+    if isolation == Isolation::None {
+        tracing::warn!("this kernel has no Landlock: the engine image is trusted with the keys");
+    }
+    if let Err(error) = exec::harden() {
+        tracing::warn!("the runtime stays readable for other processes of its user: {error}");
+    }
+    let ended = tokio::spawn(supervise(options, backend, Arc::clone(&activity), sender, shutdown));
+    Local {
+        name,
+        view,
+        activity,
+        isolation,
+        ended,
+    }
+}
+
+async fn supervise(
+    options: Options,
+    backend: LocalBackend,
+    activity: Arc<Activity>,
+    view: watch::Sender<EngineView>,
+    shutdown: CancellationToken,
+) -> Option<Termination> {
+    let log = options.termination_log.clone();
+    let termination = match begin(options, &backend, activity, &view) {
+        Ok(supervisor) => supervisor.run(shutdown).await,
+        Err(error) => {
+            tracing::error!("the engine cannot be started: {}", termination::said(&error));
+            view.send_replace(EngineView::Failed(error.clone()));
+            Some(Termination::new(error, false, 0))
+        }
+    };
+    if let (Some(termination), Some(log)) = (&termination, &log)
+        && let Err(error) = termination.write(log)
+    {
+        tracing::warn!("cannot write the termination message to {}: {error}", log.display());
+    }
+    termination
+}
+
+fn begin(
+    options: Options,
+    backend: &LocalBackend,
+    activity: Arc<Activity>,
+    view: &watch::Sender<EngineView>,
+) -> Result<Supervisor, InferenceError> {
+    let setup = supervise::Setup::new(options, backend, activity).map_err(|error| supervise::refused(&error))?;
+    let children = start_children().map_err(|error| InferenceError::Internal {
+        message: format!("cannot look after child processes: {error}"),
+    })?;
+    Ok(Supervisor::new(setup, children, view.clone()))
+}
+
+/// As process 1 of a container, this process also inherits orphans.
+fn start_children() -> io::Result<Arc<Children>> {
+    let children = Children::start()?;
+    if std::process::id() == 1 {
+        tokio::spawn(Arc::clone(&children).reap_orphans());
+    }
+    Ok(children)
+}

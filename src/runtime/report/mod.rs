@@ -1,5 +1,6 @@
 //! What the replica tells the cluster: the status of its `InferenceReplica`.
 
+pub mod events;
 mod replica;
 #[cfg(test)]
 mod tests;

@@ -85,6 +85,7 @@ impl Bench {
     }
 
     fn timed_out(&self) -> Miss {
+        self.doubt();
         Miss::sent(InferenceError::Timeout {
             elapsed_ms: self.elapsed_ms(),
         })
@@ -98,6 +99,13 @@ impl Bench {
             return Miss::sent(engine.why_gone());
         }
         Miss::sent(InferenceError::NetworkError { message: chain(error) })
+    }
+
+    /// The own engine behaved as if it were broken: its supervisor asks it.
+    fn doubt(&self) {
+        if let Some(engine) = &self.target.engine {
+            engine.activity.doubt();
+        }
     }
 
     fn gone(&self) -> Option<&OwnEngine> {
@@ -195,6 +203,9 @@ async fn refused(bench: &Bench, status: u16, headers: &HeaderMap, incoming: Inco
         Ok(Ok(body)) => Some(body.to_bytes()),
         _ => None,
     };
+    if status >= 500 {
+        bench.doubt();
+    }
     let progress = if body.is_some() {
         Progress::Answered
     } else {
@@ -414,6 +425,9 @@ impl Live {
                 Ok(Some(Err(error))) => return Err(self.bench.broken(&error).await),
                 Ok(Some(Ok(frame))) => {
                     if let Ok(bytes) = frame.into_data() {
+                        if let Some(engine) = &self.bench.target.engine {
+                            engine.activity.beat();
+                        }
                         return Ok(Some(bytes));
                     }
                 }

@@ -83,6 +83,7 @@ impl LocalRoute {
     ) -> Result<Reply, Miss> {
         let engine = usable(dispatcher)?;
         let place = self.place(&engine.target, routing).await?;
+        let in_flight = engine.activity.begin();
         let target = Target::own(&self.client, engine, job.head.operation, &job.id);
         let target = target.ok_or_else(|| Miss::unsent(no_address("the own engine")))?;
         let wanted = Wanted {
@@ -91,8 +92,8 @@ impl LocalRoute {
             limit_field: LimitField::of(None, job.head.operation),
         };
         let body = rewrite(&job.body, &job.head, wanted);
-        let ticket =
-            Ticket::new(Arc::clone(&backend.name), Arc::clone(&dispatcher.metrics), None, None).with_place(place);
+        let ticket = Ticket::new(Arc::clone(&backend.name), Arc::clone(&dispatcher.metrics), None, None)
+            .with_place((place, in_flight));
         reply(
             dispatcher,
             routing,
@@ -200,13 +201,14 @@ fn usable(dispatcher: &Dispatcher) -> Result<OwnEngine, Miss> {
             message: message.to_owned(),
         })
     };
-    let Some(view) = &dispatcher.registry.engine else {
+    let Some(own) = &dispatcher.registry.engine else {
         return Err(unavailable("no local pod is ready"));
     };
-    match &*view.borrow() {
+    match &*own.view.borrow() {
         EngineView::Ready(target) => Ok(OwnEngine {
             target: Arc::clone(target),
-            view: view.clone(),
+            view: own.view.clone(),
+            activity: Arc::clone(&own.activity),
         }),
         EngineView::Loading => Err(unavailable("the engine loads the model")),
         EngineView::Restarting(error) | EngineView::Failed(error) => Err(Miss::unsent(error.clone())),

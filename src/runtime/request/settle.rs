@@ -10,6 +10,7 @@ use crate::{
     policy::pricing::Usage,
     runtime::{
         backends::{Hold, Leave, Remote},
+        local::InFlight,
         metrics::Metrics,
         remote::events::Finish,
     },
@@ -25,9 +26,12 @@ pub struct Ticket {
     stake: Option<Stake>,
     hold: Option<Hold>,
     usage: Option<Usage>,
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
     open: bool,
 }
+
+/// A place at the own engine, and word to its supervisor that it is taken.
+pub type Place = (OwnedSemaphorePermit, InFlight);
 
 /// What a remote backend has at stake.
 #[derive(Debug)]
@@ -55,7 +59,7 @@ impl Ticket {
     }
 
     /// Holds a place at the own engine until the attempt ends.
-    pub fn with_place(mut self, place: OwnedSemaphorePermit) -> Self {
+    pub fn with_place(mut self, place: Place) -> Self {
         self.place = Some(place);
         self
     }

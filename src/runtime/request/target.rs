@@ -12,7 +12,7 @@ use crate::{
     api::Timeouts,
     error::{InferenceError, Provider},
     runtime::{
-        local::{EngineTarget, EngineView},
+        local::{Activity, EngineTarget, EngineView},
         remote::session::{HttpClient, Session, bearer},
     },
 };
@@ -53,6 +53,8 @@ pub struct OwnEngine {
     pub target: Arc<EngineTarget>,
     /// Says why it went.
     pub view: watch::Receiver<EngineView>,
+    /// Told of signs of life and of doubts.
+    pub activity: Arc<Activity>,
 }
 
 impl OwnEngine {

@@ -1,11 +1,12 @@
-//! SIGTERM: not ready at once, accept for a while, finish what is in flight, cut what does not finish (design section 10).
+//! The end: not ready at once, accept for a while, finish what is in flight, cut what does not finish (design section 10).
 
 use std::{io, time::Duration};
 
+use futures::future::{JoinAll, join_all};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::JoinHandle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -42,24 +43,42 @@ impl Signals {
     }
 }
 
-/// Waits for a signal, then drains. A second signal or the deadline cuts.
-pub async fn until_done(mut signals: Signals, front: &Front, closing: &CancellationToken, mut server: JoinHandle<()>) {
-    signals.next().await;
-    let limit = front.registry.routing().snapshot.serving().drain();
+/// The ports that are served, and what closes them.
+#[derive(Debug)]
+pub struct Servers {
+    /// Cancelled: no new connections, idle ones are closed.
+    pub closing: CancellationToken,
+    /// End when the last request has.
+    pub running: Vec<JoinHandle<()>>,
+}
+
+/// Drains. A further signal or the deadline cuts.
+pub async fn drain(signals: &mut Signals, front: &Front, servers: Servers, limit: Duration) {
+    let Servers { closing, running } = servers;
     front.lifecycle.drain();
+    front.registry.signals.routine();
     info!(in_flight = front.admission.in_flight(), ?limit, "draining");
-    // Outside a cluster nobody has to forget this process first.
-    if front.identity.is_some() {
-        let _ = timeout(STILL_ACCEPT, signals.next()).await;
-    }
-    closing.cancel();
+    let mut running = join_all(running);
     tokio::select! {
-        _ = &mut server => { info!("drained"); return; }
-        () = tokio::time::sleep(limit) => warn!("the time to drain is over"),
+        () = finish(front, &closing, &mut running) => {
+            info!("drained");
+            return;
+        }
+        () = sleep(limit) => warn!("the time to drain is over"),
         () = signals.next() => warn!("second signal"),
     }
+    closing.cancel();
     front.lifecycle.cut.cancel();
-    if timeout(LAST_WORDS, server).await.is_err() {
+    if timeout(LAST_WORDS, running).await.is_err() {
         warn!(in_flight = front.admission.in_flight(), "requests were cut");
     }
+}
+
+async fn finish(front: &Front, closing: &CancellationToken, running: &mut JoinAll<JoinHandle<()>>) {
+    // Outside a cluster nobody has to forget this process first.
+    if front.identity.is_some() {
+        sleep(STILL_ACCEPT).await;
+    }
+    closing.cancel();
+    running.await;
 }

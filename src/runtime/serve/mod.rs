@@ -1,28 +1,40 @@
 //! `serve`: puts the process together, runs it, drains it.
 
+mod assemble;
+mod cluster;
 mod drain;
+mod engine;
 mod listen;
 mod tend;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
-    access::Door,
-    backends::{Money, Registry},
-    config::{self, ConfigError, IdentityError, Keys, Snapshot},
+    access::TokenError,
+    backends::UnknownZone,
+    config::{self, ConfigError, IdentityError, Keys},
     front::{
-        Front, Lifecycle, Port,
+        Front, Port,
         admin::{self, Admin},
     },
-    metrics::Metrics,
-    remote::session::{TlsError, client},
-    request::{admission::Admission, local::LocalRoute, order::Dispatcher},
+    local::OptionsError,
+    remote::session::TlsError,
 };
-use crate::api::Timeouts;
+use assemble::Parts;
+use drain::{Servers, Signals, drain};
+use engine::Supervised;
+
+/// Requests at remote backends may finish for so long when the engine was given up: the pod is replaced.
+const LAST_REQUESTS: Duration = Duration::from_secs(30);
 
 /// What `serve` is told.
 #[derive(Clone, Debug)]
@@ -48,9 +60,21 @@ pub enum ServeError {
     /// Not in a pod of the controller's.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The cluster cannot be reached.
+    #[error("cannot set up the client of the API server: {0}")]
+    Kube(String),
+    /// Tokens of peers and callers cannot be verified.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The pod's own template is wrong.
+    #[error("the environment variable INFERENCE_LOCAL_BACKEND holds no local backend: {0}")]
+    LocalBackend(String),
+    /// The engine's surroundings are wrong.
+    #[error("the engine cannot be placed: {0}")]
+    Engine(#[from] OptionsError),
     /// A budget that cannot be kept.
-    #[error("{0}")]
-    Budget(String),
+    #[error(transparent)]
+    Budget(#[from] UnknownZone),
     /// An address cannot be listened on.
     #[error("cannot listen on {address} for the {port}: {error}")]
     Listen {
@@ -69,58 +93,81 @@ pub enum ServeError {
     Signals(io::Error),
 }
 
-/// Serves until SIGTERM or SIGINT and a drained queue.
-pub async fn run(options: Options) -> Result<(), ServeError> {
-    let signals = drain::Signals::new().map_err(ServeError::Signals)?;
-    let client_port = listen::bind(options.address, "client API").await?;
-    let admin_port = listen::bind(options.admin, "admin API").await?;
-    let shutdown = CancellationToken::new();
+/// Serves until SIGTERM or SIGINT and a drained queue, or until the engine is given up; gives the exit code.
+pub async fn run(options: Options) -> Result<u8, ServeError> {
+    let signals = Signals::new().map_err(ServeError::Signals)?;
     let shown = Admin::default();
+    let shutdown = CancellationToken::new();
+    let admin_port = listen::bind(options.admin, "admin API").await?;
     let admin_server = listen::serve(admin_port, admin::router(shown.clone()), shutdown.clone());
-
-    let front = Arc::new(from_file(&options)?);
-    shown.show(Arc::clone(&front));
-    let closing = CancellationToken::new();
-    let client_server = listen::serve(client_port, front.router(Port::Client), closing.clone());
-    tend::keys(&front, shutdown.clone());
-    front.lifecycle.configured();
-    info!(model = front.registry.routing().snapshot.model(), "ready");
-
-    drain::until_done(signals, &front, &closing, client_server).await;
+    let served = match options.file.clone() {
+        Some(file) => alone(&options, &file, signals, &shown, &shutdown).await,
+        None => cluster::serve(&options, signals, &shown, &shutdown).await,
+    };
     shutdown.cancel();
     let _ = admin_server.await;
-    Ok(())
+    served
 }
 
-/// The front of a process that runs alone.
-fn from_file(options: &Options) -> Result<Front, ServeError> {
-    let path = options.file.clone().unwrap_or_default();
-    let snapshot = Arc::new(config::load(&path)?);
-    let keys = options.keys.clone().map_or(Keys::Environment, Keys::Directory);
-    let money = money(&snapshot)?;
-    let (_, open) = watch::channel(true);
-    let registry = Arc::new(Registry::new(Arc::clone(&snapshot), keys.clone(), None, open, money));
-    let metrics = Arc::<Metrics>::default();
-    Ok(Front {
-        admission: Arc::new(Admission::new(Arc::clone(&metrics))),
-        dispatcher: Dispatcher {
-            registry: Arc::clone(&registry),
-            metrics: Arc::clone(&metrics),
-            local: LocalRoute::new(client(Timeouts::default().connect())?, None),
-        },
-        door: Door::new(keys, None, &snapshot),
-        registry,
-        metrics,
-        lifecycle: Arc::<Lifecycle>::default(),
-        identity: None,
-    })
+/// A process that runs alone, from a file.
+async fn alone(
+    options: &Options,
+    file: &Path,
+    signals: Signals,
+    shown: &Admin,
+    shutdown: &CancellationToken,
+) -> Result<u8, ServeError> {
+    let snapshot = Arc::new(config::load(file)?);
+    let backend = snapshot
+        .spec
+        .local()
+        .map(|(name, local)| (name.to_owned(), local.clone()));
+    let (own_engine, supervised) = engine::start(backend)?;
+    let front = Arc::new(assemble::front(Parts {
+        snapshot,
+        keys: options.keys.clone().map_or(Keys::Environment, Keys::Directory),
+        engine: own_engine,
+        cluster: None,
+    })?);
+    open(options, &front, signals, supervised, shown, shutdown).await
 }
 
-fn money(snapshot: &Snapshot) -> Result<Option<Money>, ServeError> {
-    let Some(budget) = &snapshot.spec.budget else {
-        return Ok(None);
+/// Opens the ports and serves until asked to end or until the engine is given up.
+async fn open(
+    options: &Options,
+    front: &Arc<Front>,
+    mut signals: Signals,
+    mut supervised: Supervised,
+    shown: &Admin,
+    shutdown: &CancellationToken,
+) -> Result<u8, ServeError> {
+    let servers = ports(options, front).await?;
+    tend::keys(front, shutdown.clone());
+    tend::readiness(front);
+    shown.show(Arc::clone(front));
+    info!(model = front.registry.routing().snapshot.model(), "ready");
+    let limit = || front.registry.routing().snapshot.serving().drain();
+    let code = tokio::select! {
+        () = signals.next() => {
+            drain(&mut signals, front, servers, limit()).await;
+            0
+        }
+        code = supervised.given_up() => {
+            drain(&mut signals, front, servers, limit().min(LAST_REQUESTS)).await;
+            code
+        }
     };
-    warn!("the budget is kept in memory: it starts anew with the process");
-    let money = Money::new(budget, jiff::Timestamp::now()).map_err(|error| ServeError::Budget(error.to_string()))?;
-    Ok(Some(money))
+    supervised.stop().await;
+    Ok(code)
+}
+
+async fn ports(options: &Options, front: &Arc<Front>) -> Result<Servers, ServeError> {
+    let closing = CancellationToken::new();
+    let client = listen::bind(options.address, "client API").await?;
+    let mut running = vec![listen::serve(client, front.router(Port::Client), closing.clone())];
+    if front.identity.is_some() && front.registry.engine.is_some() {
+        let peer = listen::bind(options.peer, "peer API").await?;
+        running.push(listen::serve(peer, front.router(Port::Peer), closing.clone()));
+    }
+    Ok(Servers { closing, running })
 }

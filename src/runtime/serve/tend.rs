@@ -2,13 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
-use crate::runtime::front::Front;
+use crate::runtime::{backends::replica_status, config::Snapshot, front::Front, local::EngineView, report::News};
 
 /// Keys are read again so often. A projected Secret changes by way of a symbolic link, which no file watch sees reliably.
 const KEYS: Duration = Duration::from_secs(2);
+/// Status is computed again at least so often, and at most four times a second.
+const NEWS: Duration = Duration::from_secs(5);
+const NEWS_PAUSE: Duration = Duration::from_millis(250);
 
 /// Reads keys again and again until `shutdown`.
 pub fn keys(front: &Arc<Front>, shutdown: CancellationToken) {
@@ -21,4 +28,91 @@ pub fn keys(front: &Arc<Front>, shutdown: CancellationToken) {
             front.door.refresh(&front.registry.routing().snapshot);
         }
     });
+}
+
+/// Takes every new configuration until `shutdown`.
+pub fn configuration(
+    front: &Arc<Front>,
+    mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    shutdown: CancellationToken,
+) {
+    let front = Arc::clone(front);
+    tokio::spawn(async move {
+        while let Some(Ok(())) = shutdown.run_until_cancelled(snapshots.changed()).await {
+            let snapshot = snapshots.borrow_and_update().clone();
+            if let Some(snapshot) = snapshot {
+                front.door.refresh(&snapshot);
+                front.registry.configure(snapshot);
+            }
+        }
+    });
+}
+
+/// Ready once the engine has answered its first canary; at once where there is no engine.
+pub fn readiness(front: &Arc<Front>) {
+    let Some(mut engine) = front.registry.engine.as_ref().map(|own| own.view.clone()) else {
+        front.lifecycle.configured();
+        return;
+    };
+    let front = Arc::clone(front);
+    tokio::spawn(async move {
+        if engine
+            .wait_for(|view| matches!(view, EngineView::Ready(_)))
+            .await
+            .is_ok()
+        {
+            info!("the engine answered its first canary");
+            front.lifecycle.configured();
+            front.registry.signals.routine();
+        }
+    });
+}
+
+/// Publishes the replica's status until `shutdown`: only what changed in meaning.
+#[must_use]
+pub fn news(front: &Arc<Front>, boot_id: String, shutdown: CancellationToken) -> watch::Receiver<News> {
+    let (sender, receiver) = watch::channel(current(front, &boot_id));
+    let front = Arc::clone(front);
+    tokio::spawn(async move {
+        let mut engine = front.registry.engine.as_ref().map(|own| own.view.clone());
+        let telling = async {
+            loop {
+                let _ = timeout(NEWS, changed(&front, &mut engine)).await;
+                let now = current(&front, &boot_id);
+                sender.send_if_modified(|told| {
+                    let modified = told.status != now.status || told.urgent != now.urgent;
+                    *told = now;
+                    modified
+                });
+                sleep(NEWS_PAUSE).await;
+            }
+        };
+        let () = shutdown.run_until_cancelled(telling).await.unwrap_or_default();
+    });
+    receiver
+}
+
+fn current(front: &Front, boot_id: &str) -> News {
+    News {
+        urgent: front.registry.signals.count(),
+        status: replica_status(&front.registry, boot_id, front.lifecycle.ready()),
+    }
+}
+
+/// Until something is worth computing the status again.
+async fn changed(front: &Front, engine: &mut Option<watch::Receiver<EngineView>>) {
+    let engine = async {
+        // A worker that is gone changes nothing more.
+        let changed = match engine {
+            Some(view) => view.changed().await.is_ok(),
+            None => false,
+        };
+        if !changed {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        () = front.registry.signals.changed() => {}
+        () = engine => {}
+    }
 }

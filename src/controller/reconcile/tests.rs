@@ -1,0 +1,290 @@
+use kube::runtime::{
+    reflector::{Lookup, Store, store},
+    watcher::Event,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::controller::{
+    build::fixtures,
+    mock::{Fault, Server},
+};
+
+const MAIN: &str = "/apis/inference-operator.dev/v1alpha1/namespaces/default/inferencedeployments/assistant";
+const SERVICE: &str = "/api/v1/namespaces/default/services/assistant";
+const POD: &str = "/api/v1/namespaces/default/pods/assistant-local-1-a";
+
+/// Shared by all processes of all tests: the specs are few, and validating one takes long.
+static VALIDATED: std::sync::LazyLock<Arc<Validated>> = std::sync::LazyLock::new(Arc::default);
+
+/// A cluster with one InferenceDeployment and, as if its Deployment had been there for long, one pod.
+fn cluster() -> Server {
+    let server = Server::default();
+    server.put(MAIN, serde_json::to_value(fixtures::both()).unwrap());
+    server.put(
+        POD,
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {
+            "name": "assistant-local-1-a", "namespace": "default", "uid": "pod-1",
+            "labels": {"inference-operator.dev/deployment": "assistant", "inference-operator.dev/tier": "local"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "assistant-local-1", "uid": "r", "controller": true}]}}),
+    );
+    server
+}
+
+fn filled<K>(server: &Server, plural: &str) -> Store<K>
+where
+    K: Lookup<DynamicType = ()> + Clone + DeserializeOwned + 'static,
+{
+    let (reader, mut writer) = store();
+    writer.apply_watcher_event(&Event::Init);
+    for object in server.list(plural) {
+        writer.apply_watcher_event(&Event::InitApply(serde_json::from_value(object).unwrap()));
+    }
+    writer.apply_watcher_event(&Event::InitDone);
+    reader
+}
+
+fn stores(server: &Server) -> Stores {
+    Stores {
+        deployments: filled(server, "inferencedeployments"),
+        pods: filled(server, "pods"),
+        replicas: filled(server, "inferencereplicas"),
+        workloads: filled(server, "deployments"),
+        revisions: filled(server, "controllerrevisions"),
+        services: filled(server, "services"),
+        accounts: filled(server, "serviceaccounts"),
+        roles: filled(server, "roles"),
+        bindings: filled(server, "rolebindings"),
+    }
+}
+
+/// A process that has just started, with its caches filled.
+fn process(server: &Server) -> Context {
+    let metrics = Arc::new(Metrics::default());
+    let (events, _) = Events::start(Server::default().client(), "test", metrics.clone());
+    Context {
+        client: server.client(),
+        stores: stores(server),
+        memory: Arc::default(),
+        validated: VALIDATED.clone(),
+        defaults: Defaults {
+            runtime_image: "runtime:1".into(),
+        },
+        events,
+        metrics,
+        failures: Arc::default(),
+    }
+}
+
+async fn once(context: Context) -> (Arc<Context>, Result<Action, ReconcileError>) {
+    let context = Arc::new(context);
+    let object = context.stores.deployments.state().into_iter().next().unwrap();
+    let result = reconcile(object, context.clone()).await;
+    (context, result)
+}
+
+/// The next reconcile of the same process, its caches up to date.
+fn next(before: &Context, server: &Server) -> Context {
+    Context {
+        memory: before.memory.clone(),
+        ..process(server)
+    }
+}
+
+/// Objects without what differs from run to run.
+fn shape(server: &Server) -> Vec<Value> {
+    let mut objects: Vec<Value> = server.0.lock().unwrap().objects.values().cloned().collect();
+    for object in &mut objects {
+        let meta = object["metadata"].as_object_mut().unwrap();
+        meta.retain(|key, _| !matches!(key.as_str(), "uid" | "resourceVersion"));
+        for condition in object["status"]["conditions"].as_array_mut().into_iter().flatten() {
+            condition.as_object_mut().unwrap().remove("lastTransitionTime");
+        }
+    }
+    objects
+}
+
+/// Reconciles until there is nothing to write any more, and says after how many rounds.
+async fn settle(server: &Server, mut context: Context) -> usize {
+    for round in 0..10 {
+        let calls = server.0.lock().unwrap().calls.len();
+        let (before, result) = once(context).await;
+        if result.is_ok() && server.writes(calls).is_empty() {
+            return round;
+        }
+        context = next(&before, server);
+    }
+    panic!("it never settles: {:#?}", server.0.lock().unwrap().calls);
+}
+
+async fn fault_free() -> (Vec<Value>, usize) {
+    let server = cluster();
+    settle(&server, process(&server)).await;
+    let calls = server.0.lock().unwrap().calls.len();
+    (shape(&server), calls)
+}
+
+#[tokio::test]
+async fn everything_is_made_once_and_then_nothing_is_written() {
+    let server = cluster();
+    let (context, result) = once(process(&server)).await;
+    result.unwrap();
+    let created = server.writes(0).iter().filter(|w| w.starts_with("POST")).count();
+    assert_eq!(
+        created, 10,
+        "account, role, binding, 2 services, 2 revisions, 2 deployments, 1 replica"
+    );
+    let calls = server.0.lock().unwrap().calls.len();
+    let (_, result) = once(next(&context, &server)).await;
+    result.unwrap();
+    assert_eq!(server.writes(calls), Vec::<String>::new());
+    let state = server.0.lock().unwrap();
+    // A revision is never applied again: who owns its fields does not matter.
+    for object in state.objects.values().filter(|o| o["kind"] != "ControllerRevision") {
+        let fields = &object["metadata"]["managedFields"];
+        assert!(
+            !fields.to_string().contains("Update"),
+            "an Update entry would keep dropped fields: {fields}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_before_or_after_any_call_ends_in_the_same_state() {
+    let (expected, calls) = fault_free().await;
+    assert_eq!(calls, 19, "8 creates with their managedFields, 2 revisions, 1 status");
+    for at in 0..calls {
+        for fault in [Fault::Before, Fault::After, Fault::Hang] {
+            let server = cluster();
+            server.0.lock().unwrap().fault = Some((at, fault));
+            let _ = once(process(&server)).await;
+            // The next process knows nothing of the first.
+            settle(&server, process(&server)).await;
+            assert_eq!(shape(&server), expected, "{fault:?} at call {at}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_any_call_is_typed_and_the_same_process_gets_over_it() {
+    let (expected, calls) = fault_free().await;
+    for at in 0..calls {
+        for (code, reason) in [(409, "Conflict"), (429, "TooManyRequests"), (500, "InternalError")] {
+            let server = cluster();
+            server.0.lock().unwrap().fault = Some((at, Fault::Status(code, reason)));
+            let (context, result) = once(process(&server)).await;
+            if let Err(error) = result {
+                assert!(error.to_string().contains(reason), "{error}");
+                assert_eq!(error.is_routine(), code == 409, "{error}");
+            }
+            settle(&server, next(&context, &server)).await;
+            assert_eq!(shape(&server), expected, "{code} at call {at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cache_that_lags_behind_own_writes_is_waited_for() {
+    let server = cluster();
+    let before = stores(&server);
+    let (context, result) = once(process(&server)).await;
+    result.unwrap();
+    let calls = server.0.lock().unwrap().calls.len();
+    let stale = Context {
+        stores: before,
+        ..next(&context, &server)
+    };
+    let (_, result) = once(stale).await;
+    assert!(matches!(result, Err(ReconcileError::Dereference(_))), "{result:?}");
+    assert_eq!(server.0.lock().unwrap().calls.len(), calls, "nothing was decided on it");
+}
+
+fn stalled(server: &Server) -> (String, String) {
+    let status = server.0.lock().unwrap().objects[MAIN]["status"].clone();
+    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+    let stalled = conditions
+        .into_iter()
+        .find(|c| c["type"] == "Stalled")
+        .unwrap_or_default();
+    let text = |key: &str| stalled[key].as_str().unwrap_or_default().to_owned();
+    (text("reason"), text("message"))
+}
+
+#[tokio::test]
+async fn a_strangers_object_is_named_and_left_alone() {
+    let server = cluster();
+    let theirs = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "assistant", "namespace": "default",
+        "ownerReferences": [{"apiVersion": "v1", "kind": "Shop", "name": "front", "uid": "s", "controller": true}]}});
+    server.put(SERVICE, theirs);
+    let before = server.0.lock().unwrap().objects[SERVICE].clone();
+    let (context, result) = once(process(&server)).await;
+    result.unwrap();
+    let (_, result) = once(next(&context, &server)).await;
+    result.unwrap();
+    assert_eq!(server.0.lock().unwrap().objects[SERVICE], before);
+    let statuses = server.writes(0).iter().filter(|w| w.ends_with("/status")).count();
+    assert_eq!(statuses, 1, "the second look writes nothing new");
+    let (reason, message) = stalled(&server);
+    assert_eq!(reason, "NameConflict");
+    assert!(
+        message.contains("Service assistant") && message.contains("Shop/front"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_server_is_stalled_with_its_words() {
+    let server = cluster();
+    server.0.lock().unwrap().fault = Some((0, Fault::Status(403, "Forbidden")));
+    let (_, result) = once(process(&server)).await;
+    result.unwrap();
+    let (reason, message) = stalled(&server);
+    assert_eq!(reason, "ApplyFailed");
+    assert!(
+        message.contains("create ServiceAccount default/assistant: Forbidden"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_decoded_is_stalled_once_and_does_not_wedge() {
+    let server = cluster();
+    server.0.lock().unwrap().objects.get_mut(MAIN).unwrap()["spec"] = json!({"backends": "none"});
+    settle(&server, process(&server)).await;
+    let (reason, message) = stalled(&server);
+    assert_eq!(reason, "InvalidSpec");
+    assert!(message.contains("cannot be read"), "{message}");
+    assert_eq!(server.writes(0).len(), 1, "one status and nothing else");
+}
+
+#[tokio::test]
+async fn what_is_not_wanted_any_more_goes_when_the_rest_is_ready() {
+    let server = cluster();
+    settle(&server, process(&server)).await;
+    server.0.lock().unwrap().objects.remove(POD);
+    let without_spill = |server: &Server| {
+        let mut state = server.0.lock().unwrap();
+        state.objects.get_mut(MAIN).unwrap()["spec"]["spill"] = Value::Null;
+    };
+    without_spill(&server);
+    settle(&server, process(&server)).await;
+    let names = |plural: &str| -> Vec<String> {
+        let objects = server.list(plural);
+        objects
+            .iter()
+            .map(|o| o["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(names("inferencereplicas"), Vec::<String>::new(), "its pod is gone");
+    assert_eq!(
+        names("deployments"),
+        ["assistant-local", "assistant-remote"],
+        "the rest is not Ready yet"
+    );
+    let path = "/apis/apps/v1/namespaces/default/deployments/assistant-local";
+    server.0.lock().unwrap().objects.get_mut(path).unwrap()["status"] = json!({"readyReplicas": 2});
+    settle(&server, process(&server)).await;
+    assert_eq!(names("deployments"), ["assistant-local"]);
+    assert_eq!(names("controllerrevisions").len(), 1);
+}

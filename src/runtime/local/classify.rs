@@ -1,0 +1,149 @@
+//! What an engine's log and exit status say: pure. Each pattern is pinned by a recorded line in the tests.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use super::termination::truncate;
+use crate::error::InferenceError;
+
+const LINE_LIMIT: usize = 400;
+
+/// What one line of a log says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Symptom {
+    /// The CUDA context is poisoned.
+    Poisoned,
+    /// Memory ran out, of the GPU or the host. Not poison, though llama.cpp aborts on it.
+    OutOfMemory,
+    /// The engine has met an error that ends it.
+    Fatal,
+    /// Any other line of level error.
+    Error,
+}
+
+/// Looked for in this order: a failed allocation is reported as a CUDA error too, and in a poisoned context allocations fail.
+const OUT_OF_MEMORY: [&str; 2] = ["out of memory", "outofmemoryerror"];
+const STICKY: [&str; 5] = [
+    "illegal memory access",
+    "device-side assert",
+    "unspecified launch failure",
+    "misaligned address",
+    "uncorrectable ecc",
+];
+const ALLOCATION: [&str; 2] = ["cudamalloc failed", "failed to allocate buffer"];
+const CUDA: [&str; 4] = ["cuda error", "cuda_error_", "acceleratorerror", "cudaerror"];
+const FATAL: [&str; 5] = [
+    "enginedeaderror",
+    "enginecore encountered",
+    "scheduler hit an exception",
+    "ggml_abort",
+    "ggml_assert",
+];
+
+/// What a line says in any engine, whatever its case.
+#[must_use]
+pub fn common(line: &str) -> Option<Symptom> {
+    let line = line.to_ascii_lowercase();
+    let has = |patterns: &[&str]| patterns.iter().any(|pattern| line.contains(pattern));
+    if has(&OUT_OF_MEMORY) {
+        Some(Symptom::OutOfMemory)
+    } else if has(&STICKY) {
+        Some(Symptom::Poisoned)
+    } else if has(&ALLOCATION) {
+        Some(Symptom::OutOfMemory)
+    } else if has(&CUDA) || (line.contains("nccl") && line.contains("unhandled cuda")) {
+        Some(Symptom::Poisoned)
+    } else {
+        has(&FATAL).then_some(Symptom::Fatal)
+    }
+}
+
+/// What was seen of a context until it ended.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// The first line that speaks of the GPU or of memory: later ones are its consequences.
+    device: Option<(Symptom, String)>,
+    fatal: Option<String>,
+    error: Option<String>,
+    last: Option<String>,
+}
+
+impl Evidence {
+    /// Take a line of the log in.
+    pub fn note(&mut self, symptom: Option<Symptom>, line: &str) {
+        if line.trim().is_empty() {
+            return;
+        }
+        let line = truncate(line, LINE_LIMIT);
+        match symptom {
+            Some(device @ (Symptom::Poisoned | Symptom::OutOfMemory)) => {
+                self.device.get_or_insert_with(|| (device, line.clone()));
+            }
+            Some(Symptom::Fatal) => {
+                self.fatal.get_or_insert_with(|| line.clone());
+            }
+            Some(Symptom::Error) => {
+                self.error.get_or_insert_with(|| line.clone());
+            }
+            None => {}
+        }
+        self.last = Some(line);
+    }
+
+    /// The line that says that the context is poisoned.
+    #[must_use]
+    pub fn poison(&self) -> Option<&str> {
+        match &self.device {
+            Some((Symptom::Poisoned, line)) => Some(line),
+            _ => None,
+        }
+    }
+
+    /// The failure of a context that ended with `status`. `oom_killed`: the kernel killed a process of the container for its memory.
+    #[must_use]
+    pub fn failure(&self, status: ExitStatus, oom_killed: bool) -> InferenceError {
+        if oom_killed {
+            return InferenceError::Backpressure {
+                message: format!(
+                    "the kernel killed the engine for its memory ({}); raise resources.limits.memory, or lower contextLength or parallel",
+                    describe(status)
+                ),
+            };
+        }
+        match &self.device {
+            Some((Symptom::Poisoned, line)) => InferenceError::CudaContextPoisoned { message: line.clone() },
+            Some((_, line)) => InferenceError::Backpressure {
+                message: format!(
+                    "the engine ran out of memory: {line}; use a larger GPU or memory limit, or lower contextLength or parallel"
+                ),
+            },
+            None => InferenceError::ServerError {
+                status: 500,
+                body: Some(format!(
+                    "the engine ended unasked with {}: {}",
+                    describe(status),
+                    self.cause()
+                )),
+            },
+        }
+    }
+
+    fn cause(&self) -> &str {
+        let line = self.fatal.as_ref().or(self.error.as_ref()).or(self.last.as_ref());
+        line.map_or("it logged nothing", String::as_str)
+    }
+}
+
+/// An exit status in words.
+fn describe(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => match nix::sys::signal::Signal::try_from(signal) {
+            Ok(name) => format!("signal {signal} ({name})"),
+            Err(_) => format!("signal {signal}"),
+        },
+        (None, code) => format!("exit status {}", code.unwrap_or(-1)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

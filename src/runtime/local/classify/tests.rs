@@ -1,0 +1,181 @@
+use super::*;
+use crate::error::ErrorKind;
+
+/// Lines as engines wrote them: llama.cpp from its own abort path (ggml-cuda.cu, `ggml_cuda_error`), vLLM and PyTorch from their tracebacks,
+/// SGLang from its scheduler, NCCL from its warning format.
+const RECORDED: [(&str, Option<Symptom>); 26] = [
+    (
+        "CUDA error: an illegal memory access was encountered",
+        Some(Symptom::Poisoned),
+    ),
+    (
+        "/app/ggml/src/ggml-cuda/ggml-cuda.cu:88: CUDA error",
+        Some(Symptom::Poisoned),
+    ),
+    ("CUDA error: unspecified launch failure", Some(Symptom::Poisoned)),
+    ("CUDA error: misaligned address", Some(Symptom::Poisoned)),
+    (
+        "CUDA error: uncorrectable ECC error encountered",
+        Some(Symptom::Poisoned),
+    ),
+    ("CUDA error: device-side assert triggered", Some(Symptom::Poisoned)),
+    (
+        "RuntimeError: CUDA error: an illegal memory access was encountered",
+        Some(Symptom::Poisoned),
+    ),
+    (
+        "torch.AcceleratorError: CUDA error: unspecified launch failure",
+        Some(Symptom::Poisoned),
+    ),
+    ("torch.AcceleratorError: an unknown failure", Some(Symptom::Poisoned)),
+    (
+        "RuntimeError: Triton Error [CUDA]: CUDA_ERROR_ILLEGAL_ADDRESS",
+        Some(Symptom::Poisoned),
+    ),
+    (
+        "what():  cudaErrorLaunchFailure: kernel launch failed",
+        Some(Symptom::Poisoned),
+    ),
+    (
+        "torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:3690, unhandled cuda error",
+        Some(Symptom::Poisoned),
+    ),
+    ("CUDA error: out of memory", Some(Symptom::OutOfMemory)),
+    (
+        "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 8192.00 MiB on device 0: cudaMalloc failed: out of memory",
+        Some(Symptom::OutOfMemory),
+    ),
+    (
+        "alloc_tensor_range: failed to allocate CUDA0 buffer of size 8589934592: cudaMalloc failed",
+        Some(Symptom::OutOfMemory),
+    ),
+    (
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.68 GiB",
+        Some(Symptom::OutOfMemory),
+    ),
+    (
+        "ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size 70368744177696",
+        Some(Symptom::OutOfMemory),
+    ),
+    (
+        "ggml_cuda_pool: cudaMalloc failed: an illegal memory access was encountered",
+        Some(Symptom::Poisoned),
+    ),
+    (
+        "GGML_ASSERT(n_tokens_all <= cparams.n_batch) failed",
+        Some(Symptom::Fatal),
+    ),
+    ("/app/libggml-base.so(ggml_abort+0x152) [0x7f0a]", Some(Symptom::Fatal)),
+    (
+        "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above) for the root cause.",
+        Some(Symptom::Fatal),
+    ),
+    (
+        "ERROR 10-21 06:50:21 [core.py:710] EngineCore encountered a fatal error.",
+        Some(Symptom::Fatal),
+    ),
+    (
+        "Scheduler hit an exception: Traceback (most recent call last):",
+        Some(Symptom::Fatal),
+    ),
+    (
+        "0.00.182.956 I srv  llama_server: listening on http://127.0.0.1:18123",
+        None,
+    ),
+    ("ggml_cuda_init: found 1 CUDA devices:", None),
+    (
+        "0.00.171.569 I srv    load_model: initializing, n_slots = 3, n_ctx_slot = 256",
+        None,
+    ),
+];
+
+#[test]
+fn recorded_lines_are_classified() {
+    for (line, symptom) in RECORDED {
+        assert_eq!(common(line), symptom, "{line}");
+    }
+}
+
+#[test]
+fn every_pattern_is_pinned_by_a_recorded_line() {
+    for pattern in OUT_OF_MEMORY
+        .iter()
+        .chain(&STICKY)
+        .chain(&ALLOCATION)
+        .chain(&CUDA)
+        .chain(&FATAL)
+    {
+        let pinned = RECORDED
+            .iter()
+            .any(|(line, _)| line.to_ascii_lowercase().contains(pattern));
+        assert!(pinned, "no recorded line has {pattern}");
+    }
+}
+
+fn signal(number: i32) -> ExitStatus {
+    ExitStatus::from_raw(number)
+}
+
+fn exit(code: i32) -> ExitStatus {
+    ExitStatus::from_raw(code << 8)
+}
+
+fn seen(lines: &[&str]) -> Evidence {
+    let mut evidence = Evidence::default();
+    for line in lines {
+        evidence.note(common(line), line);
+    }
+    evidence
+}
+
+#[test]
+fn a_cuda_line_makes_the_end_poison() {
+    let failure = seen(&["CUDA error: an illegal memory access was encountered", "bye"]).failure(signal(6), false);
+    assert_eq!(
+        failure,
+        InferenceError::CudaContextPoisoned {
+            message: "CUDA error: an illegal memory access was encountered".to_owned()
+        }
+    );
+}
+
+#[test]
+fn out_of_memory_is_backpressure_though_llama_aborts_with_a_cuda_error() {
+    let lines = [
+        "CUDA error: out of memory",
+        "  current device: 0, in function alloc",
+        "ggml-cuda.cu:88: CUDA error",
+    ];
+    assert_eq!(seen(&lines).failure(signal(6), false).kind(), ErrorKind::Backpressure);
+}
+
+#[test]
+fn the_kernels_word_on_memory_is_final() {
+    assert_eq!(seen(&[]).failure(signal(9), true).kind(), ErrorKind::Backpressure);
+    assert_eq!(seen(&[]).failure(signal(9), false).kind(), ErrorKind::ServerError);
+}
+
+#[test]
+fn exit_0_is_a_failure_and_the_first_error_its_cause() {
+    let mut evidence = Evidence::default();
+    evidence.note(Some(Symptom::Error), "E invalid magic characters");
+    evidence.note(Some(Symptom::Error), "E exiting due to model loading error");
+    assert_eq!(
+        evidence.failure(exit(0), false),
+        InferenceError::ServerError {
+            status: 500,
+            body: Some("the engine ended unasked with exit status 0: E invalid magic characters".to_owned())
+        }
+    );
+}
+
+#[test]
+fn signals_are_named() {
+    let InferenceError::ServerError { body: Some(body), .. } = seen(&[]).failure(signal(11), false) else {
+        panic!("another kind");
+    };
+    assert_eq!(
+        body,
+        "the engine ended unasked with signal 11 (SIGSEGV): it logged nothing"
+    );
+}

@@ -1,0 +1,253 @@
+//! Events about what only this replica sees: its engine ended, its credentials are refused. On transitions only, within the limits of
+//! [`crate::policy::event_limit`], regarding our `InferenceReplica` with the pod as related (design section 6).
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{News, OwnReplica, ReportError};
+use crate::{
+    api::{CircuitScope, CircuitState, InferenceReplica, InferenceReplicaStatus, conditions::reason, names},
+    error::{ErrorKind, InferenceError},
+    policy::event_limit::{Admission, COMBINED, EventLimiter},
+    runtime::local::{EngineView, said, truncate},
+};
+
+/// Deadline of a call: kube's client has no read timeout.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Bytes that the API server takes in a note.
+const LONGEST_NOTE: usize = 1024;
+
+/// What an Event says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Note {
+    warning: bool,
+    reason: &'static str,
+    action: &'static str,
+    text: String,
+}
+
+/// What was told last, so that only transitions are.
+#[derive(Debug, Default)]
+struct Told {
+    engine: Option<Note>,
+    refused: Vec<String>,
+}
+
+impl Told {
+    /// The engine's view: why it is being started anew, once; that it serves again, after that.
+    fn engine(&mut self, view: &EngineView) -> Option<Note> {
+        let note = match view {
+            EngineView::Loading => return None,
+            EngineView::Ready(_) => return self.engine.take().map(|_| recovered()),
+            EngineView::Restarting(error) => engine_note(error, restart_reason(error), "the engine is started anew"),
+            EngineView::Failed(error) => engine_note(error, failure_reason(error), "the engine is given up"),
+        };
+        let new = self.engine.as_ref() != Some(&note);
+        self.engine = Some(note.clone());
+        new.then_some(note)
+    }
+
+    /// Credentials that are refused now and were not before.
+    fn credentials(&mut self, status: &InferenceReplicaStatus) -> Vec<Note> {
+        let open = status.circuits.iter().filter(|circuit| {
+            circuit.scope == CircuitScope::Credential
+                && matches!(circuit.state, CircuitState::Open | CircuitState::HalfOpen)
+        });
+        let before = std::mem::take(&mut self.refused);
+        let mut notes = Vec::new();
+        for circuit in open {
+            self.refused.push(circuit.backend.clone());
+            if !before.contains(&circuit.backend) {
+                notes.push(Note {
+                    warning: true,
+                    reason: refusal_reason(circuit.last_error.as_deref()),
+                    action: "Request",
+                    text: format!(
+                        "backend {} refuses its credentials: {}",
+                        circuit.backend, circuit.message
+                    ),
+                });
+            }
+        }
+        notes
+    }
+}
+
+fn engine_note(error: &InferenceError, reason: &'static str, what: &str) -> Note {
+    Note {
+        warning: true,
+        reason,
+        action: "Supervise",
+        text: format!("{what}: {}", said(error)),
+    }
+}
+
+fn recovered() -> Note {
+    Note {
+        warning: false,
+        reason: reason::LOADED,
+        action: "Supervise",
+        text: "the engine serves again".to_owned(),
+    }
+}
+
+const fn restart_reason(error: &InferenceError) -> &'static str {
+    match error.kind() {
+        ErrorKind::CudaContextPoisoned => reason::CONTEXT_POISONED,
+        ErrorKind::Backpressure => reason::OOM_KILLED,
+        _ => reason::ENGINE_RESTARTING,
+    }
+}
+
+const fn failure_reason(error: &InferenceError) -> &'static str {
+    match error.kind() {
+        ErrorKind::CudaContextPoisoned => reason::CONTEXT_POISONED,
+        ErrorKind::Backpressure => reason::OOM_KILLED,
+        ErrorKind::BadRequest => reason::INVALID_SPEC,
+        _ => reason::ENGINE_START_FAILED,
+    }
+}
+
+fn refusal_reason(last_error: Option<&str>) -> &'static str {
+    match last_error {
+        Some(kind) if kind == ErrorKind::Forbidden.as_str() => reason::FORBIDDEN,
+        Some(kind) if kind == ErrorKind::BudgetExceeded.as_str() => reason::EXHAUSTED,
+        _ => reason::UNAUTHORIZED,
+    }
+}
+
+/// Tells until `shutdown`; what happened before it is still told.
+pub async fn run(
+    client: Client,
+    own: OwnReplica,
+    mut news: watch::Receiver<News>,
+    mut engine: Option<watch::Receiver<EngineView>>,
+    shutdown: CancellationToken,
+) {
+    let mut teller = Teller::new(client, own);
+    let mut told = Told::default();
+    loop {
+        let notes = tokio::select! {
+            biased;
+            view = changed(&mut engine) => told.engine(&view).into_iter().collect(),
+            Ok(()) = news.changed() => told.credentials(&news.borrow_and_update().status),
+            () = shutdown.cancelled() => return,
+        };
+        for note in notes {
+            teller.tell(&note).await;
+        }
+    }
+}
+
+/// The next view; never without an engine or when its supervisor has ended.
+async fn changed(engine: &mut Option<watch::Receiver<EngineView>>) -> EngineView {
+    if let Some(views) = engine
+        && views.changed().await.is_ok()
+    {
+        return views.borrow_and_update().clone();
+    }
+    *engine = None;
+    std::future::pending().await
+}
+
+struct Teller {
+    api: Api<InferenceReplica>,
+    own: OwnReplica,
+    recorder: Recorder,
+    limiter: EventLimiter,
+    started: Instant,
+    regarding: Option<ObjectReference>,
+}
+
+impl Teller {
+    fn new(client: Client, own: OwnReplica) -> Self {
+        let reporter = Reporter {
+            controller: names::RUNTIME_MANAGER.into(),
+            instance: Some(own.pod.clone()),
+        };
+        Self {
+            api: Api::namespaced(client.clone(), &own.namespace),
+            own,
+            recorder: Recorder::new(client, reporter),
+            limiter: EventLimiter::default(),
+            started: Instant::now(),
+            regarding: None,
+        }
+    }
+
+    async fn tell(&mut self, note: &Note) {
+        let now = self.started.elapsed();
+        let prefix = match self.limiter.admit(&self.own.pod_uid, note.reason, &note.text, now) {
+            Admission::Publish => "",
+            Admission::Combine => COMBINED,
+            Admission::Drop => {
+                tracing::info!(reason = note.reason, "an Event was dropped: too many of late");
+                return;
+            }
+        };
+        if let Err(error) = timeout(DEADLINE, self.publish(note, prefix))
+            .await
+            .unwrap_or(Err(ReportError::Deadline))
+        {
+            tracing::warn!(%error, reason = note.reason, "an Event was not written");
+        }
+    }
+
+    async fn publish(&mut self, note: &Note, prefix: &str) -> Result<(), ReportError> {
+        let event = Event {
+            type_: if note.warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
+            reason: note.reason.to_owned(),
+            note: Some(truncate(&format!("{prefix}{}", note.text), LONGEST_NOTE)),
+            action: note.action.to_owned(),
+            secondary: Some(self.pod()),
+        };
+        let regarding = self.regarding().await?;
+        Ok(self.recorder.publish(&event, &regarding).await?)
+    }
+
+    /// Our object, with the UID by which `kubectl describe` finds its Events; read at the first Event and not before.
+    async fn regarding(&mut self) -> Result<ObjectReference, ReportError> {
+        if let Some(known) = &self.regarding {
+            return Ok(known.clone());
+        }
+        let replica = self.api.get(&self.own.pod).await?;
+        let reference = ObjectReference {
+            api_version: Some(InferenceReplica::api_version(&()).into_owned()),
+            kind: Some(InferenceReplica::kind(&()).into_owned()),
+            name: Some(self.own.pod.clone()),
+            namespace: Some(self.own.namespace.clone()),
+            uid: replica.uid(),
+            ..ObjectReference::default()
+        };
+        self.regarding = Some(reference.clone());
+        Ok(reference)
+    }
+
+    fn pod(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: Some(self.own.pod.clone()),
+            namespace: Some(self.own.namespace.clone()),
+            uid: Some(self.own.pod_uid.clone()),
+            ..ObjectReference::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+use std::sync::{Arc, Mutex};
+
+use http::{Method, Request, Response, StatusCode};
+use kube::client::Body;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tower::service_fn;
+
+use super::*;
+use crate::{api::ReplicaCircuit, runtime::local::EngineTarget};
+
+fn poisoned() -> EngineView {
+    EngineView::Restarting(InferenceError::CudaContextPoisoned {
+        message: "CUDA error: unspecified launch failure".to_owned(),
+    })
+}
+
+fn ready() -> EngineView {
+    EngineView::Ready(Arc::new(EngineTarget {
+        address: ([127, 0, 0, 1], 1).into(),
+        api_key: SecretString::from("k"),
+        context_length: None,
+        parallel: 1,
+        gone: CancellationToken::new(),
+    }))
+}
+
+fn refused(state: CircuitState, last_error: &str) -> InferenceReplicaStatus {
+    InferenceReplicaStatus {
+        circuits: vec![ReplicaCircuit {
+            backend: "openai".to_owned(),
+            scope: CircuitScope::Credential,
+            state,
+            opened_at: None,
+            retry_at: None,
+            trips: 1,
+            last_error: Some(last_error.to_owned()),
+            message: "Incorrect API key provided".to_owned(),
+        }],
+        ..InferenceReplicaStatus::default()
+    }
+}
+
+#[test]
+fn an_engine_that_dies_is_told_once_and_so_is_its_return() {
+    let mut told = Told::default();
+    assert_eq!(told.engine(&EngineView::Loading), None);
+    assert_eq!(told.engine(&ready()), None);
+    let note = told.engine(&poisoned()).unwrap();
+    assert_eq!((note.warning, note.reason), (true, "ContextPoisoned"));
+    assert_eq!(told.engine(&poisoned()), None);
+    assert_eq!(
+        told.engine(&ready()).map(|note| (note.warning, note.reason)),
+        Some((false, "Loaded"))
+    );
+    assert_eq!(told.engine(&ready()), None);
+    assert!(told.engine(&poisoned()).is_some());
+}
+
+#[test]
+fn refused_credentials_are_told_when_they_begin_to_be() {
+    let mut told = Told::default();
+    let reasons = |notes: Vec<Note>| notes.iter().map(|note| note.reason).collect::<Vec<_>>();
+    assert_eq!(
+        reasons(told.credentials(&refused(CircuitState::Open, "unauthorized"))),
+        ["Unauthorized"]
+    );
+    assert!(
+        told.credentials(&refused(CircuitState::HalfOpen, "unauthorized"))
+            .is_empty()
+    );
+    assert!(told.credentials(&InferenceReplicaStatus::default()).is_empty());
+    assert_eq!(
+        reasons(told.credentials(&refused(CircuitState::Open, "forbidden"))),
+        ["Forbidden"]
+    );
+}
+
+#[test]
+fn circuits_of_endpoints_are_the_controllers_to_tell() {
+    let mut status = refused(CircuitState::Open, "server_error");
+    status.circuits[0].scope = CircuitScope::Endpoint;
+    assert!(Told::default().credentials(&status).is_empty());
+}
+
+fn answer(body: &Value) -> Response<Body> {
+    let mut answer = Response::new(Body::from(body.to_string().into_bytes()));
+    *answer.status_mut() = StatusCode::OK;
+    answer
+}
+
+/// An API server that holds our object and keeps the Events it is given.
+async fn handle(events: Arc<Mutex<Vec<Value>>>, request: Request<Body>) -> Result<Response<Body>, std::io::Error> {
+    if request.method() == Method::GET {
+        return Ok(answer(&json!({
+            "apiVersion": "inference-operator.dev/v1alpha1", "kind": "InferenceReplica",
+            "metadata": {"name": "p", "namespace": "default", "uid": "replica-uid"},
+            "spec": {"podUID": "pod-uid", "deploymentName": "d", "deploymentUID": "u"},
+        })));
+    }
+    let body = request.into_body().collect_bytes().await.unwrap_or_default();
+    let event: Value = serde_json::from_slice(&body).unwrap();
+    events.lock().unwrap().push(event.clone());
+    Ok(answer(&event))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_regards_our_object_and_is_written_before_the_end() {
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let shared = Arc::clone(&events);
+    let client = Client::new(
+        service_fn(move |request| handle(Arc::clone(&shared), request)),
+        "default",
+    );
+    let own = OwnReplica {
+        namespace: "default".to_owned(),
+        pod: "p".to_owned(),
+        pod_uid: "pod-uid".to_owned(),
+    };
+    let (_news, news) = watch::channel(News::default());
+    let (view, engine) = watch::channel(EngineView::Loading);
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(run(client, own, news, Some(engine), shutdown.clone()));
+    tokio::task::yield_now().await;
+    view.send_replace(EngineView::Failed(InferenceError::ServerError {
+        status: 500,
+        body: Some("the engine ended unasked with exit status 1: bad model".to_owned()),
+    }));
+    drop(view);
+    shutdown.cancel();
+    task.await.unwrap();
+    let events = events.lock().unwrap();
+    assert_eq!(events.len(), 1);
+    let event = &events[0];
+    assert_eq!(event["reason"], "EngineStartFailed");
+    assert_eq!(event["type"], "Warning");
+    assert_eq!(event["regarding"]["uid"], "replica-uid");
+    assert_eq!(event["related"]["uid"], "pod-uid");
+    assert_eq!(
+        event["note"],
+        "the engine is given up: the engine ended unasked with exit status 1: bad model"
+    );
+}

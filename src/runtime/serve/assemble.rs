@@ -1,0 +1,89 @@
+//! The front, put together from a configuration.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tracing::warn;
+
+use super::ServeError;
+use crate::{
+    api::Timeouts,
+    runtime::{
+        access::{Door, Verifier},
+        backends::{Engine, Money, Registry},
+        config::{Identity, Keys, Snapshot},
+        front::{Front, Lifecycle},
+        metrics::Metrics,
+        peer::Peers,
+        remote::session::client,
+        request::{admission::Admission, local::LocalRoute, order::Dispatcher},
+    },
+};
+
+/// What a front is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The first configuration.
+    pub snapshot: Arc<Snapshot>,
+    /// Where keys are.
+    pub keys: Keys,
+    /// The own engine, if there is one.
+    pub engine: Option<Engine>,
+    /// The cluster, if there is one.
+    pub cluster: Option<Cluster>,
+}
+
+/// What only a pod has.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Who this process is.
+    pub identity: Identity,
+    /// Opens when remote backends may be used.
+    pub gate: watch::Receiver<bool>,
+    /// Verifies tokens of callers and peers.
+    pub verifier: Arc<Verifier>,
+}
+
+/// Puts it together.
+pub fn front(parts: Parts) -> Result<Front, ServeError> {
+    let Parts {
+        snapshot,
+        keys,
+        engine,
+        cluster,
+    } = parts;
+    let (identity, gate, verifier) = match cluster {
+        Some(Cluster {
+            identity,
+            gate,
+            verifier,
+        }) => (Some(identity), gate, Some(verifier)),
+        None => (None, watch::channel(true).1, None),
+    };
+    // In a cluster the ledger is the controller's; alone, the process keeps its own.
+    let money = if identity.is_some() { None } else { money(&snapshot)? };
+    let peers = identity.as_ref().map(|own| Peers::new(&own.namespace, &own.deployment));
+    let registry = Arc::new(Registry::new(Arc::clone(&snapshot), keys.clone(), engine, gate, money));
+    let metrics = Arc::<Metrics>::default();
+    Ok(Front {
+        admission: Arc::new(Admission::new(Arc::clone(&metrics))),
+        dispatcher: Dispatcher {
+            registry: Arc::clone(&registry),
+            metrics: Arc::clone(&metrics),
+            local: LocalRoute::new(client(Timeouts::default().connect())?, peers),
+        },
+        door: Door::new(keys, verifier, &snapshot),
+        registry,
+        metrics,
+        lifecycle: Arc::<Lifecycle>::default(),
+        identity,
+    })
+}
+
+fn money(snapshot: &Snapshot) -> Result<Option<Money>, ServeError> {
+    let Some(budget) = &snapshot.spec.budget else {
+        return Ok(None);
+    };
+    warn!("the budget is kept in memory: it starts anew with the process");
+    Ok(Some(Money::new(budget, jiff::Timestamp::now())?))
+}

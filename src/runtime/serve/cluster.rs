@@ -1,0 +1,88 @@
+//! A process in a pod of the controller's.
+
+use std::sync::Arc;
+
+use kube::Client;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::{
+    Options, ServeError,
+    assemble::{self, Cluster, Parts},
+    drain::Signals,
+    engine, open, tend,
+};
+use crate::{
+    api::names,
+    runtime::{
+        access::Verifier,
+        config::{self, Identity, Keys, Snapshot},
+        front::admin::Admin,
+        report::{self, OwnReplica},
+    },
+};
+
+/// Serves the pod's own InferenceDeployment; gives the exit code.
+pub async fn serve(
+    options: &Options,
+    mut signals: Signals,
+    shown: &Admin,
+    shutdown: &CancellationToken,
+) -> Result<u8, ServeError> {
+    let identity = Identity::from_env()?;
+    let client = Client::try_default()
+        .await
+        .map_err(|error| ServeError::Kube(error.to_string()))?;
+    let (own_engine, mut supervised) = engine::start(engine::from_template()?)?;
+    let mut snapshots = config::follow(&client, &identity, shutdown.clone());
+    let verifier = Arc::new(Verifier::in_pod(client.clone())?);
+    let snapshot = tokio::select! {
+        snapshot = first(&mut snapshots) => snapshot,
+        () = signals.next() => None,
+        code = supervised.given_up() => return Ok(code),
+    };
+    let Some(snapshot) = snapshot else {
+        info!("asked to end before there was a configuration");
+        supervised.stop().await;
+        return Ok(0);
+    };
+    let (gate_opener, gate) = watch::channel(false);
+    let keys = options.keys.clone().unwrap_or_else(|| names::DIR_KEYS.into());
+    let own = OwnReplica {
+        namespace: identity.namespace.clone(),
+        pod: identity.pod.clone(),
+        pod_uid: identity.pod_uid.clone(),
+    };
+    let views = own_engine.as_ref().map(|engine| engine.view.clone());
+    let front = Arc::new(assemble::front(Parts {
+        snapshot,
+        keys: Keys::Directory(keys),
+        engine: own_engine,
+        cluster: Some(Cluster {
+            identity,
+            gate,
+            verifier,
+        }),
+    })?);
+    tend::configuration(&front, snapshots, shutdown.clone());
+    let news = tend::news(&front, format!("{:016x}", rand::random::<u64>()), shutdown.clone());
+    let teller = tokio::spawn(report::events::run(
+        client.clone(),
+        own.clone(),
+        news.clone(),
+        views,
+        shutdown.clone(),
+    ));
+    let reporter = tokio::spawn(report::run(client, own, news, gate_opener, shutdown.clone()));
+    let code = open(options, &front, signals, supervised, shown, shutdown).await;
+    // The last report and Event are written before the process ends.
+    shutdown.cancel();
+    let _ = tokio::join!(reporter, teller);
+    code
+}
+
+/// The first good configuration; `None` when there will be none.
+async fn first(snapshots: &mut watch::Receiver<Option<Arc<Snapshot>>>) -> Option<Arc<Snapshot>> {
+    snapshots.wait_for(Option::is_some).await.ok()?.clone()
+}

@@ -1,0 +1,134 @@
+//! What the engine may touch, and the duties of process 1.
+
+use tokio::time::timeout;
+
+use crate::bench::{DEADLINE, fake, provoke, read_json, rerun, send, serves};
+
+#[tokio::test]
+async fn the_engine_is_kept_apart_from_the_runtimes_secrets() {
+    let mut engine = fake("well").start();
+    let target = engine.ready().await;
+    let key = engine.bench.path("keys/openai/api-key");
+    let log = engine.bench.path("termination-log");
+    std::fs::write(&log, "mine").unwrap();
+    let parent = format!("/proc/{}/mem", std::process::id());
+    let written = engine.bench.path("state/cache-file");
+    let paths = serde_json::json!({
+        "read": [key.to_str().unwrap(), &parent, "/etc/hostname", "/proc/self/environ"],
+        "write": [written.to_str(), log.to_str(), Some("/etc/engine-was-here")],
+    });
+    let report = read_json(send(&target, "POST", "/report", &paths.to_string()).await).await;
+    let denied = "Permission denied (os error 13)";
+    assert_eq!(report["read"][key.to_str().unwrap()], denied, "{report}");
+    assert_eq!(report["read"][&parent], denied, "{report}");
+    assert_eq!(report["read"]["/etc/hostname"], "ok", "{report}");
+    assert_eq!(report["read"]["/proc/self/environ"], "ok", "{report}");
+    assert_eq!(report["write"][written.to_str().unwrap()], "ok", "{report}");
+    assert_eq!(report["write"][log.to_str().unwrap()], denied, "{report}");
+    assert_eq!(report["write"]["/etc/engine-was-here"], denied, "{report}");
+    assert_eq!(report["noNewPrivs"], "1");
+    assert!(
+        report["signalParent"].as_str().unwrap().starts_with("EPERM"),
+        "{report}"
+    );
+    let names: Vec<&str> = report["environment"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|v| v.as_str())
+        .collect();
+    for secret in ["INFERENCE_SECRET", "KUBERNETES_SERVICE_HOST", "OPENAI_API_KEY"] {
+        assert!(!names.contains(&secret), "{names:?}");
+    }
+    assert!(names.contains(&"PATH") && names.contains(&"LLAMA_API_KEY"), "{names:?}");
+    let arguments = report["arguments"].to_string();
+    assert!(
+        !arguments.contains(secrecy::ExposeSecret::expose_secret(&target.api_key)),
+        "{arguments}"
+    );
+    // What the engine opened itself aside, only the three standard streams are there: no file, no socket of the runtime.
+    for (number, to) in report["descriptors"].as_object().unwrap() {
+        let to = to.as_str().unwrap();
+        let own = ["anon_inode:", "socket:", "pipe:", "/proc/", "/dev/null"]
+            .iter()
+            .any(|kind| to.starts_with(kind));
+        assert!(own, "descriptor {number} is {to}");
+    }
+}
+
+/// Landlock leaves `/proc` open; that the runtime is not dumpable closes its environment and memory to processes of the same user.
+#[tokio::test]
+async fn an_ordinary_users_engine_cannot_read_the_runtimes_environment() {
+    let wrapper = [
+        "setpriv",
+        "--reuid=65532",
+        "--regid=65532",
+        "--clear-groups",
+        "--bounding-set=-all",
+    ];
+    if rerun(
+        "isolation::an_ordinary_users_engine_cannot_read_the_runtimes_environment",
+        &wrapper,
+    ) {
+        return;
+    }
+    let mut engine = fake("well").start();
+    let target = engine.ready().await;
+    let parent = format!("/proc/{}/environ", std::process::id());
+    let key = format!(
+        "/proc/{}/root{}",
+        std::process::id(),
+        engine.bench.path("keys/openai/api-key").display()
+    );
+    let paths = serde_json::json!({"read": [&parent, &key, "/proc/self/environ"], "write": []});
+    let report = read_json(send(&target, "POST", "/report", &paths.to_string()).await).await;
+    let denied = "Permission denied (os error 13)";
+    assert_eq!(report["read"][&parent], denied, "{report}");
+    assert_eq!(report["read"][&key], denied, "{report}");
+    assert_eq!(report["read"]["/proc/self/environ"], "ok", "{report}");
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn process_1_reaps_orphans_and_loses_no_status() {
+    if rerun(
+        "isolation::process_1_reaps_orphans_and_loses_no_status",
+        &["unshare", "--fork", "--pid", "--mount-proc"],
+    ) {
+        return;
+    }
+    assert_eq!(std::process::id(), 1);
+    let mut engine = fake("well").start();
+    let target = engine.ready().await;
+    provoke(&target, "orphans").await;
+    let orphans = engine.bench.path("state/orphans");
+    until("the orphans ran", || {
+        std::fs::read(&orphans).is_ok_and(|text| text.len() == 8)
+    })
+    .await;
+    until("the orphans were reaped", || zombies() == 0).await;
+    provoke(&target, "exit-1").await;
+    let error = engine.restarting().await;
+    assert!(error.to_string().contains("500"), "{error}");
+    let target = engine.ready().await;
+    assert!(serves(&target).await);
+    engine.stop().await;
+    until("nothing is left", || zombies() == 0).await;
+}
+
+async fn until(what: &str, done: impl Fn() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    timeout(DEADLINE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+fn zombies() -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let states = processes.filter_map(|process| std::fs::read_to_string(process.path().join("stat")).ok());
+    states.filter(|stat| stat.contains(") Z ")).count()
+}

@@ -1,0 +1,16 @@
+//! Engines under supervision: `fake-engine`, which plays every fault, and the real llama.cpp server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test fails by panicking, and helpers of tests are no test functions to clippy"
+)]
+
+mod bench;
+
+mod faults;
+mod isolation;
+mod llama;

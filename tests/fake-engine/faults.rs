@@ -1,0 +1,100 @@
+//! Faults on demand.
+
+use std::{
+    env,
+    io::{Write, stderr},
+    net::TcpListener,
+    process::{Command, abort, exit},
+    sync::atomic::Ordering,
+    thread,
+    time::Duration,
+};
+
+use crate::{flag, server::Engine};
+
+/// Make a fault happen; false when there is none of that name.
+pub(crate) fn happen(engine: &Engine, name: &str) -> bool {
+    match name {
+        "exit-0" => exit(0),
+        "exit-1" => exit(1),
+        "cuda-abort" => {
+            cuda_lines("an illegal memory access was encountered");
+            abort()
+        }
+        "cuda-and-stay" => cuda_lines("unspecified launch failure"),
+        "gpu-out-of-memory" => {
+            cuda_lines("out of memory");
+            abort()
+        }
+        "stall" => engine.stalled.store(true, Ordering::Relaxed),
+        "errors" => engine.failing.store(true, Ordering::Relaxed),
+        "grandchild" => {
+            leave_grandchild();
+            exit(1)
+        }
+        "orphans" => leave_orphans(),
+        "flood" => flood(),
+        _ => return false,
+    }
+    true
+}
+
+/// As ggml's `ggml_cuda_error` writes them.
+fn cuda_lines(what: &str) {
+    eprintln!("CUDA error: {what}");
+    eprintln!(
+        "  current device: 0, in function ggml_backend_cuda_synchronize at /app/ggml/src/ggml-cuda/ggml-cuda.cu:2442"
+    );
+    eprintln!("  cudaStreamSynchronize(cuda_ctx->stream())");
+    eprintln!("/app/ggml/src/ggml-cuda/ggml-cuda.cu:88: CUDA error");
+}
+
+/// A process in a session of its own, as vLLM's workers may be, that takes the port as soon as it is free.
+fn leave_grandchild() {
+    let port = flag("--port").unwrap_or_default();
+    let spawned = env::current_exe().and_then(|program| {
+        Command::new("setsid")
+            .arg("--fork")
+            .arg(program)
+            .args(["--hold-port", &port])
+            .spawn()?
+            .wait()
+    });
+    if let Err(error) = spawned {
+        eprintln!("no grandchild: {error}");
+    }
+}
+
+/// Processes whose parent ends before they do; each leaves a mark.
+fn leave_orphans() {
+    let file = env::var("FAKE_ENGINE_STARTS")
+        .unwrap_or_default()
+        .replace("starts", "orphans");
+    let script = format!("for i in 1 2 3 4; do (sleep 0.1; echo x >>{file}) & done");
+    if let Err(error) = Command::new("sh").args(["-c", &script]).status() {
+        eprintln!("no orphans: {error}");
+    }
+}
+
+/// The grandchild's part.
+pub(crate) fn hold_port(port: &str) -> Result<(), String> {
+    loop {
+        if let Ok(_held) = TcpListener::bind(format!("127.0.0.1:{port}")) {
+            loop {
+                thread::park();
+            }
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// 64 MiB without a line break.
+fn flood() {
+    let chunk = vec![b'x'; 1024 * 1024];
+    for _ in 0..64 {
+        if stderr().write_all(&chunk).is_err() {
+            return;
+        }
+    }
+    eprintln!();
+}

@@ -1,0 +1,140 @@
+//! The server: `/health`, `/props`, `/v1/completions`, and the doors to faults and report.
+
+use std::{
+    convert::Infallible,
+    env, io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Path, Request, State},
+    http::{StatusCode, header},
+    middleware::{Next, from_fn},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use serde_json::json;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    time::{Instant, interval, sleep},
+};
+
+use crate::{Load, faults, report};
+
+const SLOW: Duration = Duration::from_millis(700);
+
+pub(crate) struct Engine {
+    load: Load,
+    began: Instant,
+    pub(crate) stalled: AtomicBool,
+    pub(crate) failing: AtomicBool,
+}
+
+impl Engine {
+    fn is_loading(&self) -> bool {
+        self.load == Load::Never || (self.load == Load::Slow && self.began.elapsed() < SLOW)
+    }
+}
+
+type Shared = State<Arc<Engine>>;
+
+async fn needs_key(request: Request, next: Next) -> Response {
+    let expected = env::var("LLAMA_API_KEY").map(|key| format!("Bearer {key}"));
+    let given = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    if request.uri().path() == "/health" || given == expected.ok().as_deref() {
+        return next.run(request).await;
+    }
+    let error = json!({"error": {"code": 401, "message": "Invalid API Key", "type": "authentication_error"}});
+    (StatusCode::UNAUTHORIZED, Json(error)).into_response()
+}
+
+async fn health(State(engine): Shared) -> Response {
+    if engine.is_loading() {
+        let error = json!({"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}});
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(error)).into_response();
+    }
+    Json(json!({"status": "ok"})).into_response()
+}
+
+async fn props() -> Json<serde_json::Value> {
+    Json(json!({"default_generation_settings": {"n_ctx": 512}, "total_slots": 2}))
+}
+
+async fn completions(State(engine): Shared) -> Response {
+    if engine.stalled.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
+    if engine.load == Load::CannotCompute || engine.failing.load(Ordering::Relaxed) {
+        let error = json!({"error": {"code": 500, "message": "Compute error.", "type": "server_error"}});
+        return (StatusCode::INTERNAL_SERVER_ERROR, Json(error)).into_response();
+    }
+    Json(json!({"object": "text_completion", "choices": [{"index": 0, "text": "a", "finish_reason": "length"}]}))
+        .into_response()
+}
+
+/// A stream that never ends: a token every 5 ms.
+async fn endless() -> Body {
+    let ticks = stream::unfold(interval(Duration::from_millis(5)), |mut ticks| async {
+        ticks.tick().await;
+        Some((Ok::<_, Infallible>(Bytes::from_static(b"data: token\n\n")), ticks))
+    });
+    Body::from_stream(bounded(ticks))
+}
+
+fn bounded<S: Stream>(stream: S) -> impl Stream<Item = S::Item> {
+    stream.take(100_000)
+}
+
+async fn fault(State(engine): Shared, Path(name): Path<String>) -> StatusCode {
+    if faults::happen(&engine, &name) {
+        StatusCode::NO_CONTENT
+    } else {
+        StatusCode::NOT_FOUND
+    }
+}
+
+pub(crate) async fn serve(port: &str, load: Load) -> io::Result<()> {
+    let engine = Arc::new(Engine {
+        load,
+        began: Instant::now(),
+        stalled: AtomicBool::new(false),
+        failing: AtomicBool::new(false),
+    });
+    let routes = Router::new()
+        .route("/health", get(health))
+        .route("/props", get(props))
+        .route("/v1/completions", post(completions))
+        .route("/endless", get(endless))
+        .route("/fault/{name}", post(fault))
+        .route("/report", post(report::report))
+        .layer(from_fn(needs_key))
+        .with_state(engine);
+    let listener = TcpListener::bind(format!("127.0.0.1:{port}")).await?;
+    let mut term = signal(SignalKind::terminate())?;
+    tokio::select! {
+        served = async { axum::serve(listener, routes).await } => served,
+        () = asked_to_end(&mut term, load) => Ok(()),
+    }
+}
+
+async fn asked_to_end(term: &mut tokio::signal::unix::Signal, load: Load) {
+    loop {
+        term.recv().await;
+        if load != Load::IgnoringTerm {
+            // A little later, as a server that cleans up: whoever asked has to wait for it.
+            return sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
