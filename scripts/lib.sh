@@ -104,7 +104,7 @@ build_once() {
   exec {lock}>"$CACHE/build.lock"
   flock -n "$lock" || { say "waiting for another build" && flock "$lock"; }
   if [ ! -d "$folder" ]; then
-    rm -rf "$folder".tmp.* # left by a build that was killed
+    rm -rf "$(dirname "$folder")"/*.tmp.* # left by builds that were killed
     fresh=$(mktemp -d "$folder.tmp.XXXXXX")
     chmod 755 "$fresh"
     with_progress "$label" "$@" "$fresh"
