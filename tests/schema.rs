@@ -124,7 +124,7 @@ fn collect_leaves(schema: &Value, path: &str, into: &mut BTreeSet<String>) {
 
 #[test]
 fn the_crds_in_the_tree_are_current() {
-    for crd in [inference_deployment_crd().unwrap(), inference_replica_crd()] {
+    for crd in [inference_deployment_crd().unwrap(), inference_replica_crd().unwrap()] {
         let current = serde_json::to_value(&crd).unwrap();
         for folder in ["crds", "charts/inference-operator-crds/files"] {
             let file = format!("{}/{folder}/{}.yaml", env!("CARGO_MANIFEST_DIR"), crd.spec.names.plural);

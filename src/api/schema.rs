@@ -40,13 +40,36 @@ pub fn inference_deployment_crd() -> Result<CustomResourceDefinition, CrdError> 
             strip_descriptions(schema, 0);
         }
     }
+    strip_unknown_formats(&mut crd);
     Ok(serde_json::from_value(crd)?)
 }
 
 /// The CRD of `InferenceReplica`.
-#[must_use]
-pub fn inference_replica_crd() -> CustomResourceDefinition {
-    InferenceReplica::crd()
+///
+/// # Errors
+/// When the derived schema is no CRD, which a unit test excludes.
+pub fn inference_replica_crd() -> Result<CustomResourceDefinition, CrdError> {
+    let mut crd = serde_json::to_value(InferenceReplica::crd())?;
+    strip_unknown_formats(&mut crd);
+    Ok(serde_json::from_value(crd)?)
+}
+
+/// Removes the formats of unsigned numbers, which the API server does not know and warns of; their bounds stay.
+fn strip_unknown_formats(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if map
+                .get("format")
+                .and_then(Value::as_str)
+                .is_some_and(|f| f.starts_with("uint"))
+            {
+                map.remove("format");
+            }
+            map.values_mut().for_each(strip_unknown_formats);
+        }
+        Value::Array(list) => list.iter_mut().for_each(strip_unknown_formats),
+        _ => {}
+    }
 }
 
 const OPEN_API_ROOT: &str = "/spec/versions/0/schema/openAPIV3Schema";
@@ -100,6 +123,6 @@ mod tests {
             serde_json::to_string(&deployment).unwrap().len() < 200_000,
             "client-side apply keeps a copy in an annotation of at most 256 KiB"
         );
-        assert_eq!(inference_replica_crd().spec.names.kind, "InferenceReplica");
+        assert_eq!(inference_replica_crd().unwrap().spec.names.kind, "InferenceReplica");
     }
 }

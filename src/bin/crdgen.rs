@@ -8,7 +8,7 @@ type Failure = Box<dyn std::error::Error>;
 
 fn write_all(folder: &std::path::Path) -> Result<(), Failure> {
     fs::create_dir_all(folder)?;
-    for crd in [inference_deployment_crd()?, inference_replica_crd()] {
+    for crd in [inference_deployment_crd()?, inference_replica_crd()?] {
         let file = folder.join(format!("{}.yaml", crd.spec.names.plural));
         let yaml = serde_saphyr::to_string(&crd)?;
         fs::write(
