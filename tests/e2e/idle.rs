@@ -70,8 +70,21 @@ async fn sixty_idle_seconds_write_nothing() {
     namespace.done().await;
 }
 
-/// Until a routine report (at most one in 5 s) has had its turn: the replica says what the deployment is.
+/// Until everything that follows from getting Ready has been written: the replica's routine report (at most one in 5 s), and the Event.
 async fn settle(namespace: &Namespace) {
+    harness::until("the Event of getting Ready", harness::SOON, async || {
+        let events = namespace
+            .api::<Event>()
+            .list(&ListParams::default())
+            .await
+            .map_err(|e| e.to_string())?;
+        if events.iter().any(|e| e.reason.as_deref() == Some("Available")) {
+            Ok(())
+        } else {
+            Err("not there".into())
+        }
+    })
+    .await;
     harness::until(
         "the replica has acted on the newest generation",
         harness::PODS,

@@ -101,7 +101,10 @@ async fn is_told(namespace: &Namespace) {
         .expect("it is there")
         .status
         .expect("a status");
-    assert_eq!(status.endpoint.as_deref(), Some("http://assistant.local.svc/v1"));
+    assert_eq!(
+        status.endpoint.as_deref(),
+        Some(format!("http://assistant.{}.svc/v1", namespace.name).as_str())
+    );
     assert_eq!((status.replicas, status.ready_replicas), (Some(1), Some(1)));
     assert_eq!(status.active_backend.as_deref(), Some("own"));
     let condition = |kind: &str| {

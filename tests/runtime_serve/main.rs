@@ -1,5 +1,14 @@
 //! The real `inference-runtime serve --file` against a provider that plays recorded and scripted answers.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test fails by panicking, and helpers of tests are no test functions to clippy"
+)]
+
 mod process;
 mod upstream;
 

@@ -71,7 +71,7 @@ pub async fn start_with(spec: &str, keys: &[(&str, &str, &str)], variables: &[(&
         fs::create_dir_all(folder.path().join("keys").join(secret)).unwrap();
         fs::write(folder.path().join("keys").join(secret).join(key), value).unwrap();
     }
-    let indented: String = spec.lines().map(|line| format!("  {line}\n")).collect();
+    let indented = format!("  {}\n", spec.lines().collect::<Vec<_>>().join("\n  "));
     let head =
         "apiVersion: inference-operator.dev/v1alpha1\nkind: InferenceDeployment\nmetadata: {name: assistant}\nspec:\n";
     fs::write(folder.path().join("deployment.yaml"), format!("{head}{indented}")).unwrap();

@@ -249,7 +249,7 @@ fn backends_available(view: &View<'_>) -> Verdict {
     if let Some(active) = view.active_backend() {
         return says(TRUE, reason::AVAILABLE, format!("backend {active} takes requests"));
     }
-    let refusals: Vec<String> = view
+    let refusals: Vec<&BackendReport> = view
         .spec
         .backends
         .iter()
@@ -262,25 +262,36 @@ fn backends_available(view: &View<'_>) -> Verdict {
             "no Ready replica has reported on the backends yet".into(),
         );
     }
-    let message = format!("no backend takes requests: {}", refusals.join("; "));
+    let words: Vec<String> = refusals.iter().map(|r| refusal_words(r)).collect();
+    let message = format!("no backend takes requests: {}", words.join("; "));
+    if refusals.iter().any(|r| is_starting(r)) {
+        return says(UNKNOWN, reason::PENDING, message);
+    }
     says(FALSE, reason::NO_BACKEND_AVAILABLE, message)
 }
 
-/// Why nobody may send to a backend, in the words of the first replica that says so.
-fn refusal(view: &View<'_>, backend: &str) -> Option<String> {
-    let reports = view.backend(backend);
+/// On its way, which is neither good nor bad.
+fn is_starting(report: &BackendReport) -> bool {
+    [reason::PENDING, reason::LOADING].contains(&report.reason.as_str())
+}
+
+/// The first replica's report that a backend may not be sent to.
+fn refusal<'a>(view: &View<'a>, backend: &str) -> Option<&'a BackendReport> {
+    view.backend(backend).into_iter().find(|b| !b.available)
+}
+
+fn refusal_words(report: &BackendReport) -> String {
     let BackendReport {
         name,
         available: _,
         reason,
         message,
-    } = reports.into_iter().find(|b| !b.available)?;
-    let detail = if message.is_empty() {
-        String::new()
+    } = report;
+    if message.is_empty() {
+        format!("{name}: {reason}")
     } else {
-        format!(" ({message})")
-    };
-    Some(format!("{name}: {reason}{detail}"))
+        format!("{name}: {reason} ({message})")
+    }
 }
 
 fn credentials_accepted(view: &View<'_>) -> Verdict {
@@ -420,12 +431,12 @@ fn engine_trouble(view: &View<'_>) -> Option<(&'static str, String)> {
     Some((reason, message))
 }
 
-/// A backend that nobody may send to, or that is not open to the first Ready pods while another answers.
+/// A backend that nobody may send to, although it is not on its way.
 fn unavailable(view: &View<'_>) -> Option<(&'static str, String)> {
     let dead = view.spec.backends.iter().find_map(|b| {
         let reports = view.backend(&b.name);
-        let nobody = !reports.is_empty() && !reports.iter().any(|r| r.available);
+        let nobody = !reports.is_empty() && !reports.iter().any(|r| r.available || is_starting(r));
         nobody.then(|| refusal(view, &b.name)).flatten()
     })?;
-    Some((reason::BACKEND_UNAVAILABLE, format!("backend {dead}")))
+    Some((reason::BACKEND_UNAVAILABLE, format!("backend {}", refusal_words(dead))))
 }

@@ -1,6 +1,6 @@
-//! Which changes of a status are worth an Event: transitions only, and one an update for one cause.
+//! Which changes of a status are worth an Event: transitions only, and one Warning a cause.
 
-use crate::api::{InferenceDeploymentStatus, conditions as types, conditions::reason};
+use crate::api::{CircuitScope, CircuitState, InferenceDeploymentStatus, conditions as types, conditions::reason};
 
 /// A change that people should hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ const TOLD: [&str; 7] = [
     types::BACKENDS_AVAILABLE,
     types::DEGRADED,
 ];
+/// Conditions that follow from others: no Warning while one of the others is bad, which has been told.
+const CONSEQUENCES: [&str; 3] = [types::READY, types::BACKENDS_AVAILABLE, types::DEGRADED];
 /// What every deployment passes through is no event.
 const QUIET: [&str; 6] = [
     reason::PENDING,
@@ -39,11 +41,26 @@ const QUIET: [&str; 6] = [
 pub fn transitions(old: &InferenceDeploymentStatus, new: &InferenceDeploymentStatus) -> Vec<Transition> {
     let mut all: Vec<Transition> = Vec::new();
     for transition in TOLD.iter().filter_map(|type_| transition(type_, old, new)) {
-        if !all.iter().any(|t| t.reason == transition.reason) {
+        let told = all.iter().any(|t| t.reason == transition.reason);
+        let follows = transition.warning && follows(&transition.condition, new);
+        if !told && !follows {
             all.push(transition);
         }
     }
     all
+}
+
+/// True when another condition that is bad now is the cause.
+fn follows(type_: &str, new: &InferenceDeploymentStatus) -> bool {
+    let bad = |c: &str| {
+        let condition = new.conditions.iter().find(|n| n.type_ == c);
+        condition.is_some_and(|n| is_good(&n.type_, &n.status) == Some(false))
+    };
+    if type_ == types::CIRCUIT_CLOSED {
+        let mut open = new.circuits.iter().filter(|c| c.state != CircuitState::Closed);
+        return bad(types::CREDENTIALS_ACCEPTED) && open.all(|c| c.scope == CircuitScope::Credential);
+    }
+    CONSEQUENCES.contains(&type_) && TOLD.iter().filter(|c| !CONSEQUENCES.contains(c)).any(|c| bad(c))
 }
 
 fn transition(type_: &str, old: &InferenceDeploymentStatus, new: &InferenceDeploymentStatus) -> Option<Transition> {
@@ -105,9 +122,11 @@ mod tests {
             ("CircuitClosed", "True", "Closed"),
         ]);
         let bad = status(&[
-            ("Ready", "False", "Unauthorized"),
+            ("Ready", "False", "NoBackendAvailable"),
+            ("BackendsAvailable", "False", "NoBackendAvailable"),
+            ("Degraded", "True", "BackendUnavailable"),
             ("CredentialsAccepted", "False", "Unauthorized"),
-            ("CircuitClosed", "True", "Closed"),
+            ("CircuitClosed", "False", "Open"),
         ]);
         let told = transitions(&good, &bad);
         assert_eq!(told.len(), 1);
@@ -117,7 +136,7 @@ mod tests {
         );
         assert!(transitions(&bad, &bad).is_empty());
         let back = transitions(&bad, &good);
-        assert!(back.iter().all(|t| !t.warning) && back.len() == 2, "{back:?}");
+        assert!(back.iter().all(|t| !t.warning) && back.len() == 3, "{back:?}");
     }
 
     #[test]

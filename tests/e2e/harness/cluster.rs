@@ -32,12 +32,13 @@ pub fn kubectl(args: &[&str]) -> String {
 }
 
 impl Namespace {
-    /// Makes the namespace, under the restricted pod security standard.
+    /// Makes the namespace, under the restricted pod security standard. Its name is new in every run: an earlier one may still be going.
     pub async fn create(name: &str) -> Self {
+        let name = format!("{name}-{}", std::process::id());
         let client = Client::try_default().await.expect("KUBECONFIG names a cluster");
         let labels = [("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned())];
         let metadata = ObjectMeta {
-            name: Some(name.to_owned()),
+            name: Some(name.clone()),
             labels: Some(labels.into()),
             ..ObjectMeta::default()
         };
@@ -49,10 +50,7 @@ impl Namespace {
             .create(&PostParams::default(), &namespace)
             .await
             .expect("the namespace is new");
-        Self {
-            name: name.to_owned(),
-            client,
-        }
+        Self { name, client }
     }
 
     pub fn api<K>(&self) -> Api<K>
