@@ -264,10 +264,13 @@ fn backends_available(view: &View<'_>) -> Verdict {
     }
     let words: Vec<String> = refusals.iter().map(|r| refusal_words(r)).collect();
     let message = format!("no backend takes requests: {}", words.join("; "));
-    if refusals.iter().any(|r| is_starting(r)) {
-        return says(UNKNOWN, reason::PENDING, message);
-    }
-    says(FALSE, reason::NO_BACKEND_AVAILABLE, message)
+    let starting = refusals.iter().all(|r| is_starting(r));
+    let reason = if starting {
+        reason::PENDING
+    } else {
+        reason::NO_BACKEND_AVAILABLE
+    };
+    says(FALSE, reason, message)
 }
 
 /// On its way, which is neither good nor bad.
