@@ -108,7 +108,7 @@ async fn an_object_from_a_laxer_schema_wedges_nothing() {
     let strict: Value = serde_json::from_str(&strict).expect("JSON");
     let patch = |value: &Value| {
         let patch = json!([{"op": "replace", "path": schema_path, "value": value}]).to_string();
-        harness::kubectl(&["patch", "crd", crd, "--type=json", "-p", &patch]);
+        harness::kubectl(&["patch", "crd", crd, "--type=json", "--field-manager=helm", "-p", &patch]);
     };
     let namespace = Namespace::create("laxer").await;
     let broken = json!({
