@@ -32,8 +32,8 @@ pub use remote::{
     Timeouts, TokenPrice,
 };
 pub use replica::{
-    BackendReport, EngineState, EngineStatus, InferenceReplica, InferenceReplicaSpec, InferenceReplicaStatus,
-    ReplicaCircuit,
+    BackendReport, EngineIsolation, EngineState, EngineStatus, InferenceReplica, InferenceReplicaSpec,
+    InferenceReplicaStatus, ReplicaCircuit,
 };
 pub use serving::{Queue, ScaleToZero, Serving, Spill};
 pub use source::{HuggingFaceSource, ImageSource, ModelSource, PersistentVolumeClaimSource, UrlSource};

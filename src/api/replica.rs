@@ -105,6 +105,15 @@ pub enum EngineState {
     Failed,
 }
 
+/// Whether the engine is kept apart from the runtime's keys, journal and token (design section 10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum EngineIsolation {
+    /// By a Landlock domain.
+    Landlock,
+    /// The kernel has no Landlock: the engine image is trusted with the keys.
+    None,
+}
+
 /// The engine of a local pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -115,6 +124,9 @@ pub struct EngineStatus {
     #[schemars(length(max = 512))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// Whether the engine is kept apart from the runtime's keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<EngineIsolation>,
     /// Tokens of context of one request, as the engine reports them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_length: Option<u32>,

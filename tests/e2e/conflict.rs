@@ -99,95 +99,65 @@ async fn a_field_that_is_not_carried_out_is_refused_by_name() {
     namespace.done().await;
 }
 
+/// The CRD's schema of `spec`, which can be replaced.
+struct SpecSchema(Value);
+
+const CRD: &str = "inferencedeployments.inference-operator.dev";
+const SPEC: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+
+impl SpecSchema {
+    fn current() -> Self {
+        let crd: Value = serde_json::from_str(&harness::kubectl(&["get", "crd", CRD, "-o", "json"])).expect("JSON");
+        Self(crd.pointer(SPEC).expect("the schema").clone())
+    }
+
+    fn lax() -> Self {
+        Self(json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}))
+    }
+
+    /// In helm's name, so that a later upgrade finds no other manager.
+    fn install(&self) {
+        let patch = json!([{"op": "replace", "path": SPEC, "value": self.0}]).to_string();
+        harness::kubectl(&["patch", "crd", CRD, "--type=json", "--field-manager=helm", "-p", &patch]);
+    }
+}
+
 /// An object that an older, laxer schema let in can neither be read nor block the others.
 #[tokio::test]
 async fn an_object_from_a_laxer_schema_wedges_nothing() {
-    let crd = "inferencedeployments.inference-operator.dev";
-    let schema_path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
-    let strict = harness::kubectl(&["get", "crd", crd, "-o", "json"]);
-    let strict: Value = serde_json::from_str(&strict).expect("JSON");
-    let patch = |value: &Value| {
-        let patch = json!([{"op": "replace", "path": schema_path, "value": value}]).to_string();
-        harness::kubectl(&["patch", "crd", crd, "--type=json", "--field-manager=helm", "-p", &patch]);
-    };
     let namespace = Namespace::create("laxer").await;
     let broken = json!({
         "apiVersion": "inference-operator.dev/v1alpha1", "kind": "InferenceDeployment", "metadata": {"name": "broken"},
         "spec": {"backends": "none at all"},
     });
-    patch(&json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
+    let strict = SpecSchema::current();
+    SpecSchema::lax().install();
     until("the lax schema takes it", SOON, async || {
-        let output = std::process::Command::new("kubectl")
-            .args([
-                "-n",
-                &namespace.name,
-                "create",
-                "--dry-run=server",
-                "--validate=false",
-                "-o",
-                "name",
-                "-f",
-                "-",
-            ])
-            .stdin(file_with(&broken))
-            .output()
-            .expect("kubectl runs");
-        if output.status.success() {
-            Ok(())
-        } else {
-            Err(String::from_utf8_lossy(&output.stderr).into_owned())
-        }
+        namespace.dry_run(&broken, false)
     })
     .await;
     namespace.apply(&broken).await;
-    patch(strict.pointer(schema_path).expect("the schema"));
-
-    let provider = Provider::start("sk").await;
-    namespace.apply(&harness::secret("sk")).await;
-    let healthy = harness::remote("assistant", &provider.endpoint);
+    strict.install();
     until("the strict schema is back", SOON, async || {
-        let wrong = with(healthy.clone(), "/spec/backends", json!("none"));
-        let output = std::process::Command::new("kubectl")
-            .args([
-                "-n",
-                &namespace.name,
-                "create",
-                "--dry-run=server",
-                "--validate=false",
-                "-f",
-                "-",
-            ])
-            .stdin(file_with(&wrong))
-            .output()
-            .expect("kubectl runs");
-        if output.status.success() {
-            Err("still lax".into())
-        } else {
-            Ok(())
+        match namespace.dry_run(&broken, false) {
+            Err(said) if said.contains("spec.backends") => Ok(()),
+            other => Err(format!("{other:?}")),
         }
     })
     .await;
-    namespace.apply(&healthy).await;
+
+    let provider = Provider::start("sk").await;
+    namespace.apply(&harness::secret("sk")).await;
+    namespace.apply(&harness::remote("assistant", &provider.endpoint)).await;
     namespace.wait("assistant", "Ready", "True").await;
+    let stalled = "jsonpath={.status.conditions[?(@.type==\"Stalled\")].reason}";
     until("the broken one is told", PODS, async || {
-        let text = namespace.kubectl(&[
-            "get",
-            "infd",
-            "broken",
-            "-o",
-            "jsonpath={.status.conditions[?(@.type==\"Stalled\")].reason}",
-        ]);
-        if text == "InvalidSpec" { Ok(()) } else { Err(text) }
+        match namespace.kubectl(&["get", "infd", "broken", "-o", stalled]).as_str() {
+            "InvalidSpec" => Ok(()),
+            other => Err(other.to_owned()),
+        }
     })
     .await;
     namespace.kubectl(&["delete", "infd", "broken", "--timeout=30s"]);
     namespace.done().await;
-}
-
-fn file_with(object: &Value) -> std::fs::File {
-    use std::io::{Seek, Write};
-    let mut file = tempfile::tempfile().expect("a file");
-    file.write_all(object.to_string().as_bytes()).expect("written");
-    file.rewind().expect("rewound");
-    file
 }

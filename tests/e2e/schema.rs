@@ -70,22 +70,9 @@ async fn a_new_object_is_never_current() {
 #[tokio::test]
 async fn kubectl_refuses_a_field_that_is_not_there() {
     let namespace = Namespace::create("schema-unknown").await;
-    let file = std::env::temp_dir().join("e2e-unknown-field.json");
     let mut object = cases::base();
     object["spec"]["replica"] = 2.into();
-    std::fs::write(&file, object.to_string()).expect("a file");
-    let output = std::process::Command::new("kubectl")
-        .args([
-            "-n",
-            &namespace.name,
-            "create",
-            "--dry-run=server",
-            "-f",
-            &file.to_string_lossy(),
-        ])
-        .output()
-        .expect("kubectl runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("spec.replica"), "{said}");
+    let said = namespace.dry_run(&object, true).expect_err("there is no such field");
+    assert!(said.contains("spec.replica"), "{said}");
     namespace.done().await;
 }

@@ -118,8 +118,9 @@ async fn process_1_reaps_orphans_and_loses_no_status() {
 
 async fn until(what: &str, done: impl Fn() -> bool) {
     let wait = async {
+        let mut ticks = tokio::time::interval(std::time::Duration::from_millis(10));
         while !done() {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            ticks.tick().await;
         }
     };
     timeout(DEADLINE, wait)

@@ -154,7 +154,7 @@ fn ended(pod: &Pod, container: &ContainerStatus) -> Option<PodFailure> {
     }
     if let Some(report) = report(end) {
         return Some(failure(
-            reason::ENGINE_START_FAILED,
+            report.reason(),
             format!("container {name}: {}", report.message),
         ));
     }
@@ -205,7 +205,25 @@ fn memory_limit(container: &Container) -> Option<String> {
 /// The JSON that the runtime leaves behind when it gives up.
 #[derive(Deserialize)]
 struct LastWords {
+    #[serde(default)]
+    reason: String,
     message: String,
+}
+
+impl LastWords {
+    /// The runtime spells its verdict as a reason of conditions; what is not known here is a failed start.
+    fn reason(&self) -> &'static str {
+        const KNOWN: [&str; 4] = [
+            reason::INVALID_SPEC,
+            reason::ENGINE_RESTARTING,
+            reason::CONTEXT_POISONED,
+            reason::OOM_KILLED,
+        ];
+        KNOWN
+            .into_iter()
+            .find(|known| *known == self.reason)
+            .unwrap_or(reason::ENGINE_START_FAILED)
+    }
 }
 
 fn report(end: &ContainerStateTerminated) -> Option<LastWords> {

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::{ErrorBook, Money, Remote, Signals};
 use crate::{
-    api::{BackendKind, LocalBackend},
+    api::{BackendKind, EngineIsolation, LocalBackend},
     runtime::{
         clock::Clock,
         config::{Keys, Snapshot},
@@ -71,6 +71,8 @@ impl Backend {
 pub struct Engine {
     /// Whether it may be sent requests.
     pub view: watch::Receiver<EngineView>,
+    /// Whether it is kept apart from the keys.
+    pub isolation: EngineIsolation,
     /// What the request path tells the supervisor.
     pub activity: Arc<Activity>,
 }

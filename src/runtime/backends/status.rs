@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Backend, Breaker, Kind, Registry, Remote};
+use super::{Backend, Breaker, Engine, Kind, Registry, Remote};
 use crate::{
     api::{
         BackendReport, CircuitScope, CircuitState, CircuitStatus, EngineState, EngineStatus, InferenceDeploymentStatus,
@@ -22,7 +22,7 @@ pub fn replica_status(registry: &Registry, boot_id: &str, ready: bool) -> Infere
         protocol_version: Some(PROTOCOL_VERSION),
         boot_id: Some(boot_id.to_owned()),
         ready,
-        engine: registry.engine.as_ref().map(|own| engine(&own.view.borrow())),
+        engine: registry.engine.as_ref().map(engine),
         backends: routing.backends.iter().map(|b| report(registry, b)).collect(),
         circuits: replica_circuits(registry),
         errors: registry.errors.rows(),
@@ -112,8 +112,8 @@ fn circuit_blocked((scope, breaker): (CircuitScope, &Breaker)) -> Blocked {
     Some((reason, format!("the circuit is open, last error {because}; {advice}")))
 }
 
-fn engine(view: &EngineView) -> EngineStatus {
-    let (state, message, context_length) = match view {
+fn engine(own: &Engine) -> EngineStatus {
+    let (state, message, context_length) = match &*own.view.borrow() {
         EngineView::Loading => (EngineState::Loading, String::new(), None),
         EngineView::Ready(target) => (EngineState::Ready, String::new(), target.context_length),
         EngineView::Restarting(error) => (EngineState::Restarting, shown(&error.to_string()), None),
@@ -122,6 +122,7 @@ fn engine(view: &EngineView) -> EngineStatus {
     EngineStatus {
         state,
         message,
+        isolation: Some(own.isolation),
         context_length,
     }
 }

@@ -32,12 +32,15 @@ pub use activity::{Activity, InFlight};
 pub use options::{
     ENV_ENGINE_PATH, ENV_ENGINE_PORT, ENV_MODEL_DIR, ENV_TERMINATION_LOG, Options, OptionsError, Timing,
 };
-pub use sandbox::{Domain, Isolation};
+pub use sandbox::Domain;
 pub use termination::{MESSAGE_LIMIT, Termination, Verdict, said, truncate};
 pub use view::{EngineTarget, EngineView};
 
 use self::{children::Children, supervise::Supervisor};
-use crate::{api::LocalBackend, error::InferenceError};
+use crate::{
+    api::{EngineIsolation, LocalBackend},
+    error::InferenceError,
+};
 
 /// The supervised engine of this pod.
 #[derive(Debug)]
@@ -49,7 +52,7 @@ pub struct Local {
     /// What the request path tells the supervisor.
     pub activity: Arc<Activity>,
     /// How the engine is kept apart from the runtime's secrets.
-    pub isolation: Isolation,
+    pub isolation: EngineIsolation,
     /// Ends when no process of the engine is left: after `shutdown` with `None`, or when the worker gave up, with the verdict whose
     /// [`Verdict::exit_code`] the process should end with. The termination message is written by then.
     pub ended: JoinHandle<Option<Termination>>,
@@ -67,7 +70,7 @@ pub fn spawn_with(options: Options, backend: (String, LocalBackend), shutdown: C
     let (sender, view) = watch::channel(EngineView::Loading);
     let activity = Arc::new(Activity::default());
     let isolation = sandbox::supported();
-    if isolation == Isolation::None {
+    if isolation == EngineIsolation::None {
         tracing::warn!("this kernel has no Landlock: the engine image is trusted with the keys");
     }
     if let Err(error) = exec::harden() {

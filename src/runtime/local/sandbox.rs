@@ -2,6 +2,7 @@
 //!
 //! Landlock only allows: so the tree is split along the denied paths, and every folder beside them is allowed by itself.
 
+use crate::api::EngineIsolation;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -35,31 +36,22 @@ pub enum SandboxError {
     Path(#[from] PathFdError),
 }
 
-/// Whether engines are kept apart from the runtime's secrets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Isolation {
-    /// By a Landlock domain.
-    Landlock,
-    /// The kernel has no Landlock: the engine image is trusted with the keys.
-    None,
-}
-
 /// What this kernel offers.
 #[must_use]
-pub fn supported() -> Isolation {
+pub fn supported() -> EngineIsolation {
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(ABI::V1))
         .and_then(Ruleset::create);
     match ruleset {
-        Ok(_) => Isolation::Landlock,
-        Err(_) => Isolation::None,
+        Ok(_) => EngineIsolation::Landlock,
+        Err(_) => EngineIsolation::None,
     }
 }
 
 impl Domain {
-    /// Confine this process and all it will start. `Isolation::None` where the kernel has no Landlock.
-    pub fn enter(&self) -> Result<Isolation, SandboxError> {
+    /// Confine this process and all it will start. `EngineIsolation::None` where the kernel has no Landlock.
+    pub fn enter(&self) -> Result<EngineIsolation, SandboxError> {
         let denied: Vec<PathBuf> = self
             .denied
             .iter()
@@ -78,8 +70,8 @@ impl Domain {
             }
         }
         match ruleset.restrict_self()?.ruleset {
-            RulesetStatus::NotEnforced => Ok(Isolation::None),
-            RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => Ok(Isolation::Landlock),
+            RulesetStatus::NotEnforced => Ok(EngineIsolation::None),
+            RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => Ok(EngineIsolation::Landlock),
         }
     }
 }

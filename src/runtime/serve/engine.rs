@@ -32,14 +32,21 @@ pub fn start(backend: Option<(String, LocalBackend)>) -> Result<(Option<Engine>,
         name: _,
         view,
         activity,
-        isolation: _,
+        isolation,
         ended,
     } = local::spawn(backend, shutdown.clone())?;
     let supervised = Supervised {
         ended: Some(ended),
         shutdown,
     };
-    Ok((Some(Engine { view, activity }), supervised))
+    Ok((
+        Some(Engine {
+            view,
+            isolation,
+            activity,
+        }),
+        supervised,
+    ))
 }
 
 impl Supervised {

@@ -1,6 +1,10 @@
 //! The cluster that `KUBECONFIG` names, and a namespace of each test's own.
 
-use std::{process::Command, time::Duration};
+use std::{
+    io::{Seek, Write},
+    process::Command,
+    time::Duration,
+};
 
 use inference_operator::api::{InferenceDeployment, InferenceReplica};
 use k8s_openapi::api::core::v1::{self as core, Pod};
@@ -81,6 +85,24 @@ impl Namespace {
         api.patch(&name, &PatchParams::apply("e2e").force(), &Patch::Apply(&object))
             .await
             .expect("the API server takes it");
+    }
+
+    /// What kubectl says to creating the object without doing it; with `validate` it checks the fields first, as it does for users.
+    pub fn dry_run(&self, object: &Value, validate: bool) -> Result<(), String> {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(object.to_string().as_bytes()).expect("written");
+        file.rewind().expect("rewound");
+        let output = Command::new("kubectl")
+            .args(["-n", &self.name, "create", "--dry-run=server", "-f", "-"])
+            .arg(format!("--validate={validate}"))
+            .stdin(file)
+            .output()
+            .expect("kubectl runs");
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
     }
 
     /// kubectl in this namespace.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::error::ErrorKind;
 
-/// Lines as engines wrote them: llama.cpp from its own abort path (ggml-cuda.cu, `ggml_cuda_error`), vLLM and PyTorch from their tracebacks,
+/// Lines in the formats of the engines' own sources (no GPU failed for them here): llama.cpp from its own abort path (ggml-cuda.cu, `ggml_cuda_error`), vLLM and PyTorch from their tracebacks,
 /// SGLang from its scheduler, NCCL from its warning format.
 const RECORDED: [(&str, Option<Symptom>); 26] = [
     (
