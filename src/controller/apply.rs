@@ -94,6 +94,8 @@ impl Writer<'_> {
             replicas,
             stage: PhantomData,
         } = resources;
+        // First, and whatever becomes of the rest: without its InferenceReplica a pod may not use remote backends.
+        let replicas = self.settle_all::<InferenceReplica>(replicas).await?;
         let account = self.settle(account).await?;
         let role = self.settle(role).await?;
         let binding = self.settle(binding).await?;
@@ -103,7 +105,6 @@ impl Writer<'_> {
             settled.push(self.settle_revision(revision).await?);
         }
         let deployments = Box::pin(self.settle_deployments(deployments, &settled)).await?;
-        let replicas = self.settle_all::<InferenceReplica>(replicas).await?;
         let resources = Resources {
             account,
             role,

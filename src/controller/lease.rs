@@ -16,17 +16,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::call::{CallError, call};
 
-/// Name of the Lease.
-const NAME: &str = "inference-controller";
-
 /// The Lease is lost: the process must end.
 #[derive(Debug, thiserror::Error)]
-#[error("the Lease {NAME} could not be renewed in time: another controller may be working")]
+#[error("the Lease could not be renewed in time: another controller may be working")]
 pub struct LeaseLost;
 
 /// Takes part in the election.
 pub struct Candidate {
     api: Api<Lease>,
+    name: String,
     identity: String,
     start: Instant,
     election: Election,
@@ -34,10 +32,11 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// A candidate for the Lease of `namespace`. The client is its own: a renewal must not queue behind other calls.
-    pub fn new(client: Client, namespace: &str, identity: &str) -> Self {
+    /// A candidate for the Lease `name` of `namespace`. The client is its own: a renewal must not queue behind other calls.
+    pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
+            name: name.to_owned(),
             identity: identity.to_owned(),
             start: Instant::now(),
             election: Election::new(identity.to_owned()),
@@ -101,7 +100,7 @@ impl Candidate {
     }
 
     async fn try_once(&mut self) -> Result<bool, CallError> {
-        let found = call("get the Lease", self.api.get_opt(NAME)).await?;
+        let found = call("get the Lease", self.api.get_opt(&self.name)).await?;
         let now = self.now();
         let written = match (self.election.observe(found.as_ref().map(seen), now), found) {
             (Step::Wait, _) => return Ok(false),
@@ -122,7 +121,7 @@ impl Candidate {
     async fn replace(&self, lease: Lease) -> Result<Lease, CallError> {
         call(
             "update the Lease",
-            self.api.replace(NAME, &PostParams::default(), &lease),
+            self.api.replace(&self.name, &PostParams::default(), &lease),
         )
         .await
     }
@@ -134,7 +133,7 @@ impl Candidate {
         let transitions = before.lease_transitions.unwrap_or(0) + i32::from(found.is_some() && !same);
         Lease {
             metadata: ObjectMeta {
-                name: Some(NAME.into()),
+                name: Some(self.name.clone()),
                 resource_version: found.and_then(ResourceExt::resource_version),
                 ..ObjectMeta::default()
             },

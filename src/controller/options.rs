@@ -23,6 +23,13 @@ pub struct Options {
     /// Namespace of the Lease; the controller's own when absent.
     #[arg(long, env = "INFERENCE_CONTROLLER_LEADER_ELECTION_NAMESPACE")]
     pub leader_election_namespace: Option<String>,
+    /// Name of the Lease: controllers of one name work in turn, those of different names beside each other.
+    #[arg(
+        long,
+        env = "INFERENCE_CONTROLLER_LEADER_ELECTION_NAME",
+        default_value = "inference-controller"
+    )]
+    pub leader_election_name: String,
     /// Name under which this process holds the Lease; the pod's name.
     #[arg(long, env = "POD_NAME", default_value_t = default_identity())]
     pub identity: String,

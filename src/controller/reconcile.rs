@@ -101,6 +101,8 @@ impl Failures {
 
 /// A stranger's object that takes a child's name has no label of ours and is not watched: look again after this long.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// A deletion during a relist of a watch comes as no event: look again after this long. Reads caches only and writes nothing.
+const RESYNC: Duration = Duration::from_secs(600);
 /// How soon to look whether the cache has caught up; its own event usually comes first.
 const CATCH_UP: Duration = Duration::from_millis(200);
 
@@ -175,7 +177,7 @@ async fn carry_out(
     match Box::pin(writer.apply(prepared)).await {
         Ok(outcome) => {
             update_status(subject, deployment, &live, Ok(&outcome), context).await?;
-            Ok(Action::await_change())
+            Ok(Action::requeue(RESYNC))
         }
         Err(error) => {
             let Some(problem) = problem(&error) else {

@@ -100,7 +100,12 @@ async fn lead(
         .leader_election_namespace
         .as_ref()
         .unwrap_or(&config.default_namespace);
-    let mut candidate = Candidate::new(Client::try_from(own)?, namespace, &options.identity);
+    let mut candidate = Candidate::new(
+        Client::try_from(own)?,
+        namespace,
+        &options.leader_election_name,
+        &options.identity,
+    );
     health.set_ready(true);
     if !candidate.acquire(stop).await {
         return Ok(());

@@ -242,8 +242,8 @@ async fn a_refusal_of_the_server_is_stalled_with_its_words() {
     let (reason, message) = stalled(&server);
     assert_eq!(reason, "ApplyFailed");
     assert!(
-        message.contains("create ServiceAccount default/assistant: Forbidden"),
-        "{message}"
+        message.contains("create InferenceReplica default/") && message.contains("Forbidden"),
+        "the replicas' objects come first: {message}"
     );
 }
 

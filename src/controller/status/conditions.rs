@@ -3,7 +3,10 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 
-use super::{pods, view::View};
+use super::{
+    pods,
+    view::{View, has_ended},
+};
 use crate::{
     api::{
         BackendReport, CircuitScope, CircuitState, CircuitStatus, EngineState, conditions as types, conditions::reason,
@@ -119,7 +122,7 @@ fn reconciling(view: &View<'_>) -> Option<Verdict> {
     let mut staying = view
         .members
         .iter()
-        .filter(|m| m.pod.metadata.deletion_timestamp.is_none());
+        .filter(|m| m.pod.metadata.deletion_timestamp.is_none() && !has_ended(m.pod));
     let behind = staying.find(|m| m.report.and_then(|r| r.observed_generation) < generation)?;
     says(format!(
         "replica {} has not acted on generation {} yet",
@@ -199,7 +202,11 @@ fn model_loaded(view: &View<'_>) -> Option<Verdict> {
     let members = || view.members.iter().filter(|m| m.tier == Tier::Local);
     let engines = || members().filter_map(|m| m.report?.engine.as_ref());
     let with = |state: EngineState| engines().find(|e| e.state == state);
-    if with(EngineState::Ready).is_some() {
+    // The last report of a container that was killed stays until the next one: only a Ready pod's counts.
+    let mut ready = members()
+        .filter(|m| m.is_ready())
+        .filter_map(|m| m.report?.engine.as_ref());
+    if ready.any(|e| e.state == EngineState::Ready) {
         return says(
             TRUE,
             reason::LOADED,

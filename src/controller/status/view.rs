@@ -153,10 +153,16 @@ fn members<'a>(subject: &Subject, live: &'a Live) -> Vec<Member<'a>> {
             Some(Member {
                 tier: tier_of(subject, pod)?,
                 pod,
-                report: report(&live.replicas, pod),
+                report: report(&live.replicas, pod).filter(|_| !has_ended(pod)),
             })
         })
         .collect()
+}
+
+/// An evicted pod stays and speaks no more: its last report says nothing of now.
+pub fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    matches!(phase, Some("Failed" | "Succeeded"))
 }
 
 fn report<'a>(replicas: &'a [InferenceReplica], pod: &Pod) -> Option<&'a InferenceReplicaStatus> {

@@ -1,6 +1,6 @@
 //! ServiceAccount tokens, verified offline against the keys that the API server publishes: no cluster-wide right is needed.
 
-use std::{fs, path::Path, sync::Mutex, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use arc_swap::ArcSwap;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -11,15 +11,19 @@ use jsonwebtoken::{
 };
 use kube::Client;
 use serde::Deserialize;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 use tracing::warn;
 
 use super::Denied;
-use crate::runtime::sync::lock;
 
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
 /// A token with an unknown key id makes us fetch keys, but not more often than this.
 const REFETCH: Duration = Duration::from_secs(10);
+/// After a fetch that failed the next one is made no sooner.
+const RETRY: Duration = Duration::from_secs(1);
 /// Every pod that may talk to the API server has a token of its own here; it names the issuer.
 const OWN_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
@@ -44,7 +48,7 @@ pub struct Verifier {
     client: Client,
     issuer: String,
     keys: ArcSwap<JwkSet>,
-    fetched: Mutex<Option<Instant>>,
+    fetched: Mutex<Option<Fetched>>,
 }
 
 impl std::fmt::Debug for Verifier {
@@ -53,6 +57,13 @@ impl std::fmt::Debug for Verifier {
             .field("issuer", &self.issuer)
             .finish_non_exhaustive()
     }
+}
+
+/// The last fetch of the keys that came to an end.
+#[derive(Clone, Copy, Debug)]
+struct Fetched {
+    at: Instant,
+    succeeded: bool,
 }
 
 impl Verifier {
@@ -88,20 +99,29 @@ impl Verifier {
         if let Some(key) = self.keys.load().find(id) {
             return Ok(key.clone());
         }
-        if self.may_fetch() {
-            self.fetch().await?;
-        }
+        self.refresh(id).await?;
         let found = self.keys.load().find(id).cloned();
         found.ok_or_else(|| Denied::Caller("the token is signed with a key that the cluster does not publish".into()))
     }
 
-    fn may_fetch(&self) -> bool {
-        let mut fetched = lock(&self.fetched);
-        let may = fetched.is_none_or(|at| at.elapsed() >= REFETCH);
-        if may {
-            *fetched = Some(Instant::now());
+    /// One fetch at a time: who comes meanwhile waits for it, and a fetch that was given up counts for nothing.
+    async fn refresh(&self, id: &str) -> Result<(), Denied> {
+        let mut last = self.fetched.lock().await;
+        match *last {
+            _ if self.keys.load().find(id).is_some() => Ok(()),
+            Some(Fetched { at, succeeded: true }) if at.elapsed() < REFETCH => Ok(()),
+            Some(Fetched { at, succeeded: false }) if at.elapsed() < RETRY => {
+                Err(Denied::Ourselves("the cluster's token keys cannot be fetched".into()))
+            }
+            _ => {
+                let result = self.fetch().await;
+                *last = Some(Fetched {
+                    at: Instant::now(),
+                    succeeded: result.is_ok(),
+                });
+                result
+            }
         }
-        may
     }
 
     async fn fetch(&self) -> Result<(), Denied> {

@@ -234,10 +234,12 @@ fn from_peer(body: &[u8], status: u16) -> Classified {
     struct Inner {
         inference_error: Failure,
     }
+    // Its refusals of our hop itself (token, model, route) are no fault of our caller: the next backend may answer.
+    let refused_us = matches!(status, 401 | 403 | 404 | 405);
     match serde_json::from_slice::<Envelope>(body) {
-        Ok(envelope) => envelope.error.inference_error.error.into(),
-        Err(_) => InferenceError::Backpressure {
-            message: format!("a peer answered {status} without a typed error"),
+        Ok(envelope) if !refused_us => envelope.error.inference_error.error.into(),
+        _ => InferenceError::Backpressure {
+            message: format!("a peer answered {status}"),
         }
         .into(),
     }

@@ -265,8 +265,11 @@ impl Dispatcher {
     }
 
     fn reserve(&self, routing: &Routing, remote: &Remote, job: &Job, limit: u64) -> Result<Option<Hold>, Miss> {
-        let (Some(money), Some(price)) = (&self.registry.money, &remote.spec.price) else {
+        let Some(price) = &remote.spec.price else {
             return Ok(None);
+        };
+        let Some(money) = &self.registry.money else {
+            return without_account(routing);
         };
         let amount =
             worst_case(&job.head, &job.body, price, remote.spec.context_length, limit).map_err(|unbounded| {
@@ -345,4 +348,17 @@ fn nobody() -> Lost {
         backend: "".into(),
         miss: Miss::unsent_for(InferenceError::Backpressure { message }, Duration::from_secs(1)),
     }
+}
+
+/// A process without an account sends nothing for which a budget was written: the controller refuses such a deployment, but a running
+/// pod hears of the changed spec first.
+fn without_account(routing: &Routing) -> Result<Option<Hold>, Miss> {
+    if routing.snapshot.spec.budget.is_none() {
+        return Ok(None);
+    }
+    let message =
+        "this version grants no budget in a cluster: nothing is sent to a paid backend while spec.budget is set";
+    Err(Miss::unsent(InferenceError::Backpressure {
+        message: message.into(),
+    }))
 }

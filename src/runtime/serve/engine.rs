@@ -1,6 +1,6 @@
 //! The pod's own engine beside the front.
 
-use std::{env, future::pending};
+use std::{env, future::pending, path::PathBuf};
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,10 @@ pub struct Supervised {
 }
 
 /// Starts the engine, if there is one.
-pub fn start(backend: Option<(String, LocalBackend)>) -> Result<(Option<Engine>, Supervised), ServeError> {
+pub fn start(
+    backend: Option<(String, LocalBackend)>,
+    keys: Option<PathBuf>,
+) -> Result<(Option<Engine>, Supervised), ServeError> {
     let Some(backend) = backend else {
         return Ok((None, Supervised::default()));
     };
@@ -34,7 +37,7 @@ pub fn start(backend: Option<(String, LocalBackend)>) -> Result<(Option<Engine>,
         activity,
         isolation,
         ended,
-    } = local::spawn(backend, shutdown.clone())?;
+    } = local::spawn(backend, keys, shutdown.clone())?;
     let supervised = Supervised {
         ended: Some(ended),
         shutdown,

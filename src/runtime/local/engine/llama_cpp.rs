@@ -143,9 +143,19 @@ impl Engine for LlamaCpp {
         }
     }
 
+    /// llama-server's own log lines may hold the text of a request: what a client wrote must never convict the engine.
     fn classify(&self, line: &str) -> Option<Symptom> {
+        if tells_of_a_request(line) {
+            return None;
+        }
         classify::common(line).or_else(|| is_error(line).then_some(Symptom::Error))
     }
+}
+
+fn tells_of_a_request(line: &str) -> bool {
+    const OWN: [&str; 5] = ["srv ", "slot ", "que ", "res ", "got exception"];
+    let line = line.trim_start();
+    OWN.iter().any(|own| line.starts_with(own)) || line.contains("got exception")
 }
 
 #[derive(Deserialize)]
@@ -275,5 +285,17 @@ mod tests {
     fn an_engine_for_embeddings_has_a_canary_of_its_own() {
         let engine = LlamaCpp::new(&backend(serde_json::json!({"args": ["--embeddings"]}))).unwrap();
         assert_eq!(engine.readiness().canary, "/v1/embeddings");
+    }
+
+    /// llama-server logs a refused request with the client's own words in it.
+    #[test]
+    fn a_request_cannot_convict_the_engine() {
+        let echo = r#"srv    operator(): got exception: {"error":{"code":400,"message":"response_format type must be one of \"text\" and \"json_object\", but got: CUDA error"}}"#;
+        let engine = LlamaCpp::new(&backend(serde_json::json!({}))).unwrap();
+        assert_eq!(engine.classify(echo), None);
+        assert_eq!(
+            engine.classify("CUDA error: an illegal memory access was encountered"),
+            Some(Symptom::Poisoned)
+        );
     }
 }
