@@ -23,7 +23,7 @@ mod termination;
 mod view;
 mod worker;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, sync::Arc};
 
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -58,15 +58,9 @@ pub struct Local {
     pub ended: JoinHandle<Option<Termination>>,
 }
 
-/// Supervise the engine of `backend`, a name and its spec, until `shutdown`, placed as the environment says. It may not read `keys`.
-pub fn spawn(
-    backend: (String, LocalBackend),
-    keys: Option<PathBuf>,
-    shutdown: CancellationToken,
-) -> Result<Local, OptionsError> {
-    let mut options = Options::from_env()?;
-    options.domain.denied.extend(keys);
-    Ok(spawn_with(options, backend, shutdown))
+/// Supervise the engine of `backend`, a name and its spec, until `shutdown`, placed as the environment says.
+pub fn spawn(backend: (String, LocalBackend), shutdown: CancellationToken) -> Result<Local, OptionsError> {
+    Ok(spawn_with(Options::from_env()?, backend, shutdown))
 }
 
 /// Supervise the engine of `backend` until `shutdown`.

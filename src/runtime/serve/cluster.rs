@@ -34,7 +34,7 @@ pub async fn serve(
     let client = Client::try_default()
         .await
         .map_err(|error| ServeError::Kube(error.to_string()))?;
-    let (own_engine, mut supervised) = engine::start(engine::from_template()?, options.keys.clone())?;
+    let (own_engine, mut supervised) = engine::start(engine::from_template()?)?;
     let mut snapshots = config::follow(&client, &identity, shutdown.clone());
     let verifier = Arc::new(Verifier::in_pod(client.clone())?);
     let snapshot = tokio::select! {

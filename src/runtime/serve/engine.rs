@@ -1,6 +1,6 @@
 //! The pod's own engine beside the front.
 
-use std::{env, future::pending, path::PathBuf};
+use std::{env, future::pending};
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,10 +23,7 @@ pub struct Supervised {
 }
 
 /// Starts the engine, if there is one.
-pub fn start(
-    backend: Option<(String, LocalBackend)>,
-    keys: Option<PathBuf>,
-) -> Result<(Option<Engine>, Supervised), ServeError> {
+pub fn start(backend: Option<(String, LocalBackend)>) -> Result<(Option<Engine>, Supervised), ServeError> {
     let Some(backend) = backend else {
         return Ok((None, Supervised::default()));
     };
@@ -37,7 +34,7 @@ pub fn start(
         activity,
         isolation,
         ended,
-    } = local::spawn(backend, keys, shutdown.clone())?;
+    } = local::spawn(backend, shutdown.clone())?;
     let supervised = Supervised {
         ended: Some(ended),
         shutdown,

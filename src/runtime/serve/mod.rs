@@ -122,7 +122,7 @@ async fn alone(
         .spec
         .local()
         .map(|(name, local)| (name.to_owned(), local.clone()));
-    let (own_engine, supervised) = engine::start(backend, options.keys.clone())?;
+    let (own_engine, supervised) = engine::start(backend)?;
     let front = Arc::new(assemble::front(Parts {
         snapshot,
         keys: options.keys.clone().map_or(Keys::Environment, Keys::Directory),
