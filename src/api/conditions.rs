@@ -23,9 +23,6 @@ pub const GPU_HEALTHY: &str = "GPUHealthy";
 /// Something works worse than it should. Always present.
 pub const DEGRADED: &str = "Degraded";
 
-/// Condition types that are removed instead of set to False.
-pub const PRESENT_ONLY_WHILE_TRUE: [&str; 2] = [RECONCILING, STALLED];
-
 /// Reasons, named as they appear in `kubectl describe`.
 pub mod reason {
     /// Nothing is wrong.
@@ -46,8 +43,6 @@ pub mod reason {
     pub const NAME_CONFLICT: &str = "NameConflict";
     /// The rollout made no progress within its deadline.
     pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
-    /// A replica speaks an older protocol than the spec needs.
-    pub const RUNTIME_OUTDATED: &str = "RuntimeOutdated";
     /// The API server refused a write of the controller.
     pub const APPLY_FAILED: &str = "ApplyFailed";
     /// No pod is Ready, for no more precise reason.
@@ -94,8 +89,6 @@ pub mod reason {
     pub const ACCEPTED: &str = "Accepted";
     /// No backend may be sent requests.
     pub const NO_BACKEND_AVAILABLE: &str = "NoBackendAvailable";
-    /// Budget: within the limit.
-    pub const WITHIN_LIMIT: &str = "WithinLimit";
     /// Budget: the limit is reached.
     pub const EXHAUSTED: &str = "Exhausted";
     /// Sustained 429 of a provider.

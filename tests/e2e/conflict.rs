@@ -14,13 +14,7 @@ fn message(conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Conditi
 }
 
 async fn said(namespace: &Namespace, kind: &str) -> String {
-    let status = namespace
-        .deployments()
-        .get("assistant")
-        .await
-        .expect("it is there")
-        .status
-        .expect("a status");
+    let status = namespace.status("assistant").await;
     message(&status.conditions, kind)
 }
 

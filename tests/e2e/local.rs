@@ -94,13 +94,7 @@ async fn answers_whole(namespace: &Namespace) {
 }
 
 async fn is_told(namespace: &Namespace) {
-    let status = namespace
-        .deployments()
-        .get("assistant")
-        .await
-        .expect("it is there")
-        .status
-        .expect("a status");
+    let status = namespace.status("assistant").await;
     assert_eq!(
         status.endpoint.as_deref(),
         Some(format!("http://assistant.{}.svc/v1", namespace.name).as_str())

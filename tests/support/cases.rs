@@ -54,10 +54,11 @@ fn with(changes: &Map<String, Value>) -> Value {
     object
 }
 
-/// Sets the value at a JSON pointer, making objects on the way; null removes.
-fn set(object: &mut Value, pointer: &str, value: &Value) {
+/// Sets the value at a JSON pointer; null removes, and `-` behind a list appends.
+pub fn set(object: &mut Value, pointer: &str, value: &Value) {
     let (parent, key) = pointer.rsplit_once('/').expect("a pointer begins with /");
     match (object.pointer_mut(parent), value) {
+        (Some(Value::Array(list)), value) if key == "-" => list.push(value.clone()),
         (Some(Value::Array(list)), Value::Null) => {
             list.remove(key.parse::<usize>().expect("an index"));
         }

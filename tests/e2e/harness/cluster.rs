@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use inference_operator::api::{InferenceDeployment, InferenceReplica};
+use inference_operator::api::{InferenceDeployment, InferenceDeploymentStatus, InferenceReplica};
 use k8s_openapi::api::core::v1::{self as core, Pod};
 use kube::{
     Api, Client,
@@ -66,6 +66,12 @@ impl Namespace {
 
     pub fn deployments(&self) -> Api<InferenceDeployment> {
         self.api()
+    }
+
+    /// Status of an InferenceDeployment that has one.
+    pub async fn status(&self, name: &str) -> InferenceDeploymentStatus {
+        let object = self.deployments().get(name).await.expect("it is there");
+        object.status.expect("a status")
     }
 
     pub fn replicas(&self) -> Api<InferenceReplica> {

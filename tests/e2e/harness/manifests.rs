@@ -4,6 +4,8 @@ use std::env;
 
 use serde_json::{Value, json};
 
+use crate::support::cases;
+
 fn image(variable: &str) -> String {
     env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run this through `make test-e2e`"))
 }
@@ -48,15 +50,6 @@ pub fn secret(key: &str) -> Value {
 
 /// The object with one field of its spec set.
 pub fn with(mut object: Value, pointer: &str, value: Value) -> Value {
-    let (parent, key) = pointer.rsplit_once('/').expect("a pointer begins with /");
-    match object
-        .pointer_mut(parent)
-        .unwrap_or_else(|| panic!("{parent} is not there"))
-    {
-        Value::Array(list) if key == "-" => list.push(value),
-        Value::Array(list) => list[key.parse::<usize>().expect("an index")] = value,
-        Value::Object(map) => drop(map.insert(key.to_owned(), value)),
-        other => panic!("{other} has no fields"),
-    }
+    cases::set(&mut object, pointer, &value);
     object
 }
