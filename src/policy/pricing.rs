@@ -31,12 +31,16 @@ impl From<&TokenPrice> for Prices {
 /// Tokens as a provider reports them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// All input tokens, cached ones included.
+    /// All input tokens, those read from a cache and those written to one included.
     pub input_tokens: u64,
-    /// Cached ones among `input_tokens`.
+    /// Read from a cache, among `input_tokens`.
     pub cached_input_tokens: u64,
-    /// Output tokens of all choices.
+    /// Written to a cache, among `input_tokens`.
+    pub cache_write_input_tokens: u64,
+    /// Output tokens of all choices, reasoning included.
     pub output_tokens: u64,
+    /// Spent on reasoning, among `output_tokens`.
+    pub reasoning_output_tokens: u64,
 }
 
 impl Prices {
@@ -80,8 +84,8 @@ mod tests {
     fn a_request_costs_what_the_price_list_says() {
         let usage = Usage {
             input_tokens: 1_000_000,
-            cached_input_tokens: 0,
             output_tokens: 1_000_000,
+            ..Usage::default()
         };
         assert_eq!(PRICES.cost(&usage), Some(NanoUsd(750_000_000)));
         assert_eq!(
@@ -121,7 +125,7 @@ mod tests {
             p in 0..10_000_000_u64, c in 0..10_000_000_u64, o in 0..10_000_000_u64,
         ) {
             let prices = Prices { input: PicoUsd(p), cached_input: PicoUsd(c), output: PicoUsd(o) };
-            let usage = Usage { input_tokens: input, cached_input_tokens: cached, output_tokens: output };
+            let usage = Usage { input_tokens: input, cached_input_tokens: cached, output_tokens: output, ..Usage::default() };
             prop_assert!(prices.cost(&usage) <= prices.worst_case(input, output, 1));
         }
     }

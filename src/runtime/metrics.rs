@@ -152,7 +152,9 @@ impl Metrics {
         let counts = [
             ("input", usage.input_tokens),
             ("cached_input", usage.cached_input_tokens),
+            ("cache_write_input", usage.cache_write_input_tokens),
             ("output", usage.output_tokens),
+            ("reasoning_output", usage.reasoning_output_tokens),
         ];
         for (kind, count) in counts {
             let labels = Tokens {

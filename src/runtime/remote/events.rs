@@ -181,7 +181,8 @@ mod tests {
             Some(Usage {
                 input_tokens: 20,
                 cached_input_tokens: 5,
-                output_tokens: 7
+                output_tokens: 7,
+                ..Usage::default()
             })
         );
         assert!(!read(&format!(r#"{{"choices":[{{"delta":{{}}}}],{usage}}}"#)).usage_only);

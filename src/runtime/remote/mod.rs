@@ -5,3 +5,4 @@ pub mod events;
 pub mod session;
 pub mod sse;
 pub mod usage;
+pub mod wire;

@@ -1,4 +1,4 @@
-//! Token counts as the OpenAI API reports them.
+//! Token counts as the OpenAI API reports them, and as servers that follow it extend them.
 
 use serde::Deserialize;
 
@@ -9,22 +9,91 @@ use crate::policy::pricing::Usage;
 pub struct ReportedUsage {
     prompt_tokens: Option<u64>,
     completion_tokens: Option<u64>,
+    total_tokens: Option<u64>,
     prompt_tokens_details: Option<PromptDetails>,
+    completion_tokens_details: Option<CompletionDetails>,
+    /// LiteLLM passes Anthropic's count on under its own name.
+    cache_creation_input_tokens: Option<u64>,
+    /// Some servers report reasoning beside the details.
+    reasoning_tokens: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 struct PromptDetails {
     cached_tokens: Option<u64>,
+    cache_creation_tokens: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct CompletionDetails {
+    reasoning_tokens: Option<u64>,
 }
 
 impl ReportedUsage {
     /// The counts. A report without prompt tokens is no report: unknown is never 0. Embeddings have no completion.
     #[must_use]
     pub fn counts(&self) -> Option<Usage> {
+        let input_tokens = self.prompt_tokens?;
+        let prompt = self.prompt_tokens_details;
+        let written = prompt
+            .and_then(|d| d.cache_creation_tokens)
+            .or(self.cache_creation_input_tokens);
+        let reasoning = self
+            .completion_tokens_details
+            .and_then(|d| d.reasoning_tokens)
+            .or(self.reasoning_tokens);
+        let reasoning = reasoning.unwrap_or(0);
         Some(Usage {
-            input_tokens: self.prompt_tokens?,
-            cached_input_tokens: self.prompt_tokens_details.and_then(|d| d.cached_tokens).unwrap_or(0),
-            output_tokens: self.completion_tokens.unwrap_or(0),
+            input_tokens,
+            cached_input_tokens: prompt.and_then(|d| d.cached_tokens).unwrap_or(0),
+            cache_write_input_tokens: written.unwrap_or(0),
+            output_tokens: self.output(input_tokens, reasoning),
+            reasoning_output_tokens: reasoning,
         })
+    }
+
+    /// xAI counts reasoning beside the completion and says so in the total only.
+    fn output(&self, input: u64, reasoning: u64) -> u64 {
+        let completion = self.completion_tokens.unwrap_or(0);
+        let both = completion.saturating_add(reasoning);
+        if reasoning > 0 && self.total_tokens == Some(input.saturating_add(both)) {
+            both
+        } else {
+            completion
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(text: &str) -> Option<Usage> {
+        serde_json::from_str::<ReportedUsage>(text).unwrap().counts()
+    }
+
+    #[test]
+    fn every_kind_of_token_is_counted_once() {
+        let openai = r#"{"prompt_tokens":100,"completion_tokens":50,"total_tokens":150,
+            "prompt_tokens_details":{"cached_tokens":64},"completion_tokens_details":{"reasoning_tokens":40}}"#;
+        let expected = Usage {
+            input_tokens: 100,
+            cached_input_tokens: 64,
+            output_tokens: 50,
+            reasoning_output_tokens: 40,
+            ..Usage::default()
+        };
+        assert_eq!(counts(openai), Some(expected));
+        let litellm =
+            r#"{"prompt_tokens":100,"completion_tokens":1,"total_tokens":101,"cache_creation_input_tokens":30}"#;
+        assert_eq!(counts(litellm).unwrap().cache_write_input_tokens, 30);
+        let xai = r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":35,"completion_tokens_details":{"reasoning_tokens":20}}"#;
+        assert_eq!(counts(xai).unwrap().output_tokens, 25);
+    }
+
+    #[test]
+    fn unknown_is_never_zero() {
+        assert_eq!(counts(r#"{"completion_tokens":5}"#), None);
+        assert_eq!(counts(r#"{"prompt_tokens":3}"#).unwrap().output_tokens, 0);
     }
 }
