@@ -4,7 +4,8 @@
 
 use std::fmt;
 
-use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -169,10 +170,10 @@ pub(super) struct ImageUrl<'a> {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File<'a> {
-    #[serde(borrow)]
-    pub file_data: Option<Text<'a>>,
-    #[serde(borrow)]
-    pub file_id: Option<Text<'a>>,
+    #[serde(borrow, rename = "file_data")]
+    pub data: Option<Text<'a>>,
+    #[serde(borrow, rename = "file_id")]
+    pub id: Option<Text<'a>>,
     #[serde(borrow)]
     pub filename: Option<Text<'a>>,
 }
@@ -310,9 +311,6 @@ macro_rules! text_or {
         }
     };
 }
-
-use serde::de::MapAccess;
-use serde::de::value::MapAccessDeserializer;
 
 text_or!(
     Content,

@@ -125,14 +125,14 @@ fn source<'a>(image: &'a ImageUrl<'a>, path: &str) -> Result<Source<'a>, Inexpre
 }
 
 fn document<'a>(file: &'a File<'a>, path: &str) -> Result<Source<'a>, Inexpressible> {
-    if file.file_id.is_some() {
+    if file.id.is_some() {
         return Err(wrong(
             format!("{path}.file_id"),
             "names a file kept at OpenAI: send its content in file_data",
         ));
     }
     let data = file
-        .file_data
+        .data
         .as_ref()
         .ok_or_else(|| wrong(format!("{path}.file_data"), "is required"))?;
     data_url(data.as_str())

@@ -64,18 +64,18 @@ fn schema(given: Option<&RawValue>) -> Option<Cow<'_, RawValue>> {
 
 /// Translates `tool_choice` and `parallel_tool_calls`, which is part of it here.
 pub(super) fn choice<'a>(chat: &'a Chat<'a>) -> Result<Option<ToolChoice<'a>>, Inexpressible> {
-    let tools = chat.tools.as_ref().is_some_and(|tools| !tools.is_empty());
+    let offered = chat.tools.as_ref().is_some_and(|tools| !tools.is_empty());
     let alone = chat.parallel_tool_calls.filter(|parallel| !parallel).map(|_| true);
-    let made = |kind, name| ToolChoice {
+    let choose = |kind, name| ToolChoice {
         kind,
         name,
         disable_parallel_tool_use: alone,
     };
     let choice = match &chat.tool_choice {
-        None => alone.map(|_| made("auto", None)),
+        None => alone.map(|_| choose("auto", None)),
         Some(AskedChoice::Mode(mode)) => match mode.as_str() {
-            "auto" => Some(made("auto", None)),
-            "required" => Some(made("any", None)),
+            "auto" => Some(choose("auto", None)),
+            "required" => Some(choose("any", None)),
             "none" => Some(ToolChoice {
                 kind: "none",
                 name: None,
@@ -97,13 +97,13 @@ pub(super) fn choice<'a>(chat: &'a Chat<'a>) -> Result<Option<ToolChoice<'a>>, I
             }
             let function = named.function.as_ref();
             let Object(function) = function.ok_or_else(|| wrong("tool_choice.function", "is required"))?;
-            Some(made("tool", Some(function.name.as_str())))
+            Some(choose("tool", Some(function.name.as_str())))
         }
     };
     match choice {
         Some(ToolChoice {
             kind: "any" | "tool", ..
-        }) if !tools => Err(wrong("tool_choice", "needs tools to choose from")),
-        choice => Ok(choice.filter(|_| tools)),
+        }) if !offered => Err(wrong("tool_choice", "needs tools to choose from")),
+        choice => Ok(choice.filter(|_| offered)),
     }
 }

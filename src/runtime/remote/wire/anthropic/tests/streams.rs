@@ -202,7 +202,7 @@ fn arguments_in_the_start_are_sent_once() {
         (vec![start, stop], r#"{"a":1}"#),
         (vec![start, delta, stop], r#"{"a":2}"#),
     ] {
-        let text: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+        let text: String = format!("data: {}\n\n", events.join("\n\ndata: "));
         let (sent, _, _) = heard(&mut Stream::new(asked(false)), text.as_bytes());
         assert_eq!(arguments(&sent, 0), expected);
     }
@@ -272,7 +272,7 @@ proptest! {
         let Read::Answer { body, .. } = read(whole.to_string().as_bytes(), &asked(false)) else { panic!() };
         let message = serde_json::from_slice::<Value>(&body).unwrap()["choices"][0]["message"].clone();
         let mut events = String::new();
-        let mut add = |event: Value| events.push_str(&format!("data: {event}\n\n"));
+        let mut add = |event: Value| events.extend(["data: ", &event.to_string(), "\n\n"]);
         let blocks = [("thinking", "thinking_delta", "thinking", thinking), ("text", "text_delta", "text", text),
             ("tool_use", "input_json_delta", "partial_json", input.to_string())];
         for (index, (block, delta, field, text)) in blocks.iter().enumerate() {
