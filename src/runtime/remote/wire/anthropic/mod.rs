@@ -16,6 +16,7 @@ mod answer;
 mod chat;
 mod effort;
 mod encode;
+mod events;
 mod messages;
 mod named;
 mod neutral;
