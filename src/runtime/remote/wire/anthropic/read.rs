@@ -127,6 +127,7 @@ fn translated(answer: &Answer<'_>, asked: &Asked) -> Option<Read> {
         usage,
         usage_only: false,
         answers: true,
+        unfiltered: false,
     };
     Some(Read::Answer { body, chunk })
 }

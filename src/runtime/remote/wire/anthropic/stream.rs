@@ -229,6 +229,7 @@ impl Stream {
                 usage: usage.filter(|_| self.finished).and_then(|_| self.counts.usage()),
                 usage_only: false,
                 answers: finish.is_some(),
+                unfiltered: false,
             },
         }
     }

@@ -47,7 +47,8 @@ fn a_whole_answer_is_a_chat_completion() {
             finish: Some(Finish::Regular),
             usage: Some(usage),
             usage_only: false,
-            answers: true
+            answers: true,
+            unfiltered: false,
         }
     );
 }
