@@ -2,6 +2,7 @@
 
 pub mod classify;
 pub mod events;
+pub mod google;
 pub mod session;
 pub mod sse;
 pub mod usage;
