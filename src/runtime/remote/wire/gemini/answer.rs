@@ -211,7 +211,12 @@ impl<'a> Candidate<'a> {
             top_logprobs: top_logprobs(tops.next()),
         };
         Some(Logprobs {
-            content: result.chosen_candidates.unwrap_or_default().into_iter().map(token).collect(),
+            content: result
+                .chosen_candidates
+                .unwrap_or_default()
+                .into_iter()
+                .map(token)
+                .collect(),
             refusal: None,
         })
     }
@@ -222,7 +227,9 @@ impl<'a> Candidate<'a> {
         let (mut content, mut reasoning) = (Text::Nothing, Text::Nothing);
         for part in self.content.and_then(|content| content.parts).unwrap_or_default() {
             match (part.text, part.function_call, part.inline_data) {
-                (_, Some(call), _) => said.tool_calls.push(tool_call(call, part.thought_signature, answer, calls)),
+                (_, Some(call), _) => said
+                    .tool_calls
+                    .push(tool_call(call, part.thought_signature, answer, calls)),
                 (_, _, Some(image)) => said.images.push(Image::new(&image.mime_type, &image.data)),
                 (Some(text), ..) if part.thought == Some(true) => reasoning.push(text),
                 (Some(text), ..) => content.push(text),
@@ -251,7 +258,15 @@ const fn whole(calls: Calls) -> &'static str {
 }
 
 fn about_content(reason: &str) -> bool {
-    const WORDS: [&str; 7] = ["SAFETY", "RECITATION", "BLOCK", "PROHIBITED", "SPII", "MODEL_ARMOR", "LANGUAGE"];
+    const WORDS: [&str; 7] = [
+        "SAFETY",
+        "RECITATION",
+        "BLOCK",
+        "PROHIBITED",
+        "SPII",
+        "MODEL_ARMOR",
+        "LANGUAGE",
+    ];
     WORDS.iter().any(|word| reason.contains(word))
 }
 

@@ -229,10 +229,26 @@ fn refuse_misplaced(at: usize, message: &Message<'_>) -> Result<(), Inexpressibl
         // A tool's message names its function as Gemini does.
         ("name", message.name.is_some() && !tool, NOT_OFFERED),
         ("audio", audio, "is not offered by Gemini: send content"),
-        ("function_call", message.function_call.is_some(), "is not offered by Gemini: send tool_calls"),
-        ("tool_calls", calls && !assistant, "belongs to messages of the assistant"),
-        ("refusal", message.refusal.is_some() && !assistant, "belongs to messages of the assistant"),
-        ("tool_call_id", message.tool_call_id.is_some() && !tool, "belongs to messages of a tool"),
+        (
+            "function_call",
+            message.function_call.is_some(),
+            "is not offered by Gemini: send tool_calls",
+        ),
+        (
+            "tool_calls",
+            calls && !assistant,
+            "belongs to messages of the assistant",
+        ),
+        (
+            "refusal",
+            message.refusal.is_some() && !assistant,
+            "belongs to messages of the assistant",
+        ),
+        (
+            "tool_call_id",
+            message.tool_call_id.is_some() && !tool,
+            "belongs to messages of a tool",
+        ),
     ];
     match fields.into_iter().find(|(_, wrong, _)| *wrong) {
         Some((name, _, message)) => Err(refused(format!("messages[{at}].{name}"), message)),
@@ -252,7 +268,11 @@ fn texts<'a>(at: usize, message: &'a Message<'a>) -> Result<Vec<Part<'a>>, Inexp
         Some(request::Content::Text(all)) => Ok(text(all).into_iter().collect()),
         Some(request::Content::Parts(parts)) => {
             let texts = parts.iter().enumerate().map(|(index, part)| part_text(at, index, part));
-            Ok(texts.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(text).collect())
+            Ok(texts
+                .collect::<Result<Vec<_>, _>>()?
+                .into_iter()
+                .filter_map(text)
+                .collect())
         }
     }
 }

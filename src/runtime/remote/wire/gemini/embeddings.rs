@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 use super::{
-    Inexpressible, Target, answer::Parsed, body, parse, refused,
+    Inexpressible, Target,
+    answer::Parsed,
+    body, parse, refused,
     request::{OneOrMore, Str},
     usage::UsageMetadata,
 };
@@ -91,7 +93,10 @@ pub fn wants_base64(body: &[u8]) -> bool {
 /// A request in Gemini's format.
 pub(super) fn encode(body: &[u8], target: Target<'_>, vertex: bool) -> Result<Bytes, Inexpressible> {
     let request: Request<'_> = parse(body)?;
-    if request.encoding_format.is_some_and(|f| f.0 != "float" && f.0 != "base64") {
+    if request
+        .encoding_format
+        .is_some_and(|f| f.0 != "float" && f.0 != "base64")
+    {
         return Err(refused("encoding_format", "must be float or base64"));
     }
     let texts = request.input.list();
@@ -100,7 +105,9 @@ pub(super) fn encode(body: &[u8], target: Target<'_>, vertex: bool) -> Result<By
     }
     if vertex {
         let instances = texts.into_iter().map(|content| Instance { content }).collect();
-        let parameters = request.dimensions.map(|output_dimensionality| Parameters { output_dimensionality });
+        let parameters = request
+            .dimensions
+            .map(|output_dimensionality| Parameters { output_dimensionality });
         return body::write(&Predict { instances, parameters }, body.len());
     }
     let model = match target.model.split_once('/') {
@@ -191,7 +198,10 @@ fn translate(body: &[u8], asked: &Asked) -> Option<Read> {
         (None, None) => return None,
     };
     let usage = reported.or_else(|| counted(&values));
-    let data = values.into_iter().enumerate().map(|(index, values)| embedding(index, &values, asked.base64));
+    let data = values
+        .into_iter()
+        .enumerate()
+        .map(|(index, values)| embedding(index, &values, asked.base64));
     let list = List {
         object: "list",
         data: data.collect::<Option<Vec<_>>>()?,
@@ -236,7 +246,11 @@ fn embedding<'a>(index: usize, values: &Values<'a>, base64: bool) -> Option<Embe
         let bytes: Vec<u8> = floats.into_iter().flat_map(f32::to_le_bytes).collect();
         Vector::Base64(STANDARD.encode(bytes))
     } else {
-        values.values.get().starts_with('[').then_some(Vector::Floats(values.values))?
+        values
+            .values
+            .get()
+            .starts_with('[')
+            .then_some(Vector::Floats(values.values))?
     };
     Some(Embedding {
         object: "embedding",

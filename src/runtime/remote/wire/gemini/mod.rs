@@ -64,7 +64,10 @@ pub fn read(operation: Operation, body: &[u8], asked: &Asked) -> Read {
 }
 
 fn no_completions() -> Inexpressible {
-    refused("prompt", "is not offered by Gemini: send messages to /v1/chat/completions")
+    refused(
+        "prompt",
+        "is not offered by Gemini: send messages to /v1/chat/completions",
+    )
 }
 
 fn refused(field: impl Into<String>, message: impl Into<String>) -> Inexpressible {
@@ -92,3 +95,8 @@ fn before_gemini_3(model: &str) -> bool {
     let name = model.rsplit('/').next().unwrap_or(model);
     ["gemini-1", "gemini-2"].iter().any(|old| name.starts_with(old))
 }
+
+#[cfg(test)]
+mod decode_tests;
+#[cfg(test)]
+mod encode_tests;

@@ -3,8 +3,10 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Inexpressible, NOT_OFFERED, Target, before_gemini_3, refused,
-    request::{Chat, OneOrMore}};
+use super::{
+    Inexpressible, NOT_OFFERED, Target, before_gemini_3, refused,
+    request::{Chat, OneOrMore},
+};
 use crate::runtime::request::head::Head;
 
 /// `generationConfig`.
@@ -118,7 +120,12 @@ fn thinking(chat: &Chat<'_>, model: &str) -> Result<Option<ThinkingConfig>, Inex
         "low" => (1_024, Some("LOW")),
         "medium" => (8_192, Some("MEDIUM")),
         "high" => (24_576, Some("HIGH")),
-        _ => return Err(refused("reasoning_effort", "must be none, minimal, low, medium or high")),
+        _ => {
+            return Err(refused(
+                "reasoning_effort",
+                "must be none, minimal, low, medium or high",
+            ));
+        }
     };
     if before_gemini_3(model) {
         return Ok(Some(ThinkingConfig::ThinkingBudget(budget)));
@@ -141,7 +148,11 @@ pub(super) fn refuse_unoffered(chat: &Chat<'_>) -> Result<(), Inexpressible> {
         ("metadata", chat.metadata, OFF),
         ("modalities", chat.modalities, &["[]", "[\"text\"]"]),
         ("prediction", chat.prediction, OFF),
-        ("prompt_cache_retention", chat.prompt_cache_retention, &["\"in_memory\"", "\"in-memory\""]),
+        (
+            "prompt_cache_retention",
+            chat.prompt_cache_retention,
+            &["\"in_memory\"", "\"in-memory\""],
+        ),
         ("service_tier", chat.service_tier, &["\"auto\"", "\"default\""]),
         ("store", chat.store, OFF),
         ("verbosity", chat.verbosity, &["\"medium\""]),

@@ -359,22 +359,37 @@ macro_rules! string_or {
     };
 }
 
-string_or!(Content, Text, "a string or a list of parts", fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-    let mut parts = Vec::new();
-    while let Some(part) = seq.next_element()? {
-        parts.push(part);
+string_or!(
+    Content,
+    Text,
+    "a string or a list of parts",
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut parts = Vec::new();
+        while let Some(part) = seq.next_element()? {
+            parts.push(part);
+        }
+        Ok(Content::Parts(parts))
     }
-    Ok(Content::Parts(parts))
-});
+);
 
-string_or!(OneOrMore, One, "a string or a list of strings", fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-    let mut strings = Vec::new();
-    while let Some(string) = seq.next_element()? {
-        strings.push(string);
+string_or!(
+    OneOrMore,
+    One,
+    "a string or a list of strings",
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut strings = Vec::new();
+        while let Some(string) = seq.next_element()? {
+            strings.push(string);
+        }
+        Ok(OneOrMore::More(strings))
     }
-    Ok(OneOrMore::More(strings))
-});
+);
 
-string_or!(ToolChoice, Word, "none, auto, required or an object", fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-    NamedChoice::deserialize(MapAccessDeserializer::new(map)).map(ToolChoice::Named)
-});
+string_or!(
+    ToolChoice,
+    Word,
+    "none, auto, required or an object",
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        NamedChoice::deserialize(MapAccessDeserializer::new(map)).map(ToolChoice::Named)
+    }
+);

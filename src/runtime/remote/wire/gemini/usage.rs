@@ -69,9 +69,15 @@ mod tests {
                 r#"{"promptTokenCount":100,"cachedContentTokenCount":60,"candidatesTokenCount":7,"thoughtsTokenCount":30,"totalTokenCount":137}"#,
                 (100, 60, 37, 30),
             ),
-            (r#"{"promptTokenCount":10,"toolUsePromptTokenCount":5,"candidatesTokenCount":2,"totalTokenCount":17}"#, (15, 0, 2, 0)),
+            (
+                r#"{"promptTokenCount":10,"toolUsePromptTokenCount":5,"candidatesTokenCount":2,"totalTokenCount":17}"#,
+                (15, 0, 2, 0),
+            ),
             // Thoughts among the candidates.
-            (r#"{"promptTokenCount":10,"candidatesTokenCount":37,"thoughtsTokenCount":30,"totalTokenCount":47}"#, (10, 0, 37, 30)),
+            (
+                r#"{"promptTokenCount":10,"candidatesTokenCount":37,"thoughtsTokenCount":30,"totalTokenCount":47}"#,
+                (10, 0, 37, 30),
+            ),
             // Counts that are left out.
             (r#"{"promptTokenCount":10,"totalTokenCount":12}"#, (10, 0, 2, 0)),
             (r#"{"promptTokenCount":10}"#, (10, 0, 0, 0)),
