@@ -26,7 +26,7 @@ const ID_TAIL: usize = 24;
 /// `GenerateContentResponse`, or an error in its place.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Response<'a> {
+pub(super) struct Reply<'a> {
     #[serde(borrow)]
     error: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -122,30 +122,30 @@ struct Logprob<'a> {
     log_probability: Option<f64>,
 }
 
-/// What data is.
-pub(super) enum Parsed<'a> {
-    Answer(Response<'a>),
+/// What else data is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NoReply {
     Error,
     Malformed,
 }
 
 /// Reads the data of an event or a body. Errors come alone or, where Gemini streams JSON, in a list.
-pub(super) fn parse(data: &[u8]) -> Parsed<'_> {
+pub(super) fn parse(data: &[u8]) -> Result<Reply<'_>, NoReply> {
     match data.trim_ascii_start().first() {
-        Some(b'{') => match serde_json::from_slice::<Response<'_>>(data) {
-            Ok(response) if response.error.is_some() => Parsed::Error,
-            Ok(response) if response.is_answer() => Parsed::Answer(response),
-            _ => Parsed::Malformed,
+        Some(b'{') => match serde_json::from_slice::<Reply<'_>>(data) {
+            Ok(response) if response.error.is_some() => Err(NoReply::Error),
+            Ok(response) if response.is_answer() => Ok(response),
+            _ => Err(NoReply::Malformed),
         },
-        Some(b'[') => match serde_json::from_slice::<Vec<Response<'_>>>(data) {
-            Ok(list) if list.iter().any(|response| response.error.is_some()) => Parsed::Error,
-            _ => Parsed::Malformed,
+        Some(b'[') => match serde_json::from_slice::<Vec<Reply<'_>>>(data) {
+            Ok(list) if list.iter().any(|response| response.error.is_some()) => Err(NoReply::Error),
+            _ => Err(NoReply::Malformed),
         },
-        _ => Parsed::Malformed,
+        _ => Err(NoReply::Malformed),
     }
 }
 
-impl<'a> Response<'a> {
+impl<'a> Reply<'a> {
     fn is_answer(&self) -> bool {
         let candidates = self.candidates.iter().flatten();
         let said = self.candidates.is_some()
@@ -357,9 +357,9 @@ impl<'a> Text<'a> {
 /// A whole answer in OpenAI's format.
 pub(super) fn read(body: &[u8], asked: &Asked) -> Read {
     let response = match parse(body) {
-        Parsed::Answer(response) => response,
-        Parsed::Error => return Read::Error,
-        Parsed::Malformed => return Read::Malformed,
+        Ok(response) => response,
+        Err(NoReply::Error) => return Read::Error,
+        Err(NoReply::Malformed) => return Read::Malformed,
     };
     let usage = response.usage();
     if let Some(reason) = response.blocked() {

@@ -32,14 +32,14 @@ pub(super) struct SystemInstruction<'a> {
 #[serde(rename_all = "camelCase")]
 struct Part<'a> {
     #[serde(flatten)]
-    data: Data<'a>,
+    data: Piece<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     thought_signature: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-enum Data<'a> {
+enum Piece<'a> {
     Text(&'a str),
     InlineData(Blob<'a>),
     FileData(FileData<'a>),
@@ -72,8 +72,8 @@ enum Response<'a> {
     Text { output: Cow<'a, str> },
 }
 
-impl<'a> From<Data<'a>> for Part<'a> {
-    fn from(data: Data<'a>) -> Self {
+impl<'a> From<Piece<'a>> for Part<'a> {
+    fn from(data: Piece<'a>) -> Self {
         Self {
             data,
             thought_signature: None,
@@ -184,7 +184,7 @@ impl<'a> Translator<'a> {
             refused(format!("{path}.function.arguments"), message)
         })?;
         let google = call.extra_content.as_ref().and_then(|extra| extra.google.as_ref());
-        let data = Data::FunctionCall(FunctionCall {
+        let data = Piece::FunctionCall(FunctionCall {
             id: self.ids.then_some(call.id.as_ref()),
             name: &function.name,
             args,
@@ -207,7 +207,7 @@ impl<'a> Translator<'a> {
             name,
             response: response(joined(at, message)?),
         };
-        Ok(Data::FunctionResponse(response).into())
+        Ok(Piece::FunctionResponse(response).into())
     }
 
     /// The function that the call with this id called, in the messages before this one; the latest counts.
@@ -258,7 +258,7 @@ fn refuse_misplaced(at: usize, message: &Message<'_>) -> Result<(), Inexpressibl
 
 /// Gemini takes no empty text.
 fn text(text: &str) -> Option<Part<'_>> {
-    (!text.is_empty()).then(|| Data::Text(text).into())
+    (!text.is_empty()).then(|| Piece::Text(text).into())
 }
 
 /// Content that is text only.
@@ -319,11 +319,11 @@ fn user_part<'a>(at: usize, index: usize, part: &'a request::Part<'_>) -> Result
     let missing = || refused(path.clone(), "is required");
     let data = match kind {
         "image_url" => match media::image(part.image_url.as_ref().ok_or_else(missing)?, &path)? {
-            Media::Inline(blob) => Data::InlineData(blob),
-            Media::Address(address) => Data::FileData(address),
+            Media::Inline(blob) => Piece::InlineData(blob),
+            Media::Address(address) => Piece::FileData(address),
         },
-        "input_audio" => Data::InlineData(media::audio(part.input_audio.as_ref().ok_or_else(missing)?, &path)?),
-        "file" => Data::InlineData(media::file(part.file.as_ref().ok_or_else(missing)?, &path)?),
+        "input_audio" => Piece::InlineData(media::audio(part.input_audio.as_ref().ok_or_else(missing)?, &path)?),
+        "file" => Piece::InlineData(media::file(part.file.as_ref().ok_or_else(missing)?, &path)?),
         _ => {
             let message = "is not offered by Gemini: it must be text, image_url, input_audio or file";
             return Err(refused(format!("messages[{at}].content[{index}].type"), message));

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Inexpressible, Target,
-    answer::Parsed,
+    answer::NoReply,
     body, parse, refused,
     request::{OneOrMore, Str},
     usage::UsageMetadata,
@@ -155,14 +155,14 @@ struct Statistics {
 #[derive(Debug, Serialize)]
 struct List<'a> {
     object: &'static str,
-    data: Vec<Embedding<'a>>,
+    data: Vec<Row<'a>>,
     model: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Tokens>,
+    usage: Option<Counts>,
 }
 
 #[derive(Debug, Serialize)]
-struct Embedding<'a> {
+struct Row<'a> {
     object: &'static str,
     index: usize,
     embedding: Vector<'a>,
@@ -176,14 +176,14 @@ enum Vector<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct Tokens {
+struct Counts {
     prompt_tokens: u64,
     total_tokens: u64,
 }
 
 /// An answer in OpenAI's format.
 pub(super) fn read(body: &[u8], asked: &Asked) -> Read {
-    if matches!(super::answer::parse(body), Parsed::Error) {
+    if matches!(super::answer::parse(body), Err(NoReply::Error)) {
         return Read::Error;
     }
     translate(body, asked).unwrap_or(Read::Malformed)
@@ -206,7 +206,7 @@ fn translate(body: &[u8], asked: &Asked) -> Option<Read> {
         object: "list",
         data: data.collect::<Option<Vec<_>>>()?,
         model: &asked.model,
-        usage: usage.map(|usage| Tokens {
+        usage: usage.map(|usage| Counts {
             prompt_tokens: usage.input_tokens,
             total_tokens: usage.input_tokens,
         }),
@@ -240,7 +240,7 @@ fn whole(count: f64) -> Option<u64> {
     exact.then_some(count as u64)
 }
 
-fn embedding<'a>(index: usize, values: &Values<'a>, base64: bool) -> Option<Embedding<'a>> {
+fn embedding<'a>(index: usize, values: &Values<'a>, base64: bool) -> Option<Row<'a>> {
     let embedding = if base64 {
         let floats: Vec<f32> = serde_json::from_str(values.values.get()).ok()?;
         let bytes: Vec<u8> = floats.into_iter().flat_map(f32::to_le_bytes).collect();
@@ -252,7 +252,7 @@ fn embedding<'a>(index: usize, values: &Values<'a>, base64: bool) -> Option<Embe
             .starts_with('[')
             .then_some(Vector::Floats(values.values))?
     };
-    Some(Embedding {
+    Some(Row {
         object: "embedding",
         index,
         embedding,

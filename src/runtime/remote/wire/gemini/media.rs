@@ -65,7 +65,7 @@ pub(super) fn image<'a>(image: &'a request::ImageUrl<'_>, path: &str) -> Result<
 }
 
 /// `file`; `path` names it.
-pub(super) fn file<'a>(file: &'a request::File<'_>, path: &str) -> Result<Blob<'a>, Inexpressible> {
+pub(super) fn file<'a>(file: &'a request::Document<'_>, path: &str) -> Result<Blob<'a>, Inexpressible> {
     if file.file_id.is_some() {
         let message = "names a file that Gemini does not have: send its content as file_data";
         return Err(refused(format!("{path}.file_id"), message));

@@ -17,12 +17,12 @@ pub(super) struct Answer<'a, C> {
     model: &'a str,
     choices: &'a [C],
     #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Tokens>,
+    usage: Option<Counts>,
 }
 
 /// A choice of a stream.
 #[derive(Debug, Serialize)]
-pub(super) struct Delta<'a> {
+pub(super) struct StreamChoice<'a> {
     pub(super) index: u64,
     pub(super) delta: Said<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -166,7 +166,7 @@ pub(super) struct TopToken<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct Tokens {
+struct Counts {
     prompt_tokens: u64,
     completion_tokens: u64,
     total_tokens: u64,
@@ -184,7 +184,7 @@ struct CompletionDetails {
     reasoning_tokens: u64,
 }
 
-impl From<Usage> for Tokens {
+impl From<Usage> for Counts {
     fn from(usage: Usage) -> Self {
         Self {
             prompt_tokens: usage.input_tokens,
@@ -201,7 +201,7 @@ impl From<Usage> for Tokens {
 }
 
 /// An event of a stream; `size` is about how long it will be.
-pub(super) fn event(asked: &Asked, choices: &[Delta<'_>], usage: Option<Usage>, size: usize) -> Option<Bytes> {
+pub(super) fn event(asked: &Asked, choices: &[StreamChoice<'_>], usage: Option<Usage>, size: usize) -> Option<Bytes> {
     let mut bytes = Vec::with_capacity(size + 256);
     bytes.extend_from_slice(b"data: ");
     serde_json::to_writer(&mut bytes, &answer(asked, "chat.completion.chunk", choices, usage)).ok()?;
@@ -223,6 +223,6 @@ fn answer<'a, C>(asked: &'a Asked, object: &'static str, choices: &'a [C], usage
         created: asked.created,
         model: &asked.model,
         choices,
-        usage: usage.map(Tokens::from),
+        usage: usage.map(Counts::from),
     }
 }

@@ -151,7 +151,7 @@ pub(super) struct Part<'a> {
     #[serde(borrow)]
     pub(super) input_audio: Option<InputAudio<'a>>,
     #[serde(borrow)]
-    pub(super) file: Option<File<'a>>,
+    pub(super) file: Option<Document<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -174,7 +174,7 @@ pub(super) struct InputAudio<'a> {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct File<'a> {
+pub(super) struct Document<'a> {
     #[serde(borrow)]
     pub(super) file_data: Option<Str<'a>>,
     #[serde(borrow)]

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::{
-    answer::{self, Calls, Candidate, Parsed, Response},
-    openai::{self, Delta, Said},
+    answer::{self, Calls, Candidate, NoReply, Reply},
+    openai::{self, Said, StreamChoice},
 };
 use crate::{
     policy::pricing::Usage,
@@ -54,9 +54,9 @@ impl Stream {
     /// What the data of an event means.
     pub fn event(&mut self, data: &[u8]) -> Heard {
         match answer::parse(data) {
-            Parsed::Answer(response) => self.answer(response, data.len()),
-            Parsed::Error => Heard::Error,
-            Parsed::Malformed => Heard::Malformed,
+            Ok(response) => self.answer(response, data.len()),
+            Err(NoReply::Error) => Heard::Error,
+            Err(NoReply::Malformed) => Heard::Malformed,
         }
     }
 
@@ -79,7 +79,7 @@ impl Stream {
         !self.candidates.is_empty() && self.candidates.iter().all(|c| c.finished)
     }
 
-    fn answer(&mut self, response: Response<'_>, size: usize) -> Heard {
+    fn answer(&mut self, response: Reply<'_>, size: usize) -> Heard {
         let usage = response.usage();
         let blocked = response.blocked().map(ToOwned::to_owned);
         if let Some(reason) = blocked.clone().filter(|_| self.candidates.is_empty()) {
@@ -102,7 +102,7 @@ impl Stream {
     }
 
     /// What a candidate adds; none when it says nothing and goes on.
-    fn candidate<'a>(&mut self, mut candidate: Candidate<'a>) -> (Option<Delta<'a>>, Option<Finish>) {
+    fn candidate<'a>(&mut self, mut candidate: Candidate<'a>) -> (Option<StreamChoice<'a>>, Option<Finish>) {
         let (index, logprobs, reason) = (candidate.index(), candidate.logprobs(), candidate.reason());
         let mut progress = self.progress(index);
         let mut calls = Calls {
@@ -120,7 +120,7 @@ impl Stream {
         progress.finished |= finish.is_some();
         self.calls = calls.named;
         self.keep(progress);
-        let delta = (!silent).then_some(Delta {
+        let delta = (!silent).then_some(StreamChoice {
             index,
             delta: said,
             logprobs,
@@ -147,12 +147,12 @@ impl Stream {
     }
 
     /// Gemini blocked the prompt in the midst of its answer: what goes on is cut.
-    fn cut(&mut self, deltas: &mut Vec<Delta<'_>>) -> Option<Finish> {
+    fn cut(&mut self, deltas: &mut Vec<StreamChoice<'_>>) -> Option<Finish> {
         let mut finish = None;
         for candidate in self.candidates.iter_mut().filter(|c| !c.finished) {
             candidate.finished = true;
             finish = Some(Finish::ContentFilter);
-            deltas.push(Delta {
+            deltas.push(StreamChoice {
                 index: candidate.index,
                 delta: Said::default(),
                 logprobs: None,
@@ -162,7 +162,13 @@ impl Stream {
         finish
     }
 
-    fn heard(&mut self, deltas: &[Delta<'_>], finish: Option<Finish>, usage: Option<Usage>, size: usize) -> Heard {
+    fn heard(
+        &mut self,
+        deltas: &[StreamChoice<'_>],
+        finish: Option<Finish>,
+        usage: Option<Usage>,
+        size: usize,
+    ) -> Heard {
         let finished = self.finished();
         let usage = usage.filter(|_| finished);
         self.usage = usage.or(self.usage);

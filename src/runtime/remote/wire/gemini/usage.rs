@@ -7,6 +7,7 @@ use crate::policy::pricing::Usage;
 /// `usageMetadata`: totals so far. Its JSON leaves counts of 0 out.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names are Gemini's")]
 pub(super) struct UsageMetadata {
     prompt_token_count: Option<u64>,
     tool_use_prompt_token_count: Option<u64>,
