@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod classify;
 pub mod events;
+pub mod google;
 pub mod session;
 pub mod sse;
 pub mod usage;
