@@ -1,6 +1,7 @@
 //! Speaking to backends over HTTP: sessions, classification of failures, server-sent events.
 
 pub mod classify;
+pub mod connect;
 pub mod events;
 pub mod session;
 pub mod sse;
