@@ -191,8 +191,10 @@ fn embedded(v6: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
         // `::` and `::1` are addresses of their own.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => [None; 2],
         [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => [last, None],
-        // A network's own prefix: the address is behind its 48 bits, or at the end of a longer one.
-        [0x64, 0xff9b, 1, ..] => [last, Some(Ipv4Addr::new(o6, o7, o9, o10))],
+        // A network's own prefix: the address is behind its 48 bits, or at the end of a longer one; the other place is then zero.
+        [0x64, 0xff9b, 1, ..] => {
+            [last, Some(Ipv4Addr::new(o6, o7, o9, o10))].map(|v4| v4.filter(|v4| v4.octets()[0] != 0))
+        }
         [0x2002, ..] => [Some(Ipv4Addr::new(o2, o3, o4, o5)), None],
         [0x2001, 0, ..] => [Some(Ipv4Addr::new(!a, !b, !c, !d)), Some(Ipv4Addr::new(o4, o5, o6, o7))],
         _ => [None; 2],
@@ -259,6 +261,8 @@ mod tests {
             "fd12::1",
             "::ffff:10.0.0.1",
             "64:ff9b::808:808",
+            "64:ff9b:1::808:808",
+            "64:ff9b:1:808:8:800::",
             "2002:808:808::1",
             "2001:db8::1",
         ] {
