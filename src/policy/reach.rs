@@ -242,7 +242,7 @@ mod tests {
             ("64:ff9b:1::a9fe:a9fe", Special::Metadata),
             ("64:ff9b:1:a9fe:a9:fe00::", Special::Metadata),
             ("2002:a9fe:a9fe::1", Special::Metadata),
-            ("2001:0:7f00:1::1", Special::Loopback),
+            ("2001:0:7f00:1::f7f7:f7f7", Special::Loopback),
             ("2001:0:808:808:0:0:5601:5601", Special::Metadata),
         ] {
             assert_eq!(refused("", address), Some(special), "{address}");

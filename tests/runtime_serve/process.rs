@@ -131,7 +131,7 @@ fn overhear(stream: impl tokio::io::AsyncRead + Unpin + Send + 'static, said: &A
     let (mut lines, said) = (BufReader::new(stream).lines(), Arc::clone(said));
     tokio::spawn(async move {
         while let Ok(Some(line)) = lines.next_line().await {
-            *said.lock().unwrap() += &(line + "\n");
+            said.lock().unwrap().extend([line.as_str(), "\n"]);
         }
     });
 }
@@ -145,7 +145,7 @@ async fn listen(child: &mut Child, said: Arc<Mutex<String>>) -> (SocketAddr, Soc
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let (mut api, mut admin) = (None, None);
     while let Some(line) = lines.next_line().await.unwrap() {
-        *said.lock().unwrap() += &format!("{line}\n");
+        said.lock().unwrap().extend([line.as_str(), "\n"]);
         let entry: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON log: {line}"));
         let fields = &entry["fields"];
         let address = || fields["address"].as_str().and_then(|a| a.parse().ok());

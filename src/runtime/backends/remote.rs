@@ -341,3 +341,6 @@ fn provider(provider: RemoteProvider, backend: &str) -> Provider {
         RemoteProvider::OpenAICompatible => Provider::Custom(backend.to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests;
