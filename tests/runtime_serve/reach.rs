@@ -151,3 +151,26 @@ async fn headers_without_end_are_a_failure_and_no_memory() {
     );
     until("still there", || async { runtime.readyz().await.as_u16() == 200 }).await;
 }
+
+#[tokio::test]
+async fn a_refusal_is_the_deployments_fault_and_neither_retried_nor_counted() {
+    for host in ["127.0.0.1", "localhost"] {
+        let breaker = ", circuitBreaker: {consecutiveFailures: 1}";
+        let endpoint = at("openai", &format!("http://{host}:9/v1")).replace(NEVER, breaker);
+        let runtime = flagged(&format!("backends:\n{endpoint}"), AS_IN_A_POD).await;
+        for _ in 0..3 {
+            let answer = runtime.chat("").await;
+            assert_eq!(
+                (answer.status.as_u16(), answer.error().1.as_str()),
+                (502, "forbidden"),
+                "{host}"
+            );
+            assert_eq!(answer.json()["error"]["retryable"], false);
+        }
+        for scope in ["Endpoint", "Credential"] {
+            assert_eq!(runtime.circuit("openai", scope).await, "Closed", "{host}");
+        }
+        let metrics = runtime.metrics().await;
+        assert!(!metrics.contains("inference_upstream_retries_total{"), "{metrics}");
+    }
+}

@@ -23,6 +23,7 @@ use crate::{
     runtime::{
         backends::{Backend, Hold, Kind, Registry, Remote, Routing},
         metrics::Metrics,
+        remote::session::Session,
     },
 };
 
@@ -176,14 +177,14 @@ impl Dispatcher {
         let (mut retries, mut rebuilt) = (0, false);
         remote.first_attempt();
         loop {
-            let (miss, ticket) = match self.once(routing, backend, remote, job).await {
+            let (miss, ticket, used) = match self.once(routing, backend, remote, job).await {
                 Ok(reply) => return Ok(reply),
                 Err(Failed::Before(miss)) => return Err(miss),
-                Err(Failed::During(miss, ticket)) => (miss, ticket),
+                Err(Failed::During(miss, ticket, used)) => (miss, ticket, used),
             };
             if miss.classified.retry == RetryRule::RebuiltSession && !rebuilt {
                 ticket.fail_uncounted(&miss);
-                remote.rebuild();
+                remote.renew(&used);
                 rebuilt = true;
                 continue;
             }
@@ -209,10 +210,8 @@ impl Dispatcher {
         job: &Job,
     ) -> Result<Reply, Failed> {
         let limit = output_limit(routing);
-        let session = remote.session().map_err(|error| InferenceError::Unauthorized {
-            message: error.to_string(),
-        });
-        let session = session.map_err(|error| Failed::Before(Miss::unsent(error)))?;
+        let session = remote.session();
+        let session = session.map_err(|unusable| Failed::Before(Miss::at(Progress::Unsent, unusable.classified())))?;
         fits(remote, &job.head).map_err(Failed::Before)?;
         let target = Target::provider(
             &session,
@@ -223,7 +222,7 @@ impl Dispatcher {
             &job.id,
         );
         let target = target.ok_or_else(|| Failed::Before(Miss::unsent(bad_endpoint(remote))))?;
-        let stake = self.stake(remote).map_err(Failed::Before)?;
+        let stake = self.stake(remote, &session).map_err(Failed::Before)?;
         let hold = self.reserve(routing, remote, job, limit).map_err(Failed::Before)?;
         let wanted = Wanted {
             model: &remote.spec.model,
@@ -239,16 +238,17 @@ impl Dispatcher {
                 ticket,
                 strips_usage: !job.head.include_usage,
             }),
-            Err(miss) => Err(Failed::During(miss, ticket)),
+            Err(miss) => Err(Failed::During(miss, ticket, session)),
         }
     }
 
-    fn stake(&self, remote: &Arc<Remote>) -> Result<Stake, Miss> {
+    fn stake(&self, remote: &Arc<Remote>, session: &Arc<Session>) -> Result<Stake, Miss> {
         let (endpoint, credential) = remote
             .admit()
             .map_err(|(_, refused)| self.circuit_open(remote, refused))?;
         Ok(Stake {
             remote: Arc::clone(remote),
+            session: Arc::clone(session),
             endpoint,
             credential,
         })
@@ -296,8 +296,8 @@ impl Dispatcher {
 enum Failed {
     /// Nothing was at stake yet.
     Before(Miss),
-    /// The attempt's guard is to be told.
-    During(Miss, Ticket),
+    /// The attempt's guard is to be told, and the session it went out with is known.
+    During(Miss, Ticket, Arc<Session>),
 }
 
 fn bad_endpoint(remote: &Remote) -> InferenceError {
