@@ -18,4 +18,6 @@ mod failures;
 mod keys;
 mod local;
 mod money;
+mod reach;
 mod requests;
+mod secrets;

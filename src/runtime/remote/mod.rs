@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod classify;
+pub mod connect;
 pub mod events;
 pub mod google;
 pub mod session;

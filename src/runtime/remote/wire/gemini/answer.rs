@@ -380,6 +380,7 @@ pub(super) fn read(body: &[u8], asked: &Asked) -> Read {
         usage,
         usage_only: false,
         answers: true,
+        unfiltered: false,
     };
     openai::completion(&asked, &choices, usage, body.len()).map_or(Read::Malformed, |body| Read::Answer { body, chunk })
 }

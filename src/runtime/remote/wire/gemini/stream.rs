@@ -178,6 +178,7 @@ impl Stream {
             usage,
             usage_only: usage.is_some() && deltas.is_empty(),
             answers: !deltas.is_empty(),
+            unfiltered: false,
         };
         if deltas.is_empty() {
             return Heard::Chunk {

@@ -48,5 +48,6 @@ fn asked(include_usage: bool) -> Asked {
         created: 1_700_000_000,
         model: "assistant".into(),
         include_usage,
+        base64: false,
     }
 }

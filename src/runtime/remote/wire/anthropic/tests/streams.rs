@@ -133,7 +133,8 @@ fn usage_is_reported_when_it_is_final() {
             finish: Some(Finish::Regular),
             usage: Some(usage),
             usage_only: false,
-            answers: true
+            answers: true,
+            unfiltered: false,
         }
     );
     assert!(
