@@ -388,4 +388,43 @@ mod tests {
         assert!(means.is_sorted(), "the critical wait least: {means:?}");
         assert!(sums[3].0 >= 90, "the background is served: {sums:?}");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_backend_under_a_flood_leaves_the_background_its_share() {
+        const SLOW: Duration = Duration::from_secs(30);
+        const WIDE: Limits = Limits {
+            concurrent: 4,
+            capacity: 256,
+            timeout: Duration::from_secs(30),
+        };
+        let admission = admission();
+        let until = Instant::now() + Duration::from_secs(7_200);
+        let mut clients = tokio::task::JoinSet::new();
+        for client in 0..51 {
+            let admission = Arc::clone(&admission);
+            let priority = if client == 0 {
+                Priority::Background
+            } else {
+                Priority::Critical
+            };
+            clients.spawn(async move {
+                let mut served = 0_u32;
+                while Instant::now() < until {
+                    if let Ok(_slot) = admission.enter(priority, WIDE).await {
+                        served += 1;
+                        tokio::time::sleep(SLOW).await;
+                    } else {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                }
+                (client == 0, served)
+            });
+        }
+        let (mut critical, mut background) = (0, 0);
+        while let Some(Ok((is_background, served))) = clients.join_next().await {
+            *(if is_background { &mut background } else { &mut critical }) += served;
+        }
+        println!("two hours, 4 places, 30 s each, 30 s of patience: {critical} critical, {background} background");
+        assert!(background >= 20, "{background} of {critical}");
+    }
 }

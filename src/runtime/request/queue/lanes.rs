@@ -21,8 +21,8 @@ struct Lane<W> {
     due: u64,
 }
 
-/// The four lanes. The lane that is due first is next (stride scheduling); one that was empty waits its own stride first, so that
-/// coming and going gains nothing.
+/// The four lanes. The lane that is due first is next (stride scheduling). One that was empty keeps when it is due, so that coming and
+/// going gains nothing, and one that comes seldom is served at once: a small timeout does not shut it out.
 #[derive(Debug)]
 pub struct Lanes<W> {
     lanes: [Lane<W>; 4],
@@ -31,12 +31,12 @@ pub struct Lanes<W> {
 
 impl<W> Default for Lanes<W> {
     fn default() -> Self {
-        let lane = || Lane {
+        let lane = |at| Lane {
             waiting: VecDeque::new(),
-            due: 0,
+            due: stride(at),
         };
         Self {
-            lanes: [lane(), lane(), lane(), lane()],
+            lanes: [lane(0), lane(1), lane(2), lane(3)],
             clock: 0,
         }
     }
@@ -55,7 +55,8 @@ impl<W> Lanes<W> {
     fn due(&self, at: usize) -> u64 {
         match self.lanes.get(at) {
             Some(lane) if !lane.waiting.is_empty() => lane.due,
-            _ => self.clock + stride(at),
+            Some(lane) => lane.due.max(self.clock),
+            None => self.clock,
         }
     }
 
