@@ -13,8 +13,10 @@ mod process;
 mod upstream;
 
 mod access;
+mod admission;
 mod drain;
 mod failures;
+mod hangup;
 mod keys;
 mod local;
 mod money;
