@@ -62,6 +62,17 @@ impl Peers {
         }
     }
 
+    /// Peers that are known already, and stay.
+    #[cfg(test)]
+    #[must_use]
+    pub fn fixed(peers: Vec<SocketAddr>, token: PathBuf) -> Self {
+        let found = Some((Instant::now() + Duration::from_secs(3_600), peers));
+        Self {
+            found: Mutex::new(found),
+            ..Self::at(String::new(), 0, token)
+        }
+    }
+
     /// Addresses of Ready local pods to try, in random order. A peer that failed of late is left out, but for the one that may be
     /// asked soonest when all of them did.
     pub async fn addresses(&self) -> Vec<SocketAddr> {
