@@ -16,6 +16,7 @@ mod access;
 mod admission;
 mod drain;
 mod failures;
+mod fuzz;
 mod hangup;
 mod keys;
 mod local;

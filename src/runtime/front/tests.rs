@@ -142,14 +142,14 @@ async fn pod(plan: Plan<'_>) -> Pod {
     }
 }
 
-fn ready(engine: &Server, parallel: u32) -> Option<EngineView> {
-    Some(EngineView::Ready(Arc::new(EngineTarget {
+fn ready(engine: &Server, parallel: u32) -> EngineView {
+    EngineView::Ready(Arc::new(EngineTarget {
         address: engine.address,
         api_key: "engine-key".into(),
         context_length: None,
         parallel,
         gone: CancellationToken::new(),
-    })))
+    }))
 }
 
 /// The local backend, then, with `provider`, a remote one that costs nothing to set up.
@@ -210,7 +210,7 @@ async fn a_request_hops_to_the_peer_that_has_the_engine() {
         spec,
     };
     let (engine, provider) = (server(100).await, server(100).await);
-    let holder = pod(plan(ready(&engine, 4), vec![], spec(None))).await;
+    let holder = pod(plan(Some(ready(&engine, 4)), vec![], spec(None))).await;
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let forwarder = pod(plan(None, vec![nobody, holder.peer], spec(Some(&provider)))).await;
     for _ in 0..10 {
@@ -247,7 +247,7 @@ async fn a_hop_goes_no_further_and_never_pays() {
         spec,
     };
     let (engine, theirs, ours) = (server(100).await, server(100).await, server(100).await);
-    let third = pod(plan(ready(&engine, 4), vec![], spec(None))).await;
+    let third = pod(plan(Some(ready(&engine, 4)), vec![], spec(None))).await;
     // The second has no engine now, but a peer with one and a provider: a hop may use neither.
     let second = pod(plan(Some(EngineView::Loading), vec![third.peer], spec(Some(&theirs)))).await;
     let first = pod(plan(None, vec![second.peer], spec(Some(&ours)))).await;
@@ -270,7 +270,7 @@ async fn the_peer_port_takes_peers_only() {
     let plan = Plan {
         cluster: &cluster,
         signer: &key,
-        engine: ready(&engine, 4),
+        engine: Some(ready(&engine, 4)),
         peers: vec![],
         spec: spec(None),
     };
@@ -314,7 +314,7 @@ async fn service_accounts_are_told_401_or_403_in_openais_shape() {
     let plan = Plan {
         cluster: &cluster,
         signer: &key,
-        engine: ready(&engine, 4),
+        engine: Some(ready(&engine, 4)),
         peers: vec![],
         spec: guarded,
     };
@@ -369,7 +369,7 @@ async fn the_engines_places_go_by_priority_too_and_who_leaves_the_line_costs_not
     let plan = Plan {
         cluster: &cluster,
         signer: &key,
-        engine: ready(&engine, 1),
+        engine: Some(ready(&engine, 1)),
         peers: vec![],
         spec: spec(None),
     };

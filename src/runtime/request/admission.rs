@@ -323,7 +323,7 @@ mod tests {
                 .collect();
             let taken_in = waiting
                 .iter_mut()
-                .filter_map(|w| w.now_or_never())
+                .filter_map(FutureExt::now_or_never)
                 .filter(Result::is_err)
                 .count();
             let before = Instant::now();

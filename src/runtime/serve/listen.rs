@@ -46,7 +46,10 @@ pub async fn bind(address: SocketAddr, port: &'static str) -> Result<Bound, Serv
 
 /// Serves until `closing`, then finishes what is in flight.
 pub fn serve(bound: Bound, router: axum::Router, closing: CancellationToken) -> JoinHandle<()> {
-    let most = most_connections();
+    serve_at_most(most_connections(), bound, router, closing)
+}
+
+fn serve_at_most(most: usize, bound: Bound, router: axum::Router, closing: CancellationToken) -> JoinHandle<()> {
     let places = Arc::new(Semaphore::new(most));
     let connections = TaskTracker::new();
     tokio::spawn(async move {
@@ -114,4 +117,77 @@ async fn connection(
         }
     }
     drop(place);
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::{Instant, timeout},
+    };
+
+    use super::*;
+
+    async fn served(most: usize) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
+        let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), "test").await.unwrap();
+        let address = bound.listener.local_addr().unwrap();
+        let closing = CancellationToken::new();
+        let router = axum::Router::new().fallback(|| async { "ok" });
+        let server = serve_at_most(most, bound, router, closing.clone());
+        (address, closing, server)
+    }
+
+    async fn connect(address: SocketAddr, sent: &str) -> TcpStream {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(sent.as_bytes()).await.unwrap();
+        socket
+    }
+
+    /// How long the server lets a connection be that sends nothing more.
+    async fn life(address: SocketAddr, sent: &str) -> Duration {
+        let mut socket = connect(address, sent).await;
+        let before = Instant::now();
+        let _ = socket.read_to_end(&mut Vec::new()).await;
+        before.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_connections_end() {
+        let (address, _closing, _server) = served(8).await;
+        for sent in [
+            "",
+            "POST /v1/chat/completions HTTP/1.1\r\nhost:",
+            "GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+        ] {
+            let life = life(address, sent).await;
+            println!("{sent:?} and silence: ended after {life:?}");
+            assert!(life.abs_diff(SILENT) < Duration::from_secs(1), "{sent:?}: {life:?}");
+        }
+        let mut held = Vec::new();
+        for _ in 0..5 {
+            held.push(connect(address, "").await);
+        }
+        let life = life(address, "GET / HT").await;
+        println!("when more than half of the connections are taken: {life:?}");
+        assert!(life < SILENT_WHEN_BUSY + Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn connections_are_bounded_and_the_next_waits() {
+        let (address, closing, server) = served(2).await;
+        let first = connect(address, "").await;
+        let _second = connect(address, "").await;
+        let mut third = connect(address, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+        let mut text = String::new();
+        let early = timeout(Duration::from_millis(100), third.read_u8()).await;
+        assert!(early.is_err(), "no place yet");
+        drop(first);
+        timeout(Duration::from_secs(10), third.read_to_string(&mut text))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+        closing.cancel();
+        timeout(Duration::from_secs(10), server).await.unwrap().unwrap();
+    }
 }

@@ -1,5 +1,11 @@
 //! A cluster that signs and publishes, and tokens of every wrong kind.
 
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    reason = "helpers of tests, which fail by panicking"
+)]
+
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicUsize, Ordering},
