@@ -185,6 +185,7 @@ async fn the_memory_of_bodies_is_bounded() {
         "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
+    let shed = r#"inference_requests_shed_total{reason="memory"}"#;
     let mut clients = Vec::new();
     for _ in 0..16 {
         let mut socket = TcpStream::connect(runtime.api).await.unwrap();
@@ -194,8 +195,15 @@ async fn the_memory_of_bodies_is_bounded() {
             .unwrap()
             .unwrap();
         clients.push(socket);
+        // One after another, so that none has half of its memory when there is no more.
+        let sent = clients.len() as u64;
+        until("it is held or refused", || async {
+            let held = metric(&runtime, "inference_queue_depth").await
+                + metric(&runtime, "inference_requests_in_flight").await;
+            held + metric(&runtime, shed).await == sent
+        })
+        .await;
     }
-    let shed = r#"inference_requests_shed_total{reason="memory"}"#;
     until("what does not fit is refused", || async {
         metric(&runtime, shed).await == 8
     })
