@@ -196,11 +196,11 @@ async fn the_memory_of_bodies_is_bounded() {
             .unwrap();
         clients.push(socket);
         // One after another, so that none has half of its memory when there is no more.
-        let sent = clients.len() as u64;
+        let all = clients.len() as u64;
         until("it is held or refused", || async {
-            let held = metric(&runtime, "inference_queue_depth").await
+            let in_hand = metric(&runtime, "inference_queue_depth").await
                 + metric(&runtime, "inference_requests_in_flight").await;
-            held + metric(&runtime, shed).await == sent
+            in_hand + metric(&runtime, shed).await == all
         })
         .await;
     }

@@ -25,6 +25,8 @@ use crate::{
 
 /// Peers that one request tries at most.
 const TRIED: usize = 3;
+/// A peer that is there takes a connection within this time; a pod that is gone does not answer at all.
+pub const CONNECT: Duration = Duration::from_secs(2);
 const REMEMBERED: Duration = Duration::from_secs(1);
 const LOOKUP: Duration = Duration::from_secs(2);
 
