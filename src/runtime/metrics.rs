@@ -38,6 +38,17 @@ struct OfCircuit {
     scope: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refusal {
+    port: &'static str,
+    reason: &'static str,
+}
+
 /// Label of requests that no backend took.
 pub const NO_BACKEND: &str = "";
 
@@ -54,6 +65,8 @@ pub struct Metrics {
     circuits: Family<OfCircuit, Gauge>,
     queue_depth: Gauge,
     in_flight: Gauge,
+    shed: Family<Reason, Counter>,
+    refused: Family<Refusal, Counter>,
     malformed: Counter,
     unfiltered: Counter,
 }
@@ -77,6 +90,8 @@ impl Default for Metrics {
             circuits: Family::default(),
             queue_depth: Gauge::default(),
             in_flight: Gauge::default(),
+            shed: Family::default(),
+            refused: Family::default(),
             malformed: Counter::default(),
             unfiltered: Counter::default(),
         };
@@ -118,6 +133,16 @@ impl Metrics {
             "requests_in_flight",
             "Requests that are worked on",
             self.in_flight.clone(),
+        );
+        r.register(
+            "requests_shed",
+            "Requests that were turned away before any backend was asked",
+            self.shed.clone(),
+        );
+        r.register(
+            "access_refusals",
+            "Callers that were refused, by port and reason",
+            self.refused.clone(),
         );
         r.register(
             "malformed_events",
@@ -186,6 +211,16 @@ impl Metrics {
     pub fn admission(&self, waiting: usize, working: usize) {
         self.queue_depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         self.in_flight.set(i64::try_from(working).unwrap_or(i64::MAX));
+    }
+
+    /// A request was turned away before any backend was asked.
+    pub fn shed(&self, reason: &'static str) {
+        self.shed.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// A caller was refused.
+    pub fn refused(&self, port: &'static str, reason: &'static str) {
+        self.refused.get_or_create(&Refusal { port, reason }).inc();
     }
 
     /// The text format, circuits read at this moment.

@@ -13,8 +13,11 @@ mod process;
 mod upstream;
 
 mod access;
+mod admission;
 mod drain;
 mod failures;
+mod fuzz;
+mod hangup;
 mod keys;
 mod local;
 mod money;

@@ -230,6 +230,13 @@ impl Runtime {
         Pid::from_raw(i32::try_from(self.child.id().expect("still there")).unwrap())
     }
 
+    /// Resident memory, bytes.
+    pub fn rss(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     /// The one child of the process: its engine.
     pub fn engine(&self) -> Pid {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();

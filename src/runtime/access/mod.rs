@@ -1,5 +1,6 @@
 //! Who may ask: everybody, holders of a key, or ServiceAccounts.
 
+mod published;
 mod token;
 
 use std::sync::Arc;
@@ -8,23 +9,45 @@ use arc_swap::ArcSwap;
 use http::{HeaderMap, header};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
+use tracing::warn;
 
 use crate::{
     api::{Access, AccessType, names},
     runtime::config::{Identity, KeyError, Keys, Snapshot},
 };
 
+#[cfg(test)]
+pub use token::tests as token_tests;
 pub use token::{TokenError, Verifier};
 
 /// Why a caller is turned away.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// No or a wrong key or token.
+    /// No key or token.
+    #[error("no key: send it as `Authorization: Bearer KEY`")]
+    Missing,
+    /// A wrong key or token.
     #[error("{0}")]
     Caller(String),
+    /// A good token, but not of one who may ask here.
+    #[error("{0}")]
+    Forbidden(String),
     /// We cannot tell: our own side of the check is missing.
     #[error("the endpoint cannot check callers: {0}")]
     Ourselves(String),
+}
+
+impl Denied {
+    /// The label of a metric.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Caller(_) => "invalid",
+            Self::Forbidden(_) => "forbidden",
+            Self::Ourselves(_) => "unavailable",
+        }
+    }
 }
 
 /// The check of one port's callers.
@@ -56,7 +79,13 @@ impl Door {
             .as_ref()
             .and_then(|a| a.api_key.as_ref())
             .map(|a| &a.secret);
-        self.key.store(Arc::new(reference.map(|r| self.keys.read(r))));
+        let key = reference.map(|r| self.keys.read(r));
+        if let Some(Err(error)) = &key
+            && !matches!(self.key.load().as_ref(), Some(Err(before)) if before == error)
+        {
+            warn!(%error, "callers cannot be checked: they are all refused");
+        }
+        self.key.store(Arc::new(key));
     }
 
     /// Lets a client in or not.
@@ -72,7 +101,7 @@ impl Door {
                     .ok_or_else(|| Denied::Ourselves("there is no cluster here".into()))?;
                 let claimed = verifier.verify(credential(headers)?, &rule.audiences).await?;
                 match &rule.subjects {
-                    Some(subjects) if !subjects.contains(&claimed) => Err(Denied::Caller(format!(
+                    Some(subjects) if !subjects.contains(&claimed) => Err(Denied::Forbidden(format!(
                         "{claimed} is not among the subjects that may ask"
                     ))),
                     _ => Ok(()),
@@ -88,7 +117,8 @@ impl Door {
         let expected = self.key.load();
         let expected = match expected.as_ref() {
             Some(Ok(key)) => key,
-            Some(Err(error)) => return Err(Denied::Ourselves(error.to_string())),
+            // Who is not known yet is not told where keys are; the log is.
+            Some(Err(_)) => return Err(Denied::Ourselves("their key cannot be read".into())),
             None => return Err(Denied::Ourselves("spec.access.apiKey is missing".into())),
         };
         if same(credential(headers)?, expected.expose_secret()) {
@@ -109,22 +139,17 @@ impl Door {
         if claimed == own {
             return Ok(());
         }
-        Err(Denied::Caller(format!("{claimed} is no peer: {own} is")))
+        Err(Denied::Forbidden(format!("{claimed} is no peer")))
     }
 }
 
 fn credential(headers: &HeaderMap) -> Result<&str, Denied> {
-    let missing = || Denied::Caller("no key: send it as `Authorization: Bearer KEY`".into());
-    let value = headers
-        .get(header::AUTHORIZATION)
-        .ok_or_else(missing)?
-        .to_str()
-        .map_err(|_| missing())?;
-    let (scheme, credential) = value.split_once(' ').ok_or_else(missing)?;
-    if scheme.eq_ignore_ascii_case("bearer") {
+    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let (scheme, credential) = value.and_then(|value| value.split_once(' ')).ok_or(Denied::Missing)?;
+    if scheme.eq_ignore_ascii_case("bearer") && !credential.trim().is_empty() {
         Ok(credential.trim())
     } else {
-        Err(missing())
+        Err(Denied::Missing)
     }
 }
 
@@ -198,8 +223,15 @@ mod tests {
         }
         assert!(matches!(
             door.check(&HeaderMap::new(), Some(&access)).await,
-            Err(Denied::Caller(_))
+            Err(Denied::Missing)
         ));
+        std::fs::write(folder.path().join("callers/key"), "next\n").unwrap();
+        door.refresh(&snapshot);
+        assert!(
+            door.check(&bearer("Bearer next"), Some(&access)).await.is_ok(),
+            "rotated"
+        );
+        assert!(door.check(&bearer("Bearer right"), Some(&access)).await.is_err());
     }
 
     #[tokio::test]

@@ -166,9 +166,11 @@ pub fn event(failure: &Failure, id: &str) -> Bytes {
 
 impl From<Denied> for Rejection {
     fn from(denied: Denied) -> Self {
+        let message = denied.to_string();
         match denied {
-            Denied::Caller(message) => Self::callers(401, "invalid_api_key", message),
-            Denied::Ourselves(message) => Self::new(InferenceError::Backpressure { message }.into(), None),
+            Denied::Missing | Denied::Caller(_) => Self::callers(401, "invalid_api_key", message),
+            Denied::Forbidden(_) => Self::callers(403, "permission_denied", message),
+            Denied::Ourselves(_) => Self::new(InferenceError::Backpressure { message }.into(), None),
         }
     }
 }
@@ -180,6 +182,14 @@ impl From<BodyError> for Rejection {
                 413,
                 "request_too_large",
                 format!("the body is longer than {} MiB", MAX_BODY >> 20),
+            ),
+            BodyError::TooSlow => Self::callers(408, "request_timeout", error.to_string()),
+            BodyError::NoRoom => Self::new(
+                InferenceError::Backpressure {
+                    message: error.to_string(),
+                }
+                .into(),
+                None,
             ),
             BodyError::Broken(_) => Self::callers(400, "bad_request", error.to_string()),
         }
@@ -198,7 +208,7 @@ impl From<HeadError> for Rejection {
 impl From<&Lost> for Rejection {
     fn from(lost: &Lost) -> Self {
         Self {
-            param: lost.miss.param.clone().map(Cow::Owned),
+            param: lost.miss.param.as_deref().map(|param| Cow::Owned(param.to_owned())),
             ..Self::new(lost.miss.failure(&lost.backend), lost.miss.classified.wait)
         }
     }

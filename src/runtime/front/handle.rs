@@ -1,11 +1,12 @@
 //! The choke point: access, body, admission, backends. Every route passes through it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
-    body::Body,
+    body::{Body, HttpBody},
     extract::{Request, State},
 };
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header, request::Parts};
 use rand::random;
 use serde_json::{Value, json};
@@ -15,22 +16,28 @@ use super::{
     answer::{BACKEND, Rejection},
     route::{NoRoute, Route},
 };
-use crate::runtime::{
-    access::{Denied, Door},
-    backends::{Registry, Routing},
-    config::Identity,
-    metrics::{Metrics, NO_BACKEND},
-    request::{
-        admission::{Admission, TurnedAway},
-        attempt::{Answer, Whole},
-        body,
-        head::{self, Operation},
-        order::{Dispatcher, Job, Reply},
-        queue::{Limits, Priority},
-        relay::{Journey, Relay},
-        target::{HOP, PRIORITY, REQUEST_ID},
+use crate::{
+    error::InferenceError,
+    runtime::{
+        access::{Denied, Door},
+        backends::{Registry, Routing},
+        config::Identity,
+        metrics::{Metrics, NO_BACKEND},
+        request::{
+            admission::{Admission, Shed, TurnedAway},
+            attempt::{Answer, Whole},
+            body::{self, BodyError, Received},
+            head::{self, Operation},
+            order::{Dispatcher, Job, Reply},
+            queue::{Limits, Priority},
+            relay::{Journey, Relay},
+            target::{HOP, PRIORITY, REQUEST_ID},
+        },
     },
 };
+
+/// Seconds after which the client gives up, as OpenAI's own libraries for Python and JavaScript send them.
+const PATIENCE: [&str; 2] = ["x-stainless-read-timeout", "x-stainless-timeout"];
 
 /// The front of the process.
 #[derive(Debug)]
@@ -60,6 +67,15 @@ pub enum Port {
     Peer,
 }
 
+impl Port {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Peer => "peer",
+        }
+    }
+}
+
 impl Front {
     /// The service of a port.
     pub fn router(self: &Arc<Self>, port: Port) -> axum::Router {
@@ -72,7 +88,12 @@ impl Front {
         let (parts, body) = request.into_parts();
         let id = request_id(&parts.headers);
         let mut journey = Journey::new(Arc::clone(&self.metrics), id.to_str().unwrap_or_default().to_owned());
-        let mut response = match self.answer(port, &parts, body, &id, &mut journey).await {
+        let mut body = Some(body);
+        let answered = self.answer(port, &parts, &mut body, &id, &mut journey).await;
+        if let Some(unread) = body.filter(|body| !body.is_end_stream()) {
+            body::ignore(unread);
+        }
+        let mut response = match answered {
             Ok(answered) => self.respond(answered, journey, &id),
             Err(rejection) => {
                 journey.end(rejection.outcome());
@@ -87,12 +108,15 @@ impl Front {
         &self,
         port: Port,
         parts: &Parts,
-        body: Body,
+        body: &mut Option<Body>,
         id: &HeaderValue,
         journey: &mut Journey,
     ) -> Result<Answered, Rejection> {
         let routing = self.registry.routing();
-        self.admit_caller(port, &parts.headers, &routing).await?;
+        if let Err(denied) = self.admit_caller(port, &parts.headers, &routing).await {
+            self.metrics.refused(port.label(), denied.reason());
+            return Err(denied.into());
+        }
         let route = Route::find(&parts.method, parts.uri.path()).map_err(|none| match none {
             NoRoute::Path => Rejection::no_path(parts.uri.path()),
             NoRoute::Method(wanted) => Rejection::wrong_method(wanted),
@@ -103,65 +127,57 @@ impl Front {
             Route::Model(asked) if asked == model => Ok(Answered::Json(model_object(model))),
             Route::Model(asked) => Err(Rejection::unknown_model(asked, model)),
             Route::Infer(operation) => {
-                let job = self.job(port, operation, parts, body, id, &routing).await?;
-                self.infer(&routing, job, journey).await
+                let priority = priority(parts.headers.get(PRIORITY))?;
+                let Received { bytes, room } = self.body(body.take(), priority).await?;
+                let job = job(port, operation, parts, bytes, id, &routing)?;
+                let limits = limits(&routing, &parts.headers);
+                let answered = self.infer(&routing, &job, priority, limits, journey).await;
+                drop((job, room));
+                answered
             }
         }
     }
 
-    async fn admit_caller(&self, port: Port, headers: &HeaderMap, routing: &Routing) -> Result<(), Rejection> {
+    async fn admit_caller(&self, port: Port, headers: &HeaderMap, routing: &Routing) -> Result<(), Denied> {
         let access = routing.snapshot.spec.access.as_ref();
         match (port, &self.identity) {
-            (Port::Client, _) => self.door.check(headers, access).await?,
+            (Port::Client, _) => return self.door.check(headers, access).await,
             (Port::Peer, Some(identity)) => self.door.check_peer(headers, identity).await?,
-            (Port::Peer, None) => Err(Denied::Ourselves("there are no peers outside a cluster".into()))?,
+            (Port::Peer, None) => return Err(Denied::Ourselves("there are no peers outside a cluster".into())),
         }
-        if port == Port::Peer && !headers.contains_key(HOP) {
-            return Err(Denied::Caller("a peer's request carries x-inference-hop".into()).into());
+        if headers.contains_key(HOP) {
+            return Ok(());
         }
-        Ok(())
+        Err(Denied::Forbidden("a peer's request carries x-inference-hop".into()))
     }
 
-    async fn job(
+    async fn body(&self, body: Option<Body>, priority: Priority) -> Result<Received, Rejection> {
+        body::read(body.unwrap_or_default(), &self.admission.bodies)
+            .await
+            .map_err(|error| match error {
+                BodyError::NoRoom => self.shed(self.admission.turned_away(Shed::Memory, priority)),
+                BodyError::TooLarge | BodyError::TooSlow | BodyError::Broken(_) => error.into(),
+            })
+    }
+
+    fn shed(&self, away: TurnedAway) -> Rejection {
+        let wait = Duration::from_secs(away.retry_after);
+        let error = InferenceError::from(away);
+        self.registry.errors.note(NO_BACKEND, &error);
+        Rejection::new(error.into(), Some(wait))
+    }
+
+    async fn infer(
         &self,
-        port: Port,
-        operation: Operation,
-        parts: &Parts,
-        body: Body,
-        id: &HeaderValue,
         routing: &Routing,
-    ) -> Result<Job, Rejection> {
-        let priority = parts.headers.get(PRIORITY).cloned();
-        let body = body::read(body).await?;
-        let head = head::read(operation, &body)?;
-        let served = routing.snapshot.model();
-        if head.model != served {
-            return Err(Rejection::unknown_model(&head.model, served));
-        }
-        Ok(Job {
-            head,
-            body,
-            id: id.clone(),
-            priority,
-            hop: port == Port::Peer,
-        })
-    }
-
-    async fn infer(&self, routing: &Routing, job: Job, journey: &mut Journey) -> Result<Answered, Rejection> {
-        let priority = priority(job.priority.as_ref())?;
-        let serving = routing.snapshot.serving();
-        let limits = Limits {
-            concurrent: serving.max_concurrent(),
-            capacity: serving.queue_capacity(),
-            timeout: serving.queue_timeout(),
-        };
-        let slot = self.admission.enter(priority, limits).await.map_err(|away| {
-            let TurnedAway { error, retry_after } = away;
-            self.registry.errors.note(NO_BACKEND, &error);
-            Rejection::new(error.into(), Some(std::time::Duration::from_secs(retry_after)))
-        })?;
-        journey.admitted(slot);
-        match self.dispatcher.dispatch(routing, &job).await {
+        job: &Job,
+        priority: Priority,
+        limits: Limits,
+        journey: &mut Journey,
+    ) -> Result<Answered, Rejection> {
+        let slot = self.admission.enter(priority, limits).await;
+        journey.admitted(slot.map_err(|away| self.shed(away))?);
+        match self.dispatcher.dispatch(routing, job).await {
             Ok(reply) => {
                 journey.answered_by(&reply.backend);
                 Ok(Answered::Reply(Box::new(reply)))
@@ -214,6 +230,42 @@ impl Front {
             response.headers_mut().insert(BACKEND, name);
         }
         response
+    }
+}
+
+fn job(
+    port: Port,
+    operation: Operation,
+    parts: &Parts,
+    body: Bytes,
+    id: &HeaderValue,
+    routing: &Routing,
+) -> Result<Job, Rejection> {
+    let head = head::read(operation, &body)?;
+    let served = routing.snapshot.model();
+    if head.model != served {
+        return Err(Rejection::unknown_model(&head.model, served));
+    }
+    Ok(Job {
+        head,
+        body,
+        id: id.clone(),
+        priority: parts.headers.get(PRIORITY).cloned(),
+        hop: port == Port::Peer,
+    })
+}
+
+/// The bounds of the queue for one request. A client that says how long it waits for an answer waits no longer in the queue.
+fn limits(routing: &Routing, headers: &HeaderMap) -> Limits {
+    let serving = routing.snapshot.serving();
+    let told = PATIENCE
+        .iter()
+        .find_map(|name| headers.get(*name)?.to_str().ok()?.parse().ok());
+    let patience = told.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    Limits {
+        concurrent: serving.max_concurrent(),
+        capacity: serving.queue_capacity(),
+        timeout: serving.queue_timeout().min(patience.unwrap_or(Duration::MAX)),
     }
 }
 

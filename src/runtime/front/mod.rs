@@ -5,6 +5,8 @@ pub mod answer;
 mod handle;
 mod lifecycle;
 mod route;
+#[cfg(test)]
+mod tests;
 
 pub use handle::{Front, Port};
 pub use lifecycle::Lifecycle;

@@ -1,8 +1,16 @@
 //! Other pods with an engine: found through the headless Service, asked with a ServiceAccount token (design section 4).
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Mutex, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    path::PathBuf,
+    sync::Mutex,
+    time::Duration,
+};
 
 use http::HeaderValue;
+use rand::seq::SliceRandom;
 use secrecy::SecretString;
 use tokio::{
     net::lookup_host,
@@ -17,6 +25,8 @@ use crate::{
 
 /// Peers that one request tries at most.
 const TRIED: usize = 3;
+/// A peer that is there takes a connection within this time; a pod that is gone does not answer at all.
+pub const CONNECT: Duration = Duration::from_secs(2);
 const REMEMBERED: Duration = Duration::from_secs(1);
 const LOOKUP: Duration = Duration::from_secs(2);
 
@@ -27,37 +37,81 @@ pub struct Peers {
     port: u16,
     token: PathBuf,
     found: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
+    /// Until when a peer is left alone.
+    avoided: Mutex<HashMap<SocketAddr, Instant>>,
 }
 
 impl Peers {
     /// Peers of a deployment.
     #[must_use]
     pub fn new(namespace: &str, deployment: &str) -> Self {
+        Self::at(
+            format!("{deployment}{}.{namespace}.svc", names::PEER_SERVICE_SUFFIX),
+            names::PORT_PEER,
+            PathBuf::from(names::DIR_PEER_TOKEN).join(names::FILE_PEER_TOKEN),
+        )
+    }
+
+    /// Peers behind a name, with the file of the token for them.
+    #[must_use]
+    pub fn at(host: String, port: u16, token: PathBuf) -> Self {
         Self {
-            host: format!("{deployment}{}.{namespace}.svc", names::PEER_SERVICE_SUFFIX),
-            port: names::PORT_PEER,
-            token: PathBuf::from(names::DIR_PEER_TOKEN).join(names::FILE_PEER_TOKEN),
+            host,
+            port,
+            token,
             found: Mutex::new(None),
+            avoided: Mutex::default(),
         }
     }
 
-    /// Addresses of Ready local pods to try, in random order.
+    /// Peers that are known already, and stay.
+    #[cfg(test)]
+    #[must_use]
+    pub fn fixed(peers: Vec<SocketAddr>, token: PathBuf) -> Self {
+        let found = Some((Instant::now() + Duration::from_secs(3_600), peers));
+        Self {
+            found: Mutex::new(found),
+            ..Self::at(String::new(), 0, token)
+        }
+    }
+
+    /// Addresses of Ready local pods to try, in random order. A peer that failed of late is left out, but for the one that may be
+    /// asked soonest when all of them did.
     pub async fn addresses(&self) -> Vec<SocketAddr> {
         let remembered = lock(&self.found).clone().filter(|(at, _)| at.elapsed() < REMEMBERED);
-        let mut addresses = match remembered {
+        let addresses = match remembered {
             Some((_, addresses)) => addresses,
             None => self.look_up().await,
         };
-        if !addresses.is_empty() {
-            let first = rand::random_range(0..addresses.len());
-            addresses.rotate_left(first);
+        self.choose(addresses)
+    }
+
+    fn choose(&self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        addresses.shuffle(&mut rand::rng());
+        let avoided = lock(&self.avoided);
+        let now = Instant::now();
+        let until = |address: &SocketAddr| avoided.get(address).copied().filter(|until| *until > now);
+        let soonest = addresses.iter().copied().min_by_key(until);
+        addresses.retain(|address| until(address).is_none());
+        if addresses.is_empty() {
+            addresses.extend(soonest);
         }
         addresses.truncate(TRIED);
         addresses
     }
 
+    /// Leaves a peer alone for a while.
+    pub fn note(&self, peer: SocketAddr, for_so_long: Duration) {
+        let mut avoided = lock(&self.avoided);
+        let now = Instant::now();
+        avoided.retain(|_, until| *until > now);
+        if !for_so_long.is_zero() {
+            avoided.insert(peer, now + for_so_long);
+        }
+    }
+
     async fn look_up(&self) -> Vec<SocketAddr> {
-        let addresses = match timeout(LOOKUP, lookup_host((self.host.as_str(), self.port))).await {
+        let mut addresses: Vec<_> = match timeout(LOOKUP, lookup_host((self.host.as_str(), self.port))).await {
             Ok(Ok(addresses)) => addresses.collect(),
             // A headless Service without Ready pods has no records.
             Ok(Err(_)) => Vec::new(),
@@ -66,6 +120,7 @@ impl Peers {
                 Vec::new()
             }
         };
+        addresses.retain(|address| !is_own(*address));
         *lock(&self.found) = Some((Instant::now(), addresses.clone()));
         addresses
     }
@@ -74,5 +129,90 @@ impl Peers {
     pub async fn authorization(&self) -> io::Result<HeaderValue> {
         let token = tokio::fs::read_to_string(&self.token).await?;
         bearer(&SecretString::from(token.trim())).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
+
+/// True when the address is one of this pod's own, which is among the Ready ones while its engine is being rebuilt: a hop to it would
+/// be lost. The kernel sends from the address itself then; connecting a datagram socket sends nothing.
+fn is_own(address: SocketAddr) -> bool {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let source = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect(address)?;
+        socket.local_addr()
+    });
+    source.is_ok_and(|source| source.ip() == address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peers() -> Peers {
+        Peers::at("localhost".into(), 1, PathBuf::new())
+    }
+
+    fn pods(count: u8) -> Vec<SocketAddr> {
+        (1..=count).map(|n| SocketAddr::from(([10, 0, 0, n], 8001))).collect()
+    }
+
+    #[test]
+    fn requests_are_spread_over_the_peers() {
+        let peers = peers();
+        let mut firsts: HashMap<SocketAddr, u32> = HashMap::new();
+        for _ in 0..4_000 {
+            let chosen = peers.choose(pods(8));
+            assert_eq!(chosen.len(), TRIED);
+            *firsts.entry(chosen[0]).or_default() += 1;
+        }
+        println!(
+            "first choices of 4000 over 8 peers: {:?}",
+            firsts.values().collect::<Vec<_>>()
+        );
+        assert_eq!(firsts.len(), 8);
+        assert!(firsts.values().all(|count| (350..=650).contains(count)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn peers_that_failed_are_left_alone_for_a_while() {
+        let peers = peers();
+        let pods = pods(3);
+        peers.note(pods[0], Duration::from_secs(5));
+        for _ in 0..50 {
+            assert!(!peers.choose(pods.clone()).contains(&pods[0]));
+        }
+        peers.note(pods[1], Duration::from_secs(1));
+        peers.note(pods[2], Duration::from_secs(3));
+        assert_eq!(
+            peers.choose(pods.clone()),
+            [pods[1]],
+            "all failed: the one whose time is over first"
+        );
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(peers.choose(pods.clone()).len(), 3);
+        peers.note(pods[1], Duration::ZERO);
+        assert!(
+            lock(&peers.avoided).is_empty(),
+            "nothing is kept of peers that are gone"
+        );
+    }
+
+    #[test]
+    fn the_own_pod_is_no_peer() {
+        // Of documentation's addresses none is ours.
+        for (address, own) in [
+            ("127.0.0.1:8001", true),
+            ("192.0.2.1:8001", false),
+            ("[2001:db8::1]:8001", false),
+        ] {
+            assert_eq!(is_own(address.parse().unwrap()), own, "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_to_the_own_pod_alone_has_no_peers() {
+        assert_eq!(peers().addresses().await, []);
     }
 }

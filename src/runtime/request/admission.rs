@@ -1,34 +1,99 @@
 //! The queue in front of the backends, with its wakers.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout},
 };
 
-use super::queue::{Arrival, Limits, Priority, Queue};
+use super::{
+    body::Bodies,
+    queue::{Arrival, Limits, Priority, Queue},
+};
 use crate::{
     error::InferenceError,
     runtime::{metrics::Metrics, sync::lock},
 };
 
-type Waker = oneshot::Sender<()>;
+/// Called with the time at which the turn began.
+type Waker = oneshot::Sender<Duration>;
+
+/// Nobody is told to stay away longer, seconds.
+const LONGEST_WAIT: u64 = 300;
+
+/// Why a request was turned away before any backend was asked: the label of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shed {
+    /// No place to wait.
+    Full,
+    /// The measured rate says that its turn would come too late.
+    PredictedWait,
+    /// A more urgent one, or one of a priority below its share, took its place.
+    Displaced,
+    /// Its turn did not come in time.
+    Timeout,
+    /// The bodies of the requests in hand have all the memory that there is for them.
+    Memory,
+    /// The same as [`Self::PredictedWait`] and [`Self::Timeout`] at the own engine, after the request was taken in.
+    Engine,
+}
+
+impl Shed {
+    /// The label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::PredictedWait => "predicted_wait",
+            Self::Displaced => "displaced",
+            Self::Timeout => "timeout",
+            Self::Memory => "memory",
+            Self::Engine => "engine",
+        }
+    }
+
+    const fn message(self) -> &'static str {
+        match self {
+            Self::Full => "the queue is full",
+            Self::PredictedWait => "the queue is too slow: the turn would come after the queue's timeout",
+            Self::Displaced => "the queue is full of more urgent requests",
+            Self::Timeout => "no turn came within the queue's timeout",
+            Self::Memory => "the requests in hand have all the memory that there is for bodies",
+            Self::Engine => "all places of the engine are taken",
+        }
+    }
+}
 
 /// The queue in front of the backends.
 #[derive(Debug)]
 pub struct Admission {
     queue: Mutex<Queue<Waker>>,
-    metrics: Arc<Metrics>,
+    origin: Instant,
+    /// `None` for a line behind the queue, which is not shown.
+    metrics: Option<Arc<Metrics>>,
+    /// Memory for the bodies of all requests in hand.
+    pub bodies: Bodies,
 }
 
 /// Turned away.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TurnedAway {
-    /// Always backpressure.
-    pub error: InferenceError,
-    /// When to come again, whole seconds.
+    /// Why.
+    pub reason: Shed,
+    /// When to come again, whole seconds: 1 to 300.
     pub retry_after: u64,
+}
+
+impl From<TurnedAway> for InferenceError {
+    fn from(away: TurnedAway) -> Self {
+        Self::Backpressure {
+            message: away.reason.message().to_owned(),
+        }
+    }
 }
 
 impl Admission {
@@ -36,79 +101,105 @@ impl Admission {
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
-            queue: Mutex::default(),
-            metrics,
+            metrics: Some(metrics),
+            ..Self::line()
         }
+    }
+
+    /// An empty line behind the queue: the same rules, no metrics.
+    #[must_use]
+    pub fn line() -> Self {
+        Self {
+            queue: Mutex::default(),
+            origin: Instant::now(),
+            metrics: None,
+            bodies: Bodies::default(),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
     }
 
     /// Waits for a turn. Dropping the future leaves the queue.
     pub async fn enter(self: &Arc<Self>, priority: Priority, limits: Limits) -> Result<Slot, TurnedAway> {
         let (waker, called) = oneshot::channel();
-        let (arrival, displaced) = lock(&self.queue).arrive(priority, waker, limits);
+        let now = self.now();
+        let (arrival, displaced) = lock(&self.queue).arrive(priority, waker, limits, now);
         drop(displaced);
         self.show();
         match arrival {
-            Arrival::Go => Ok(self.slot(limits)),
-            Arrival::Full { .. } => Err(self.turned_away("the queue is full or too slow")),
-            Arrival::Wait(number) => self.wait(number, called, limits).await,
+            Arrival::Go => Ok(self.slot(now)),
+            Arrival::Full => Err(self.turned_away(Shed::Full, priority)),
+            Arrival::TooSlow => Err(self.turned_away(Shed::PredictedWait, priority)),
+            Arrival::Wait(number) => self
+                .wait(number, called, limits.timeout)
+                .await
+                .map_err(|reason| self.turned_away(reason, priority)),
         }
     }
 
     async fn wait(
         self: &Arc<Self>,
         number: u64,
-        called: oneshot::Receiver<()>,
-        limits: Limits,
-    ) -> Result<Slot, TurnedAway> {
+        called: oneshot::Receiver<Duration>,
+        patience: Duration,
+    ) -> Result<Slot, Shed> {
         let mut place = Place {
             admission: self,
             number,
             called,
-            limits,
             taken: false,
         };
-        match timeout(limits.timeout, &mut place.called).await {
-            Ok(Ok(())) => {
+        match timeout(patience, &mut place.called).await {
+            Ok(Ok(begun)) => {
                 place.taken = true;
-                Ok(self.slot(limits))
+                Ok(self.slot(begun))
             }
-            Ok(Err(_)) => Err(self.turned_away("the queue is full of more urgent requests")),
-            Err(_) => Err(self.turned_away("no turn came within the queue's timeout")),
+            Ok(Err(_)) => Err(Shed::Displaced),
+            Err(_) => Err(Shed::Timeout),
         }
     }
 
-    fn slot(self: &Arc<Self>, limits: Limits) -> Slot {
+    fn slot(self: &Arc<Self>, begun: Duration) -> Slot {
         Slot {
             admission: Arc::clone(self),
-            limits,
-            since: Instant::now(),
+            begun,
         }
     }
 
-    fn turned_away(&self, message: &str) -> TurnedAway {
-        let predicted = lock(&self.queue).predicted();
+    /// Counts a request that is turned away and says when it may come again.
+    pub fn turned_away(&self, reason: Shed, priority: Priority) -> TurnedAway {
+        if let Some(metrics) = &self.metrics {
+            metrics.shed(reason.as_str());
+        }
+        let predicted = lock(&self.queue).predicted(priority, self.now());
         TurnedAway {
-            error: InferenceError::Backpressure {
-                message: message.to_owned(),
-            },
-            retry_after: predicted.as_secs().saturating_add(1),
+            reason,
+            retry_after: predicted.as_secs().saturating_add(1).min(LONGEST_WAIT),
         }
     }
 
     /// Calls everybody for whom there is room. The lock is held while a waiter is called, so that one who leaves sees either its
     /// place or its call.
-    fn call(&self, queue: &mut Queue<Waker>, limits: Limits) {
-        while let Some(waker) = queue.turn(limits) {
-            if waker.send(()).is_err() {
-                queue.return_turn();
+    fn call(&self, queue: &mut Queue<Waker>) {
+        let now = self.now();
+        while let Some(waker) = queue.turn(now) {
+            if let Err(begun) = waker.send(now) {
+                queue.return_turn(begun);
             }
         }
-        self.metrics.admission(queue.waiting(), queue.working());
+        self.tell(queue);
     }
 
     fn show(&self) {
-        let queue = lock(&self.queue);
-        self.metrics.admission(queue.waiting(), queue.working());
+        self.tell(&lock(&self.queue));
+    }
+
+    fn tell(&self, queue: &Queue<Waker>) {
+        if let Some(metrics) = &self.metrics {
+            metrics.admission(queue.waiting(), queue.working());
+        }
     }
 
     /// Requests that are worked on or wait.
@@ -123,8 +214,7 @@ impl Admission {
 struct Place<'a> {
     admission: &'a Admission,
     number: u64,
-    called: oneshot::Receiver<()>,
-    limits: Limits,
+    called: oneshot::Receiver<Duration>,
     taken: bool,
 }
 
@@ -134,10 +224,12 @@ impl Drop for Place<'_> {
             return;
         }
         let mut queue = lock(&self.admission.queue);
-        if !queue.leave(self.number) && self.called.try_recv().is_ok() {
-            queue.return_turn();
+        if !queue.leave(self.number)
+            && let Ok(begun) = self.called.try_recv()
+        {
+            queue.return_turn(begun);
         }
-        self.admission.call(&mut queue, self.limits);
+        self.admission.call(&mut queue);
     }
 }
 
@@ -145,70 +237,16 @@ impl Drop for Place<'_> {
 #[derive(Debug)]
 pub struct Slot {
     admission: Arc<Admission>,
-    limits: Limits,
-    since: Instant,
+    begun: Duration,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut queue = lock(&self.admission.queue);
-        queue.finish(self.since.elapsed(), self.limits.concurrent);
-        self.admission.call(&mut queue, self.limits);
+        queue.finish(self.begun, self.admission.now());
+        self.admission.call(&mut queue);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use futures::FutureExt;
-
-    use super::*;
-
-    const LIMITS: Limits = Limits {
-        concurrent: 1,
-        capacity: 8,
-        timeout: Duration::from_secs(30),
-    };
-
-    fn admission() -> Arc<Admission> {
-        Arc::new(Admission::new(Arc::default()))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_turn_passes_to_the_next_one() {
-        let admission = admission();
-        let first = admission.enter(Priority::Normal, LIMITS).await.unwrap();
-        let mut second = Box::pin(admission.enter(Priority::Normal, LIMITS));
-        assert!((&mut second).now_or_never().is_none());
-        drop(first);
-        let _second = second.await.unwrap();
-        assert_eq!(admission.in_flight(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nobody_waits_longer_than_the_timeout() {
-        let admission = admission();
-        let _first = admission.enter(Priority::Normal, LIMITS).await.unwrap();
-        let before = Instant::now();
-        let refused = admission.enter(Priority::Critical, LIMITS).await.unwrap_err();
-        assert_eq!(before.elapsed(), LIMITS.timeout);
-        assert_eq!(refused.error.kind().as_str(), "backpressure");
-        assert_eq!(admission.in_flight(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_leaves_costs_nobody_a_turn() {
-        let admission = admission();
-        let first = admission.enter(Priority::Normal, LIMITS).await.unwrap();
-        let mut leaver = Box::pin(admission.enter(Priority::Normal, LIMITS));
-        let mut stays = Box::pin(admission.enter(Priority::Normal, LIMITS));
-        assert!((&mut leaver).now_or_never().is_none());
-        assert!((&mut stays).now_or_never().is_none());
-        drop(first);
-        drop(leaver);
-        let stays = stays.await.unwrap();
-        drop(stays);
-        assert_eq!(admission.in_flight(), 0);
-    }
-}
+mod tests;

@@ -129,9 +129,9 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     value.is_some_and(|v| v.starts_with("text/event-stream"))
 }
 
-fn upstream_id(headers: &HeaderMap) -> Option<String> {
+fn upstream_id(headers: &HeaderMap) -> Option<Box<str>> {
     let value = UPSTREAM_IDS.iter().find_map(|name| headers.get(*name))?;
-    value.to_str().ok().map(|text| text.chars().take(128).collect())
+    value.to_str().ok().map(|text| text.get(..128).unwrap_or(text).into())
 }
 
 /// An answer with a failing status. Its body is read as far as it goes: half an error is classified by its status.
@@ -226,7 +226,7 @@ fn nonsense(message: &str) -> Miss {
 fn empty(chunk: &Chunk) -> Miss {
     let mut miss = nonsense("the answer has neither choices nor data");
     miss.classified.circuit = CircuitRule::Ignored;
-    miss.usage = chunk.usage;
+    miss.usage = chunk.usage.map(Box::new);
     miss
 }
 
@@ -234,6 +234,6 @@ fn empty(chunk: &Chunk) -> Miss {
 fn blocked(prompt: Blocked) -> Miss {
     let reason = shown(&prompt.reason);
     let mut miss = Miss::at(Progress::Answered, InferenceError::ContentFiltered { reason }.into());
-    miss.usage = prompt.usage;
+    miss.usage = prompt.usage.map(Box::new);
     miss
 }

@@ -1,16 +1,23 @@
 //! The local backend: the own engine while it is usable, else a peer's, one hop at most (design section 4).
 
-use std::sync::{Arc, Mutex, Weak};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
 
+use http::HeaderValue;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
 use super::{
+    admission::{Admission, Shed},
     attempt::{Question, send},
     order::{Dispatcher, Job, Reply},
-    outcome::Miss,
+    outcome::{Miss, Progress},
+    queue::{Limits, Priority},
     rewrite::{LimitField, Wanted, rewrite},
     settle::Ticket,
     target::{OwnEngine, Target},
@@ -26,6 +33,13 @@ use crate::{
     },
 };
 
+/// A peer that is busy and does not say for how long is left alone for this time.
+const BUSY: Duration = Duration::from_secs(1);
+/// And for no longer than this, whatever it says.
+const MOST_BUSY: Duration = Duration::from_secs(5);
+/// A peer that cannot be reached, or breaks off, is left alone for this time.
+const LOST: Duration = Duration::from_secs(5);
+
 /// The way to the own engine and to peers.
 #[derive(Debug)]
 pub struct LocalRoute {
@@ -34,6 +48,8 @@ pub struct LocalRoute {
     /// Other pods with an engine; none outside a cluster.
     pub peers: Option<Peers>,
     places: Mutex<(Weak<EngineTarget>, Arc<Semaphore>)>,
+    /// Who is next at the engine: the first in line waits for a place, the others by priority behind it.
+    line: Arc<Admission>,
 }
 
 impl LocalRoute {
@@ -44,6 +60,7 @@ impl LocalRoute {
             client,
             peers,
             places: Mutex::new((Weak::new(), Arc::new(Semaphore::new(0)))),
+            line: Arc::new(Admission::line()),
         }
     }
 
@@ -60,9 +77,8 @@ impl LocalRoute {
             Ok(reply) => return Ok(reply),
             Err(miss) => miss,
         };
-        let ends = matches!(miss.classified.retry, RetryRule::Never | RetryRule::LongerContext);
         match &self.peers {
-            Some(peers) if !job.hop && !ends => {
+            Some(peers) if !job.hop && !ends(&miss) => {
                 self.peer(peers, dispatcher, routing, backend, job)
                     .await
                     .map_err(|there| {
@@ -82,7 +98,7 @@ impl LocalRoute {
         job: &Job,
     ) -> Result<Reply, Miss> {
         let engine = usable(dispatcher)?;
-        let place = self.place(&engine.target, routing).await?;
+        let place = self.place(&engine.target, dispatcher, routing, job).await?;
         let in_flight = engine.activity.begin();
         let target = Target::own(&self.client, engine, job.head.operation, &job.id);
         let target = target.ok_or_else(|| Miss::unsent(no_address("the own engine")))?;
@@ -108,26 +124,50 @@ impl LocalRoute {
         .await
     }
 
-    /// A place at the engine, which would queue without bound by itself.
-    async fn place(&self, target: &Arc<EngineTarget>, routing: &Routing) -> Result<OwnedSemaphorePermit, Miss> {
-        let places = {
-            let mut held = lock(&self.places);
-            if !std::ptr::eq(held.0.as_ptr(), Arc::as_ptr(target)) {
-                let places = usize::try_from(target.parallel.max(1)).unwrap_or(1);
-                *held = (Arc::downgrade(target), Arc::new(Semaphore::new(places)));
-            }
-            Arc::clone(&held.1)
+    /// A place at the engine, which would queue without bound by itself. The queue in front lets in more requests than an engine may
+    /// have places, so priority and the predicted wait count here as well.
+    async fn place(
+        &self,
+        target: &Arc<EngineTarget>,
+        dispatcher: &Dispatcher,
+        routing: &Routing,
+        job: &Job,
+    ) -> Result<OwnedSemaphorePermit, Miss> {
+        let places = self.places(target);
+        let priority = job
+            .priority
+            .as_ref()
+            .and_then(|value| Priority::read(value.to_str().ok()?));
+        let priority = priority.unwrap_or_default();
+        let serving = routing.snapshot.serving();
+        let limits = Limits {
+            concurrent: 1,
+            capacity: serving.max_concurrent(),
+            timeout: serving.queue_timeout(),
         };
-        let patience = routing.snapshot.serving().queue_timeout();
-        match timeout(patience, places.acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(Miss::unsent(InferenceError::Backpressure {
-                message: "all places of the engine are taken".into(),
-            })),
-        }
+        let until = Instant::now() + limits.timeout;
+        let taken = || {
+            dispatcher.metrics.shed(Shed::Engine.as_str());
+            let away = self.line.turned_away(Shed::Engine, priority);
+            let wait = Duration::from_secs(away.retry_after);
+            Miss::unsent_for(away.into(), wait)
+        };
+        let first = self.line.enter(priority, limits).await.map_err(|_| taken())?;
+        let place = timeout_at(until, places.acquire_owned()).await;
+        drop(first);
+        place.ok().and_then(Result::ok).ok_or_else(taken)
     }
 
-    /// Tries peers one after another. `None` when no peer was reached.
+    fn places(&self, target: &Arc<EngineTarget>) -> Arc<Semaphore> {
+        let mut held = lock(&self.places);
+        if !std::ptr::eq(held.0.as_ptr(), Arc::as_ptr(target)) {
+            let places = usize::try_from(target.parallel.max(1)).unwrap_or(1);
+            *held = (Arc::downgrade(target), Arc::new(Semaphore::new(places)));
+        }
+        Arc::clone(&held.1)
+    }
+
+    /// Tries peers one after another, all of them within the time of one attempt. `None` when no peer was reached.
     async fn peer(
         &self,
         peers: &Peers,
@@ -137,38 +177,61 @@ impl LocalRoute {
         job: &Job,
     ) -> Result<Reply, Option<Miss>> {
         let mut told = None;
+        let started = Instant::now();
         for address in peers.addresses().await {
             let authorization = peers.authorization().await.map_err(|error| {
                 let message = format!("the token for peers cannot be read: {error}");
                 Some(Miss::unsent(InferenceError::Backpressure { message }))
             })?;
-            let Some(target) = Target::peer(&self.client, address, job.head.operation, &job.id, authorization) else {
+            let Some(target) = self.peer_target(address, job, authorization, started) else {
                 continue;
             };
-            let target = match &job.priority {
-                Some(priority) => target.with_header(super::target::PRIORITY, priority.clone()),
-                None => target,
-            };
             let ticket = Ticket::new(Arc::clone(&backend.name), Arc::clone(&dispatcher.metrics), None, None);
-            match reply(
-                dispatcher,
-                routing,
-                backend,
-                job,
-                target,
-                job.body.clone(),
-                ticket,
-                // The peer leaves out what was not asked for.
-                true,
-            )
-            .await
-            {
+            let body = job.body.clone();
+            // The peer leaves out what was not asked for.
+            match reply(dispatcher, routing, backend, job, target, body, ticket, true).await {
                 Ok(reply) => return Ok(reply),
-                Err(miss) if miss.classified.retry == RetryRule::Never => return Err(Some(miss)),
-                Err(miss) => told = Some(miss),
+                Err(miss) => {
+                    peers.note(address, avoided(&miss));
+                    if ends(&miss) {
+                        return Err(Some(miss));
+                    }
+                    told = Some(miss);
+                }
             }
         }
         Err(told)
+    }
+
+    /// `None` when the time of the attempt is over.
+    fn peer_target(&self, peer: SocketAddr, job: &Job, authorization: HeaderValue, started: Instant) -> Option<Target> {
+        let mut target = Target::peer(&self.client, peer, job.head.operation, &job.id, authorization)?;
+        let timers = &mut target.timers;
+        let left = timers
+            .total
+            .checked_sub(started.elapsed())
+            .filter(|left| !left.is_zero())?;
+        timers.total = left;
+        timers.first_token = timers.first_token.min(left);
+        Some(match &job.priority {
+            Some(priority) => target.with_header(super::target::PRIORITY, priority.clone()),
+            None => target,
+        })
+    }
+}
+
+/// No other pod with the same model may answer what this failure says no to.
+const fn ends(miss: &Miss) -> bool {
+    matches!(miss.classified.retry, RetryRule::Never | RetryRule::LongerContext)
+}
+
+/// How long a peer that failed like this is left alone.
+fn avoided(miss: &Miss) -> Duration {
+    match (miss.progress, miss.classified.wait) {
+        _ if ends(miss) => Duration::ZERO,
+        // It answered: it is there and busy.
+        (Progress::Answered, wait) => wait.unwrap_or(BUSY).min(MOST_BUSY),
+        (Progress::Unsent | Progress::Sent, _) => LOST,
     }
 }
 

@@ -29,11 +29,11 @@ pub struct Miss {
     /// HTTP status of the backend's answer.
     pub upstream_status: Option<u16>,
     /// The provider's request id.
-    pub upstream_request_id: Option<String>,
+    pub upstream_request_id: Option<Box<str>>,
     /// Tokens it reported all the same.
-    pub usage: Option<Usage>,
+    pub usage: Option<Box<Usage>>,
     /// The field of the client's request that is at fault.
-    pub param: Option<String>,
+    pub param: Option<Box<str>>,
 }
 
 impl Miss {
@@ -80,7 +80,7 @@ impl Miss {
         };
         let mut miss = Self::unsent(error);
         miss.classified.retry = retry;
-        miss.param = Some(field.to_owned());
+        miss.param = Some(field.into());
         miss
     }
 
@@ -91,7 +91,7 @@ impl Miss {
             error: self.classified.error.clone(),
             backend: Some(backend.to_owned()),
             upstream_status: self.upstream_status,
-            request_id: self.upstream_request_id.clone(),
+            request_id: self.upstream_request_id.as_deref().map(str::to_owned),
         }
     }
 }

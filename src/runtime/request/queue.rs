@@ -1,19 +1,25 @@
-//! Who waits for a turn: bounded, by priority, first come first served within one, shed when the wait would be too long. Pure: time
-//! is an argument.
+//! Who waits for a turn: bounded, by weighted priority, first come first served within one, shed when the wait would be too long.
+//! Pure: time is an argument.
 
-use std::{collections::VecDeque, time::Duration};
+mod lanes;
+mod pace;
+
+use std::time::Duration;
+
+use lanes::Lanes;
+use pace::Pace;
 
 /// `x-inference-priority`, the most urgent first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// Before everybody.
+    /// 27 turns of 40 when all four priorities wait.
     Critical,
-    /// Before most.
+    /// 9 turns of 40.
     High,
-    /// The default.
+    /// The default; 3 turns of 40.
     #[default]
     Normal,
-    /// When nobody else waits.
+    /// 1 turn of 40.
     Background,
 }
 
@@ -58,140 +64,97 @@ pub enum Arrival {
     Go,
     /// It waits under this number.
     Wait(u64),
-    /// It is turned away.
-    Full {
-        /// When to come again, from the measured rate.
-        predicted: Duration,
-    },
+    /// It is turned away: the wait would be longer than allowed.
+    TooSlow,
+    /// It is turned away: there is no place to wait.
+    Full,
 }
 
-/// The queue. `W` is whatever wakes a waiter.
+/// The queue. `W` is whatever wakes a waiter. `now` is the time since any fixed moment.
 #[derive(Debug)]
 pub struct Queue<W> {
-    lanes: [VecDeque<(u64, W)>; 4],
-    working: usize,
+    lanes: Lanes<W>,
     next: u64,
     pace: Pace,
+    concurrent: usize,
 }
 
 impl<W> Default for Queue<W> {
     fn default() -> Self {
         Self {
-            lanes: Default::default(),
-            working: 0,
+            lanes: Lanes::default(),
             next: 0,
             pace: Pace::default(),
+            concurrent: 0,
         }
     }
 }
 
 impl<W> Queue<W> {
-    /// A request arrives. One that waits displaces the newest of a lower priority when the queue is full; that one is returned, to be
-    /// turned away.
-    pub fn arrive(&mut self, priority: Priority, waker: W, limits: Limits) -> (Arrival, Option<W>) {
-        if self.working < limits.concurrent && self.waiting() == 0 {
-            self.working += 1;
+    /// A request arrives. One that waits may displace another when the queue is full; that one is returned, to be turned away.
+    pub fn arrive(&mut self, priority: Priority, waker: W, limits: Limits, now: Duration) -> (Arrival, Option<W>) {
+        self.concurrent = limits.concurrent;
+        if self.working() < self.concurrent && self.waiting() == 0 {
+            self.pace.begin(now);
             return (Arrival::Go, None);
         }
-        let ahead = self.lanes.iter().take(priority.lane() + 1).map(VecDeque::len).sum();
-        let predicted = self.pace.wait(ahead);
-        if predicted > limits.timeout {
-            return (Arrival::Full { predicted }, None);
+        if self.predicted(priority, now) > limits.timeout {
+            return (Arrival::TooSlow, None);
         }
         let mut displaced = None;
         if self.waiting() >= limits.capacity {
-            displaced = self.displace(priority);
+            displaced = self.lanes.displace(priority, limits.capacity);
             if displaced.is_none() {
-                return (Arrival::Full { predicted }, None);
+                return (Arrival::Full, None);
             }
         }
-        (Arrival::Wait(self.push(priority, waker)), displaced)
-    }
-
-    fn push(&mut self, priority: Priority, waker: W) -> u64 {
         let number = self.next;
         self.next += 1;
-        if let Some(lane) = self.lanes.get_mut(priority.lane()) {
-            lane.push_back((number, waker));
-        }
-        number
+        self.lanes.push(priority, number, waker);
+        (Arrival::Wait(number), displaced)
     }
 
-    fn displace(&mut self, priority: Priority) -> Option<W> {
-        let lower = self.lanes.iter_mut().skip(priority.lane() + 1).rev();
-        lower.filter_map(VecDeque::pop_back).map(|(_, waker)| waker).next()
-    }
-
-    /// A request is finished, after `service` on a machine that works on `concurrent` at once.
-    pub fn finish(&mut self, service: Duration, concurrent: usize) {
-        self.working = self.working.saturating_sub(1);
-        self.pace.note(service, concurrent);
+    /// The turn taken at `begun` is finished.
+    pub fn finish(&mut self, begun: Duration, now: Duration) {
+        self.pace.end(begun, now);
     }
 
     /// The next one whose turn it is, if there is room; the caller wakes it.
-    pub fn turn(&mut self, limits: Limits) -> Option<W> {
-        if self.working >= limits.concurrent {
+    pub fn turn(&mut self, now: Duration) -> Option<W> {
+        if self.working() >= self.concurrent {
             return None;
         }
-        let (_, waker) = self.lanes.iter_mut().find_map(VecDeque::pop_front)?;
-        self.working += 1;
+        let waker = self.lanes.take()?;
+        self.pace.begin(now);
         Some(waker)
     }
 
-    /// A turn was given to somebody who had left.
-    pub fn return_turn(&mut self) {
-        self.working = self.working.saturating_sub(1);
+    /// The turn taken at `begun` was given to somebody who had left.
+    pub fn return_turn(&mut self, begun: Duration) {
+        self.pace.undo(begun);
     }
 
     /// Somebody leaves the queue. False when it no longer waits.
     pub fn leave(&mut self, number: u64) -> bool {
-        self.lanes.iter_mut().any(|lane| {
-            let found = lane.iter().position(|(n, _)| *n == number);
-            found.and_then(|at| lane.remove(at)).is_some()
-        })
+        self.lanes.leave(number)
     }
 
     /// Requests that wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.lanes.iter().map(VecDeque::len).sum()
+        self.lanes.waiting()
     }
 
     /// Requests that are worked on.
     #[must_use]
     pub const fn working(&self) -> usize {
-        self.working
+        self.pace.working()
     }
 
-    /// When somebody who is turned away now may come again.
+    /// How long somebody would wait who came now, from the measured rate.
     #[must_use]
-    pub fn predicted(&self) -> Duration {
-        self.pace.wait(self.waiting())
-    }
-}
-
-/// The measured drain rate: a moving average of the time between two finished requests when all places are taken.
-#[derive(Debug, Default)]
-struct Pace {
-    interval: Option<Duration>,
-}
-
-/// Share of the newest measurement in the average.
-const WEIGHT: f64 = 0.2;
-
-impl Pace {
-    fn note(&mut self, service: Duration, concurrent: usize) {
-        let sample = service / u32::try_from(concurrent.max(1)).unwrap_or(u32::MAX);
-        self.interval = Some(match self.interval {
-            None => sample,
-            Some(before) => before.mul_f64(1.0 - WEIGHT) + sample.mul_f64(WEIGHT),
-        });
-    }
-
-    /// The wait behind `ahead` others; zero before anything was measured.
-    fn wait(&self, ahead: usize) -> Duration {
-        let turns = u32::try_from(ahead + 1).unwrap_or(u32::MAX);
-        self.interval.unwrap_or_default().saturating_mul(turns)
+    pub fn predicted(&self, priority: Priority, now: Duration) -> Duration {
+        self.pace.wait(self.lanes.ahead(priority), self.concurrent, now)
     }
 }
 
@@ -206,25 +169,30 @@ mod tests {
         capacity: 2,
         timeout: Duration::from_secs(30),
     };
+    const START: Duration = Duration::ZERO;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
 
     #[test]
     fn turns_go_by_priority_then_by_arrival() {
         let mut queue = Queue::default();
         let limits = Limits { capacity: 10, ..LIMITS };
-        assert_eq!(queue.arrive(Priority::Normal, "first", limits).0, Arrival::Go);
+        assert_eq!(queue.arrive(Priority::Normal, "first", limits, START).0, Arrival::Go);
         for (priority, who) in [
             (Priority::Background, "d"),
             (Priority::Normal, "b"),
             (Priority::Critical, "a"),
             (Priority::Normal, "c"),
         ] {
-            assert!(matches!(queue.arrive(priority, who, limits).0, Arrival::Wait(_)));
+            assert!(matches!(queue.arrive(priority, who, limits, START).0, Arrival::Wait(_)));
         }
-        assert_eq!(queue.turn(limits), None, "all places are taken");
+        assert_eq!(queue.turn(START), None, "all places are taken");
         let mut order = Vec::new();
-        for _ in 0..4 {
-            queue.finish(Duration::from_secs(1), 1);
-            order.extend(queue.turn(limits));
+        for second in 0..4 {
+            queue.finish(s(second), s(second + 1));
+            order.extend(queue.turn(s(second + 1)));
         }
         assert_eq!(order, ["a", "b", "c", "d"]);
     }
@@ -232,18 +200,37 @@ mod tests {
     #[test]
     fn a_full_queue_keeps_the_more_urgent() {
         let mut queue = Queue::default();
-        let _ = queue.arrive(Priority::Normal, "works", LIMITS);
-        let _ = queue.arrive(Priority::Background, "old", LIMITS);
-        let _ = queue.arrive(Priority::Background, "new", LIMITS);
-        assert!(matches!(
-            queue.arrive(Priority::Background, "late", LIMITS),
-            (Arrival::Full { .. }, None)
-        ));
-        assert!(matches!(
-            queue.arrive(Priority::High, "urgent", LIMITS),
-            (Arrival::Wait(_), Some("new"))
-        ));
+        let _ = queue.arrive(Priority::Normal, "works", LIMITS, START);
+        let _ = queue.arrive(Priority::Background, "old", LIMITS, START);
+        let _ = queue.arrive(Priority::Background, "new", LIMITS, START);
+        let late = queue.arrive(Priority::Background, "late", LIMITS, START);
+        assert_eq!(late, (Arrival::Full, None));
+        let urgent = queue.arrive(Priority::High, "urgent", LIMITS, START);
+        assert!(matches!(urgent, (Arrival::Wait(_), Some("new"))));
         assert_eq!(queue.waiting(), 2);
+    }
+
+    #[test]
+    fn a_flood_of_critical_ones_leaves_the_others_their_places() {
+        let mut queue = Queue::default();
+        let limits = Limits {
+            capacity: 256,
+            ..LIMITS
+        };
+        for _ in 0..=256 {
+            let _ = queue.arrive(Priority::Critical, "flood", limits, START);
+        }
+        let mut taken_in = 0;
+        while let (Arrival::Wait(_), displaced) = queue.arrive(Priority::Background, "small", limits, START) {
+            assert_eq!(displaced, Some("flood"));
+            taken_in += 1;
+        }
+        for _ in 0..1_000 {
+            let (_, displaced) = queue.arrive(Priority::Critical, "flood", limits, START);
+            assert_ne!(displaced, Some("small"));
+        }
+        println!("background requests kept in a queue of 256 that critical ones flood: {taken_in}");
+        assert_eq!((taken_in, queue.waiting()), (7, 256));
     }
 
     #[test]
@@ -253,37 +240,52 @@ mod tests {
             capacity: 100,
             ..LIMITS
         };
-        let _ = queue.arrive(Priority::Normal, 0, limits);
-        queue.finish(Duration::from_secs(20), 1);
-        let _ = queue.arrive(Priority::Normal, 1, limits);
+        let _ = queue.arrive(Priority::Normal, 0, limits, s(0));
+        queue.finish(s(0), s(20));
+        let _ = queue.arrive(Priority::Normal, 1, limits, s(20));
+        let arrive = |queue: &mut Queue<u8>, priority| queue.arrive(priority, 9, limits, s(20)).0;
+        assert!(matches!(arrive(&mut queue, Priority::Normal), Arrival::Wait(_)), "20 s");
+        assert_eq!(arrive(&mut queue, Priority::Normal), Arrival::TooSlow);
+        assert_eq!(queue.predicted(Priority::Normal, s(20)), s(40));
         assert!(
-            matches!(queue.arrive(Priority::Normal, 2, limits).0, Arrival::Wait(_)),
-            "20 s"
-        );
-        let refused = queue.arrive(Priority::Normal, 3, limits).0;
-        assert_eq!(
-            refused,
-            Arrival::Full {
-                predicted: Duration::from_secs(40)
-            }
-        );
-        assert!(
-            matches!(queue.arrive(Priority::Critical, 4, limits).0, Arrival::Wait(_)),
+            matches!(arrive(&mut queue, Priority::Critical), Arrival::Wait(_)),
             "nobody before it"
+        );
+    }
+
+    #[test]
+    fn more_room_is_used_from_the_next_arrival_on() {
+        let mut queue = Queue::default();
+        let limits = Limits {
+            capacity: 100,
+            ..LIMITS
+        };
+        for who in 0..4 {
+            let _ = queue.arrive(Priority::Normal, who, limits, START);
+        }
+        assert_eq!(queue.turn(START), None);
+        let wider = Limits {
+            concurrent: 3,
+            ..limits
+        };
+        let _ = queue.arrive(Priority::Normal, 4, wider, START);
+        assert_eq!(
+            (queue.turn(START), queue.turn(START), queue.turn(START)),
+            (Some(1), Some(2), None)
         );
     }
 
     #[test]
     fn who_leaves_is_not_called() {
         let mut queue = Queue::default();
-        let _ = queue.arrive(Priority::Normal, "works", LIMITS);
-        let (Arrival::Wait(number), None) = queue.arrive(Priority::Normal, "left", LIMITS) else {
+        let _ = queue.arrive(Priority::Normal, "works", LIMITS, START);
+        let (Arrival::Wait(number), None) = queue.arrive(Priority::Normal, "left", LIMITS, START) else {
             panic!("must wait")
         };
         assert!(queue.leave(number));
         assert!(!queue.leave(number));
-        queue.finish(Duration::ZERO, 1);
-        assert_eq!(queue.turn(LIMITS), None);
+        queue.finish(START, START);
+        assert_eq!(queue.turn(START), None);
     }
 
     proptest! {
@@ -291,24 +293,24 @@ mod tests {
         fn never_more_at_work_or_waiting_than_allowed(
             steps in proptest::collection::vec((0..4_u8, 0..4_usize, any::<prop::sample::Index>()), 0..200),
         ) {
-            let limits = Limits { concurrent: 3, capacity: 4, timeout: Duration::from_secs(1_000) };
+            let limits = Limits { concurrent: 3, capacity: 4, timeout: s(1_000) };
             let lanes = [Priority::Critical, Priority::High, Priority::Normal, Priority::Background];
             let (mut queue, mut numbers, mut works) = (Queue::default(), Vec::new(), 0_usize);
             for (step, lane, which) in steps {
                 match step {
-                    0 | 1 => match queue.arrive(lanes[lane], (), limits).0 {
+                    0 | 1 => match queue.arrive(lanes[lane], (), limits, START).0 {
                         Arrival::Go => works += 1,
                         Arrival::Wait(number) => numbers.push(number),
-                        Arrival::Full { .. } => {}
+                        Arrival::Full | Arrival::TooSlow => {}
                     },
                     2 if works > 0 => {
-                        queue.finish(Duration::from_millis(1), 3);
+                        queue.finish(START, START);
                         works -= 1;
                     }
                     _ if !numbers.is_empty() => { queue.leave(numbers.swap_remove(which.index(numbers.len()))); }
                     _ => {}
                 }
-                while queue.turn(limits).is_some() { works += 1; }
+                while queue.turn(START).is_some() { works += 1; }
                 prop_assert!(works <= 3 && queue.waiting() <= 4);
                 prop_assert_eq!(queue.working(), works);
                 prop_assert!(queue.waiting() == 0 || works == 3, "nobody waits while there is room");

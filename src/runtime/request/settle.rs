@@ -119,7 +119,7 @@ impl Ticket {
     }
 
     fn settle(&mut self, miss: &Miss) {
-        self.report(miss.usage);
+        self.report(miss.usage.as_deref().copied());
         let kind = miss.classified.error.kind();
         if releases(kind.contract().budget, miss.progress)
             && self.usage.is_none()

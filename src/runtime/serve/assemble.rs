@@ -6,18 +6,15 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::ServeError;
-use crate::{
-    api::Timeouts,
-    runtime::{
-        access::{Door, Verifier},
-        backends::{Engine, Means, Money, Registry},
-        config::{Identity, Snapshot},
-        front::{Front, Lifecycle},
-        metrics::Metrics,
-        peer::Peers,
-        remote::session::client,
-        request::{admission::Admission, local::LocalRoute, order::Dispatcher},
-    },
+use crate::runtime::{
+    access::{Door, Verifier},
+    backends::{Engine, Means, Money, Registry},
+    config::{Identity, Snapshot},
+    front::{Front, Lifecycle},
+    metrics::Metrics,
+    peer::{self, Peers},
+    remote::session::client,
+    request::{admission::Admission, local::LocalRoute, order::Dispatcher},
 };
 
 /// What a front is made of.
@@ -70,7 +67,7 @@ pub fn front(parts: Parts) -> Result<Front, ServeError> {
         dispatcher: Dispatcher {
             registry: Arc::clone(&registry),
             metrics: Arc::clone(&metrics),
-            local: LocalRoute::new(client(Timeouts::default().connect())?, peers),
+            local: LocalRoute::new(client(peer::CONNECT)?, peers),
         },
         door: Door::new(means.keys, verifier, &snapshot),
         registry,

@@ -1,13 +1,32 @@
-//! Ports.
+//! Ports: how many connections they take, and how long a silent one stays.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::serve::ListenerExt;
-use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::resource::{Resource, getrlimit};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
+    time::sleep,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::Service;
+use tracing::{info, warn};
 
 use super::ServeError;
+
+/// Connections that one port holds at most; the next ones wait in the kernel.
+const MOST: usize = 4096;
+/// A connection without a whole request head ends after this time: longer than load balancers keep idle ones.
+const SILENT: Duration = Duration::from_secs(75);
+/// And after this time while more than half of the connections are taken.
+const SILENT_WHEN_BUSY: Duration = Duration::from_secs(10);
+/// Bytes of a request's head.
+const MOST_HEAD: usize = 64 * 1024;
+/// After a failure to accept, most likely for want of file descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound port.
 #[derive(Debug)]
@@ -27,17 +46,148 @@ pub async fn bind(address: SocketAddr, port: &'static str) -> Result<Bound, Serv
 
 /// Serves until `closing`, then finishes what is in flight.
 pub fn serve(bound: Bound, router: axum::Router, closing: CancellationToken) -> JoinHandle<()> {
-    let Bound { listener, port } = bound;
-    // Without it every event of a stream would wait for the one before to be acknowledged.
-    let listener = listener.tap_io(|socket| {
-        let _ = socket.set_nodelay(true);
-    });
+    serve_at_most(most_connections(), bound, router, closing)
+}
+
+fn serve_at_most(most: usize, bound: Bound, router: axum::Router, closing: CancellationToken) -> JoinHandle<()> {
+    let places = Arc::new(Semaphore::new(most));
+    let connections = TaskTracker::new();
     tokio::spawn(async move {
-        let served = axum::serve(listener, router)
-            .with_graceful_shutdown(closing.cancelled_owned())
-            .await;
-        if let Err(error) = served {
-            error!(port, %error, "the port failed");
-        }
+        let accepting = async {
+            loop {
+                let (socket, place) = bound.accept(&places).await;
+                let silent = if places.available_permits() < most / 2 {
+                    SILENT_WHEN_BUSY
+                } else {
+                    SILENT
+                };
+                connections.spawn(connection(socket, place, silent, router.clone(), closing.clone()));
+            }
+        };
+        let _: Option<()> = closing.run_until_cancelled(accepting).await;
+        drop(bound);
+        connections.close();
+        connections.wait().await;
     })
+}
+
+impl Bound {
+    async fn accept(&self, places: &Arc<Semaphore>) -> (TcpStream, Option<OwnedSemaphorePermit>) {
+        let place = Arc::clone(places).acquire_owned().await.ok();
+        loop {
+            match self.listener.accept().await {
+                Ok((socket, _)) => return (socket, place),
+                Err(error) => {
+                    warn!(port = self.port, %error, "cannot accept a connection");
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// A quarter of the file descriptors: there are several ports, and every request has a connection to its backend.
+fn most_connections() -> usize {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    usize::try_from(soft / 4).unwrap_or(MOST).clamp(64, MOST)
+}
+
+async fn connection(
+    socket: TcpStream,
+    place: Option<OwnedSemaphorePermit>,
+    silent: Duration,
+    router: axum::Router,
+    closing: CancellationToken,
+) {
+    // Without it every event of a stream would wait for the one before to be acknowledged.
+    let _ = socket.set_nodelay(true);
+    let service = service_fn(move |request: http::Request<Incoming>| router.clone().call(request));
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(silent)
+        .max_buf_size(MOST_HEAD)
+        .serve_connection(TokioIo::new(socket), service);
+    tokio::pin!(serving);
+    // Broken connections are the client's affair: what they cost is told by its request.
+    tokio::select! {
+        _ = &mut serving => {}
+        () = closing.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            let _ = serving.await;
+        }
+    }
+    drop(place);
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::{Instant, timeout},
+    };
+
+    use super::*;
+
+    async fn served(most: usize) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
+        let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), "test").await.unwrap();
+        let address = bound.listener.local_addr().unwrap();
+        let closing = CancellationToken::new();
+        let router = axum::Router::new().fallback(|| async { "ok" });
+        let server = serve_at_most(most, bound, router, closing.clone());
+        (address, closing, server)
+    }
+
+    async fn connect(address: SocketAddr, sent: &str) -> TcpStream {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(sent.as_bytes()).await.unwrap();
+        socket
+    }
+
+    /// How long the server lets a connection be that sends nothing more.
+    async fn life(address: SocketAddr, sent: &str) -> Duration {
+        let mut socket = connect(address, sent).await;
+        let before = Instant::now();
+        let _ = socket.read_to_end(&mut Vec::new()).await;
+        before.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_connections_end() {
+        let (address, _closing, _server) = served(8).await;
+        for sent in [
+            "",
+            "POST /v1/chat/completions HTTP/1.1\r\nhost:",
+            "GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+        ] {
+            let life = life(address, sent).await;
+            println!("{sent:?} and silence: ended after {life:?}");
+            assert!(life.abs_diff(SILENT) < Duration::from_secs(1), "{sent:?}: {life:?}");
+        }
+        let mut held = Vec::new();
+        for _ in 0..5 {
+            held.push(connect(address, "").await);
+        }
+        let life = life(address, "GET / HT").await;
+        println!("when more than half of the connections are taken: {life:?}");
+        assert!(life < SILENT_WHEN_BUSY + Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn connections_are_bounded_and_the_next_waits() {
+        let (address, closing, server) = served(2).await;
+        let first = connect(address, "").await;
+        let _second = connect(address, "").await;
+        let mut third = connect(address, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+        let mut text = String::new();
+        let early = timeout(Duration::from_millis(100), third.read_u8()).await;
+        assert!(early.is_err(), "no place yet");
+        drop(first);
+        timeout(Duration::from_secs(10), third.read_to_string(&mut text))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+        closing.cancel();
+        timeout(Duration::from_secs(10), server).await.unwrap().unwrap();
+    }
 }
