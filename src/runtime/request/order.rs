@@ -316,7 +316,7 @@ fn no_token(remote: &Remote, session: &Session, error: &TokenError) -> Miss {
     let message = error.to_string();
     let error = match error {
         TokenError::Refused(_) => InferenceError::Unauthorized { message },
-        _ => return Miss::unsent(InferenceError::NetworkError { message }),
+        TokenError::Unreachable(_) => return Miss::unsent(InferenceError::NetworkError { message }),
     };
     remote.refuse_session(session, &error);
     let mut miss = Miss::unsent(error);
