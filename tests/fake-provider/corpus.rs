@@ -99,7 +99,11 @@ fn row(names: &[&str], line: &'static str) -> Row {
         status: cell("http_status").parse().unwrap_or(0),
         headers,
         // In the table a stream's line ends are written as in a string; those inside of JSON stay as they are.
-        body: if streams { body.replace("\\n", "\n") } else { body.to_owned() },
+        body: if streams {
+            body.replace("\\n", "\n")
+        } else {
+            body.to_owned()
+        },
         variant: cell("expected_variant"),
         retryable: cell("retryable") == "yes",
         circuit: cell("counts_as_circuit_failure"),

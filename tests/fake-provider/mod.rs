@@ -6,6 +6,7 @@
 
 #![allow(
     dead_code,
+    unused_imports,
     missing_docs,
     clippy::missing_panics_doc,
     clippy::must_use_candidate,

@@ -55,7 +55,9 @@ pub async fn play(client: &mut Client, reply: &Reply, act: &Act) -> Result<After
         return end(client, ending).await;
     }
     if let Some(status) = act.interim {
-        client.write(format!("HTTP/1.1 {status} Interim\r\n\r\n").as_bytes()).await?;
+        client
+            .write(format!("HTTP/1.1 {status} Interim\r\n\r\n").as_bytes())
+            .await?;
     }
     let framing = Wire::of(reply, act);
     send(client, &head(reply, framing), act).await?;

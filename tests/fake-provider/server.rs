@@ -70,7 +70,9 @@ impl Script {
 impl Provider {
     /// A working provider on a free port of loopback.
     pub async fn start(manner: Manner) -> Self {
-        Self::listen("127.0.0.1:0", manner).await.expect("loopback has a free port")
+        Self::listen("127.0.0.1:0", manner)
+            .await
+            .expect("loopback has a free port")
     }
 
     /// A working provider.
@@ -263,7 +265,11 @@ impl Shared {
 fn scripted(act: &Act) -> Reply {
     use super::play::Body;
     let mut headers = act.headers.clone();
-    let kind = if act.events.is_some() { "text/event-stream" } else { "application/json" };
+    let kind = if act.events.is_some() {
+        "text/event-stream"
+    } else {
+        "application/json"
+    };
     if !headers.iter().any(|(name, _)| name == "content-type") {
         headers.push(("content-type".into(), kind.into()));
     }

@@ -9,6 +9,8 @@
     reason = "a test fails by panicking, and helpers of tests are no test functions to clippy"
 )]
 
+#[path = "../fake-provider/mod.rs"]
+mod fake_provider;
 mod process;
 mod upstream;
 
