@@ -15,9 +15,12 @@ mod process;
 mod upstream;
 
 mod access;
+mod corpus;
 mod drain;
 mod failures;
 mod keys;
+mod limits;
 mod local;
 mod money;
 mod requests;
+mod timers;
