@@ -150,7 +150,7 @@ impl Drop for Ticket {
 }
 
 /// Whether the reservation goes back, by the contract table (design section 5).
-const fn releases(rule: BudgetRule, progress: Progress) -> bool {
+pub(in crate::runtime) const fn releases(rule: BudgetRule, progress: Progress) -> bool {
     match rule {
         // After the first content a complete answer is no longer possible: what was generated is billed.
         BudgetRule::Release | BudgetRule::ReleaseIfComplete => {

@@ -1,80 +1,234 @@
-//! The error body, whatever its shape.
+//! The error body, whatever its shape: machine words, texts and numbers, gathered from every layer that gateways wrap around an error.
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::scrub::shown;
+use super::{
+    scrub::shown,
+    tokens::{self, Counts},
+};
 
-/// Machine fields and text of an error body, lower case where they are compared.
+/// Layers that are looked into: gateways put the provider's answer into a field, some of them as a string.
+const LAYERS: usize = 10;
+/// Entries of a list that are looked at.
+const ENTRIES: usize = 8;
+/// Machine words that are kept, and the bytes that one may have.
+const WORDS: usize = 32;
+const WORD: usize = 96;
+/// Bytes of text that are kept.
+const TEXT: usize = 16 * 1024;
+
+/// What an error body says.
 #[derive(Debug, Default)]
 pub struct ErrorBody {
-    /// `error.code` (or `error.innererror.code`) when it is a word.
-    pub code: String,
-    /// `error.type`.
-    pub kind: String,
-    /// `error.code` when it is a number.
-    number: Option<u16>,
-    /// The text as sent.
-    pub message: String,
-    /// The text in lower case.
+    /// Machine words (`error.code`, `innererror.code`, `details[].reason`, `status`, `type`, …), innermost first, as lower case
+    /// letters and digits: `context_length_exceeded` and `ContextLengthExceeded` are one word.
+    pub words: Vec<String>,
+    /// Quota ids (`GenerateRequestsPerDayPerProject…`), spelled as words are.
+    pub quotas: Vec<String>,
+    /// Texts in lower case, white space made single.
     pub text: String,
-    counts: (Option<u64>, Option<u64>),
+    /// The wait that a field of the body asks for (`RetryInfo.retryDelay`, `retry_after`, …), as it was written.
+    pub delay: Option<String>,
+    /// The upstream's headers, which OpenRouter passes on in the body.
+    pub headers: HeaderMap,
+    /// Something was judged by the provider's content filter, and a field says so.
+    pub filtered: bool,
+    message: String,
+    number: Option<u16>,
+    counts: Counts,
 }
 
 impl ErrorBody {
-    /// Reads JSON in the shapes that servers use, and anything else as text.
+    /// Reads JSON in the shapes that servers use, server-sent events, HTML pages, and anything else as text. Total and linear.
     pub fn read(bytes: &[u8]) -> Self {
-        let Ok(value) = serde_json::from_slice::<Value>(bytes) else {
-            return Self::of_text(String::from_utf8_lossy(bytes).into_owned());
-        };
-        let error = value.get("error").unwrap_or(&value);
-        let word = |field: &Value| field.as_str().map(str::to_ascii_lowercase);
-        let code = error
-            .pointer("/innererror/code")
-            .and_then(word)
-            .or_else(|| error.get("code").and_then(word));
-        let (code, number) = match code {
-            Some(code) => code.parse().map_or((code, None), |n| (String::new(), Some(n))),
-            None => (
-                String::new(),
-                error
-                    .get("code")
-                    .and_then(Value::as_u64)
-                    .and_then(|n| u16::try_from(n).ok()),
-            ),
-        };
-        let count = |name| error.get(name).and_then(Value::as_u64);
-        Self {
-            code,
-            number,
-            kind: error.get("type").and_then(word).unwrap_or_default(),
-            counts: (count("n_prompt_tokens"), count("n_ctx")),
-            ..Self::of_text(message_of(error, &value))
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let mut body = Self::default();
+        match serde_json::from_slice::<Value>(bytes) {
+            Ok(value) => {
+                body.layer(&value, 0);
+                if body.message.is_empty() && !is_hollow(&value) {
+                    body.say(&value.to_string());
+                }
+            }
+            Err(_) => body.unstructured(&String::from_utf8_lossy(bytes)),
+        }
+        body.text = normal(&body.message);
+        body
+    }
+
+    fn unstructured(&mut self, text: &str) {
+        let trimmed = text.trim_start();
+        if trimmed.starts_with('<') {
+            self.say(&page(trimmed));
+        } else if let Some(value) = event(trimmed) {
+            self.layer(&value, 0);
+        } else {
+            self.string(text, 0);
         }
     }
 
-    fn of_text(message: String) -> Self {
-        Self {
-            text: message.to_lowercase(),
-            message,
-            ..Self::default()
+    /// One layer, the inner ones first: what is innermost is most specific.
+    fn layer(&mut self, value: &Value, depth: usize) {
+        if depth > LAYERS {
+            return;
+        }
+        match value {
+            Value::String(text) => self.string(text, depth),
+            Value::Array(entries) => entries
+                .iter()
+                .take(ENTRIES)
+                .for_each(|entry| self.layer(entry, depth + 1)),
+            Value::Object(_) => self.object(value, depth),
+            _ => {}
         }
     }
 
-    /// The HTTP status that the body itself names, or that its type stands for.
-    pub fn status(&self) -> Option<u16> {
-        let by_type = match self.kind.as_str() {
-            "invalid_request_error" => Some(400),
-            "authentication_error" => Some(401),
-            "permission_error" => Some(403),
-            "rate_limit_error" | "rate_limit_exceeded" => Some(429),
-            _ => None,
-        };
-        self.number.filter(|n| (400..600).contains(n)).or(by_type)
+    fn object(&mut self, value: &Value, depth: usize) {
+        for field in ["message", "error_message", "msg"] {
+            match value.get(field) {
+                Some(Value::String(text)) => self.string(text, depth + 1),
+                Some(inner @ Value::Object(_)) => self.layer(inner, depth + 1),
+                _ => {}
+            }
+        }
+        for field in [
+            "error",
+            "response",
+            "innererror",
+            "inner_error",
+            "metadata",
+            "raw",
+            "details",
+            "errors",
+        ] {
+            if let Some(inner) = value.get(field) {
+                self.layer(inner, depth + 1);
+            }
+        }
+        if let Some(detail) = value.get("detail") {
+            self.detail(detail, depth);
+        }
+        self.fields(value);
+        self.google(value);
     }
 
-    /// True when nothing was said.
-    pub fn is_empty(&self) -> bool {
-        self.message.trim().is_empty()
+    /// FastAPI's `detail`: a text, an object, or one entry a field, whose `input` (the caller's words) is never read.
+    fn detail(&mut self, detail: &Value, depth: usize) {
+        let Value::Array(entries) = detail else {
+            return self.layer(detail, depth + 1);
+        };
+        for entry in entries.iter().take(ENTRIES) {
+            let place: Vec<_> = entry
+                .get("loc")
+                .and_then(Value::as_array)
+                .map(|loc| loc.iter().take(ENTRIES).map(plain).collect())
+                .unwrap_or_default();
+            match entry.get("msg").and_then(Value::as_str) {
+                Some(text) if place.is_empty() => self.say(text),
+                Some(text) => self.say(&format!("{}: {text}", place.join("."))),
+                None => self.layer(entry, depth + 1),
+            }
+        }
+    }
+
+    fn fields(&mut self, value: &Value) {
+        for field in ["code", "error_code", "reason", "error_type", "__type", "type", "status"] {
+            match value.get(field) {
+                Some(Value::String(text)) => self.word(text),
+                Some(Value::Number(number)) => self.status_number(number.as_u64()),
+                _ => {}
+            }
+        }
+        for field in ["status_code", "raw_status_code", "http_status"] {
+            self.status_number(value.get(field).and_then(Value::as_u64));
+        }
+        for field in [
+            "retryDelay",
+            "retry_after",
+            "retryAfter",
+            "resets_in_seconds",
+            "estimated_time",
+        ] {
+            if let Some(delay) = value.get(field).and_then(delay) {
+                self.delay.get_or_insert(delay);
+            }
+        }
+        self.counts = self.counts.or(Counts::of_fields(value));
+        self.filtered |= value.get("flagged_input").is_some();
+        for field in ["content_filter_result", "content_filter_results"] {
+            self.filtered |= value.get(field).is_some_and(any_filtered);
+        }
+        if let Some(Value::Object(headers)) = value.get("headers") {
+            for (name, value) in headers.iter().take(4 * ENTRIES) {
+                if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), plain(value).parse::<HeaderValue>()) {
+                    self.headers.insert(name, value);
+                }
+            }
+        }
+    }
+
+    /// `QuotaFailure` of google.rpc.
+    fn google(&mut self, value: &Value) {
+        let violations = value.get("violations").and_then(Value::as_array);
+        for violation in violations.into_iter().flatten().take(ENTRIES) {
+            if let Some(id) = violation.get("quotaId").and_then(Value::as_str) {
+                self.quotas.push(as_word(id));
+            }
+            if violation.get("quotaValue").is_some_and(|v| plain(v) == "0") {
+                self.quotas.push("limit0".to_owned());
+            }
+        }
+    }
+
+    /// A text, which may hold JSON: `litellm.BadRequestError: AnthropicException - {"type":"error",…}`.
+    fn string(&mut self, text: &str, depth: usize) {
+        let inner = (depth < LAYERS).then(|| embedded(text)).flatten();
+        match inner {
+            Some((before, value)) => {
+                self.say(before.trim_end_matches(['b', '\'', '"', ' ', '-']));
+                self.layer(&value, depth + 1);
+            }
+            None => self.say(text),
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        let text = text.trim();
+        if text.is_empty() || self.message.len() >= TEXT || self.message.contains(text) {
+            return;
+        }
+        if !self.message.is_empty() {
+            self.message.push_str(": ");
+        }
+        let room = TEXT.saturating_sub(self.message.len());
+        self.message.push_str(front(text, room));
+    }
+
+    fn word(&mut self, text: &str) {
+        if let Ok(number) = text.trim().parse::<u64>() {
+            return self.status_number(Some(number));
+        }
+        // xAI's `code` is a sentence.
+        if text.contains(' ') {
+            return self.say(text);
+        }
+        let word = as_word(text);
+        if !word.is_empty() && self.words.len() < WORDS {
+            self.words.push(word);
+        }
+    }
+
+    fn status_number(&mut self, number: Option<u64>) {
+        let status = number
+            .and_then(|n| u16::try_from(n).ok())
+            .filter(|n| (400..600).contains(n));
+        self.number = self.number.or(status);
+    }
+
+    /// The HTTP status that the body itself names as a number.
+    pub const fn number(&self) -> Option<u16> {
+        self.number
     }
 
     /// The text for people: truncated and scrubbed.
@@ -86,32 +240,131 @@ impl ErrorBody {
         }
     }
 
-    /// Tokens asked for and tokens allowed, from fields or from "maximum context length is N tokens".
+    /// True when nothing was said.
+    pub const fn is_empty(&self) -> bool {
+        self.message.is_empty()
+    }
+
+    /// Tokens asked for and tokens allowed, from fields or from the text.
     pub fn token_counts(&self) -> (Option<u64>, Option<u64>) {
-        let after = |marker: &str| {
-            let (_, rest) = self.text.split_once(marker)?;
-            let digits: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();
-            digits.parse().ok()
-        };
-        let (tokens, most) = self.counts;
-        (
-            tokens
-                .or_else(|| after("for a total of at least"))
-                .or_else(|| after("you requested")),
-            most.or_else(|| after("maximum context length is")),
-        )
+        let counts = self.counts.or(tokens::in_text(&self.text));
+        (counts.tokens, counts.most)
+    }
+
+    /// Whether one of the texts stands in the body.
+    pub fn says(&self, texts: &[&str]) -> bool {
+        texts.iter().any(|text| self.text.contains(text))
+    }
+
+    /// Whether a machine word has one of the parts.
+    pub fn has(&self, parts: &[&str]) -> bool {
+        self.words
+            .iter()
+            .any(|word| parts.iter().any(|part| word.contains(part)))
+    }
+
+    /// Whether a machine word is one of these.
+    pub fn is(&self, words: &[&str]) -> bool {
+        self.words.iter().any(|word| words.contains(&word.as_str()))
     }
 }
 
-fn message_of(error: &Value, whole: &Value) -> String {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    text(error)
-        .or_else(|| error.get("message").and_then(text))
-        .or_else(|| whole.get("message").and_then(text))
-        .or_else(|| {
-            whole
-                .get("detail")
-                .map(|detail| text(detail).unwrap_or_else(|| detail.to_string()))
-        })
-        .unwrap_or_else(|| whole.to_string())
+/// `{}`, `[]`, `null`, `""`.
+fn is_hollow(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
+/// Letters and digits in lower case, without Smithy's namespace (`com.amazonaws#Name`) and link (`Name:http://…`).
+pub fn as_word(text: &str) -> String {
+    let name = text.rsplit('#').next().unwrap_or(text);
+    let name = name.split(':').next().unwrap_or(name);
+    let kept = front(name, WORD).chars().filter(char::is_ascii_alphanumeric);
+    kept.map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// At most `most` bytes from the front, on a boundary of characters.
+fn front(text: &str, most: usize) -> &str {
+    text.get(..text.floor_char_boundary(most)).unwrap_or(text)
+}
+
+fn normal(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for word in text.split_whitespace() {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.extend(
+            word.chars()
+                .flat_map(char::to_lowercase)
+                .map(|c| if c == '\u{2019}' { '\'' } else { c }),
+        );
+    }
+    line
+}
+
+/// A value as one writes it: strings without quotes.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// `"22s"`, `22`, or protobuf's `{"seconds": 22}`.
+fn delay(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Object(parts) => parts.get("seconds").map(plain),
+        _ => None,
+    }
+}
+
+fn any_filtered(results: &Value) -> bool {
+    let verdicts = results.as_object().into_iter().flat_map(|fields| fields.values());
+    verdicts
+        .into_iter()
+        .any(|verdict| verdict.get("filtered").and_then(Value::as_bool) == Some(true))
+}
+
+/// The first JSON object or list inside a text, and the text before it. Python's `b'…\n…'` escapes line ends.
+fn embedded(text: &str) -> Option<(&str, Value)> {
+    let text = front(text, 4 * TEXT);
+    let (before, json) = text.split_at_checked(text.find(['{', '['])?)?;
+    let first = |json: &str| {
+        let mut values = serde_json::Deserializer::from_str(json).into_iter::<Value>();
+        values
+            .next()?
+            .ok()
+            .filter(|value| value.is_object() || value.pointer("/0").is_some_and(Value::is_object))
+    };
+    let value = first(json).or_else(|| json.contains("\\n").then(|| first(&json.replace("\\n", " ")))?)?;
+    Some((before, value))
+}
+
+/// The data of the first event with JSON: some servers answer a streaming request with an error's status and an event as its body.
+fn event(text: &str) -> Option<Value> {
+    if !text.starts_with("event:") && !text.starts_with("data:") && !text.starts_with(':') {
+        return None;
+    }
+    let mut data = text.lines().filter_map(|line| line.strip_prefix("data:"));
+    data.find_map(|json| serde_json::from_str(json).ok())
+}
+
+/// The title of an HTML page: the rest is for browsers, and its words would mislead.
+fn page(html: &str) -> String {
+    let html = front(html, TEXT);
+    let lower = html.to_ascii_lowercase();
+    let title = lower.find("<title").and_then(|at| {
+        let start = at + lower.get(at..)?.find('>')? + 1;
+        let end = start + lower.get(start..)?.find('<')?;
+        html.get(start..end)
+    });
+    match title {
+        Some(title) if !title.trim().is_empty() => title.to_owned(),
+        _ => "an HTML page without a title".to_owned(),
+    }
 }

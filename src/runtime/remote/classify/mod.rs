@@ -2,10 +2,13 @@
 //! section 5). Transport is judged by whoever holds the connection.
 
 mod body;
+mod duration;
 mod rules;
 pub mod scrub;
 #[cfg(test)]
 mod tests;
+mod text;
+mod tokens;
 mod wait;
 
 use std::time::Duration;
@@ -58,27 +61,47 @@ impl From<InferenceError> for Classified {
 /// Classifies an answer whose status or body says that it failed. Total: every answer gets a kind.
 #[must_use]
 pub fn classify(source: Source<'_>, status: u16, headers: &HeaderMap, body: &[u8]) -> Classified {
-    let body = ErrorBody::read(body);
-    let wait = wait::asked(headers, &body.message);
-    let sign = rules::sign(status, &body, source.provider);
+    judge(source, status, headers, &ErrorBody::read(body))
+}
+
+/// Classifies an error event inside a stream: its own code or type takes the place of the status.
+#[must_use]
+pub fn classify_event(source: Source<'_>, data: &[u8]) -> Classified {
+    let body = ErrorBody::read(data);
+    judge(source, rules::status_of_event(&body), &HeaderMap::new(), &body)
+}
+
+fn judge(source: Source<'_>, status: u16, headers: &HeaderMap, body: &ErrorBody) -> Classified {
+    let sign = rules::sign(status, body, source.provider);
+    let wait = wait::in_headers(headers).or_else(|| {
+        let limited = matches!(sign, Sign::RateLimited | Sign::OwnLimit | Sign::DayQuota);
+        // What is wrong with the request or the key does not pass with time, whatever its text quotes.
+        waits(sign).then(|| wait::elsewhere(headers, body, source.now_unix_ms, limited))?
+    });
+    let classified = Classified::from(error(source, status, body, wait, sign));
     Classified {
         wait,
-        ..classified(source, status, &body, wait, sign)
+        ..refined(classified, status, sign)
     }
 }
 
-/// Classifies an error event inside a stream: its own code takes the place of the status.
-#[must_use]
-pub fn classify_event(source: Source<'_>, data: &[u8]) -> Classified {
-    let status = ErrorBody::read(data).status().unwrap_or(500);
-    classify(source, status, &HeaderMap::new(), data)
+const fn waits(sign: Sign) -> bool {
+    !matches!(
+        sign,
+        Sign::BadRequest
+            | Sign::ContextLength
+            | Sign::ContentFiltered
+            | Sign::Unauthorized
+            | Sign::Forbidden
+            | Sign::Quota
+    )
 }
 
-fn classified(source: Source<'_>, status: u16, body: &ErrorBody, wait: Option<Duration>, sign: Sign) -> Classified {
+fn error(source: Source<'_>, status: u16, body: &ErrorBody, wait: Option<Duration>, sign: Sign) -> InferenceError {
     let provider = source.provider.clone();
     let message = body.shown(status);
-    let error = match sign {
-        Sign::RateLimited => InferenceError::RateLimited {
+    match sign {
+        Sign::RateLimited | Sign::DayQuota | Sign::OwnLimit => InferenceError::RateLimited {
             provider,
             retry_after: wait.and_then(|w| u64::try_from(w.as_millis()).ok()),
         },
@@ -99,10 +122,12 @@ fn classified(source: Source<'_>, status: u16, body: &ErrorBody, wait: Option<Du
         Sign::BadRequest => InferenceError::BadRequest { message },
         Sign::Unauthorized => InferenceError::Unauthorized { message },
         Sign::Forbidden => InferenceError::Forbidden { message },
-        Sign::Backpressure => InferenceError::Backpressure { message },
-        Sign::Quota => return quota(source),
+        Sign::Backpressure | Sign::Memory => InferenceError::Backpressure { message },
+        Sign::Quota => InferenceError::BudgetExceeded {
+            deployment: source.deployment.to_owned(),
+        },
         Sign::Network => InferenceError::NetworkError { message },
-        Sign::Server => InferenceError::ServerError {
+        Sign::Server | Sign::EngineDead => InferenceError::ServerError {
             status,
             body: (!body.is_empty()).then_some(message),
         },
@@ -110,18 +135,33 @@ fn classified(source: Source<'_>, status: u16, body: &ErrorBody, wait: Option<Du
             elapsed_ms: source.elapsed_ms,
         },
         Sign::Poisoned => InferenceError::CudaContextPoisoned { message },
-    };
-    error.into()
+    }
 }
 
-/// The provider's own bill is exhausted: no request with this key is answered until people pay, so it counts against the credential.
-fn quota(source: Source<'_>) -> Classified {
-    let error = InferenceError::BudgetExceeded {
-        deployment: source.deployment.to_owned(),
+/// Where an answer tells more than its kind. The contract table is about kinds, whoever has them: its backpressure and its open
+/// circuit are mostly our own, and its exhausted budget is always ours. The same kind from a provider means something else.
+fn refined(classified: Classified, status: u16, sign: Sign) -> Classified {
+    use CircuitRule as C;
+    use RetryRule as R;
+    let (circuit, retry) = match sign {
+        // A provider's overload passes, and is its failure; asked politely (429) to come back it is a limit like others.
+        Sign::Backpressure if status >= 500 => (C::EndpointFailure, R::SameBackend),
+        // Out of memory means this request and those beside it: the endpoint is well.
+        Sign::Backpressure | Sign::Memory => (C::Ignored, R::SameBackend),
+        // A gateway's own breaker: it tells when it closes, and our failures must not be stacked on it.
+        Sign::CircuitOpen => (C::Ignored, R::SameBackend),
+        // The provider's bill: no request with this key is answered until people pay.
+        Sign::Quota => (C::CredentialRefused, R::NextBackend),
+        // No request with this key is answered before the day ends.
+        Sign::DayQuota => (C::CredentialRefused, R::NextBackend),
+        Sign::OwnLimit => (C::Ignored, R::NextBackend),
+        // The replica that answered is gone for good.
+        Sign::EngineDead => (C::EndpointFailure, R::OtherReplica),
+        _ => return classified,
     };
     Classified {
-        circuit: CircuitRule::CredentialRefused,
-        retry: RetryRule::NextBackend,
-        ..error.into()
+        circuit,
+        retry,
+        ..classified
     }
 }

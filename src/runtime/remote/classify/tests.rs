@@ -2,13 +2,58 @@ use http::HeaderName;
 use proptest::prelude::*;
 
 use super::*;
-use crate::error::ErrorKind;
+use crate::{
+    error::ErrorKind,
+    runtime::request::{outcome::Progress, settle::releases},
+};
 
-const ROWS: &str = include_str!("../../../../tests/data/provider-errors.tsv");
+/// Recorded and documented answers, and what is expected of them; the header names the columns. `billed` is ours: whether the
+/// provider may charge for the attempt.
+const ROWS: [&str; 2] = [
+    include_str!("../../../../tests/data/provider-errors.tsv"),
+    include_str!("../../../../tests/data/more-provider-errors.tsv"),
+];
+/// A request's deadline in the column `retryable`.
+const DEADLINE: Duration = Duration::from_secs(600);
+
+struct Row<'a> {
+    name: String,
+    provider: Provider,
+    status: Option<u16>,
+    headers: HeaderMap,
+    body: &'a str,
+    kind: &'a str,
+    retryable: bool,
+    circuit: &'a str,
+    wait: Option<Duration>,
+    billed: &'a str,
+}
+
+fn rows() -> impl Iterator<Item = Row<'static>> {
+    ROWS.iter().flat_map(|file| file.lines().skip(1)).map(|line| {
+        let columns: Vec<&str> = line.split('\t').collect();
+        assert_eq!(columns.len(), 12, "{line}");
+        Row {
+            name: format!("{} {}", columns[0], columns[1]),
+            provider: provider(columns[0]),
+            status: columns[2].parse().ok(),
+            headers: headers(columns[3]),
+            body: columns[4],
+            kind: columns[5],
+            retryable: columns[6] == "yes",
+            circuit: columns[7],
+            wait: columns[9].parse().ok().map(Duration::from_millis),
+            billed: columns[11],
+        }
+    })
+}
 
 fn provider(name: &str) -> Provider {
     match name {
         "openai" => Provider::OpenAi,
+        "anthropic" => Provider::Anthropic,
+        "gemini" => Provider::Gemini,
+        "azure_openai" => Provider::AzureOpenAi,
         "litellm_proxy" => Provider::LiteLlm,
         "llama_cpp" | "vllm" => Provider::Local,
         other => Provider::Custom(other.into()),
@@ -21,6 +66,23 @@ fn headers(column: &str) -> HeaderMap {
         .filter_map(|pair| pair.split_once(": "))
         .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
         .collect()
+}
+
+fn circuit(rule: CircuitRule) -> &'static str {
+    match rule {
+        CircuitRule::EndpointFailure | CircuitRule::EnginePoisoned => "yes",
+        CircuitRule::CredentialRefused => "credential",
+        CircuitRule::Ignored => "no",
+    }
+}
+
+fn retryable(found: &Classified) -> bool {
+    found.retry == RetryRule::SameBackend && found.wait.is_none_or(|wait| wait < DEADLINE)
+}
+
+fn billed(found: &Classified) -> &'static str {
+    let free = releases(found.error.contract().budget, Progress::Answered);
+    if free { "no" } else { "maybe" }
 }
 
 fn kind(variant: &str) -> ErrorKind {
@@ -41,42 +103,65 @@ fn by(provider: &Provider) -> Source<'_> {
     Source {
         provider,
         deployment: "default/assistant",
-        now_unix_ms: 1_000,
+        now_unix_ms: 1_767_225_600_000, // 2026-01-01T00:00:00Z
         elapsed_ms: 7,
     }
 }
 
-/// Every recorded answer with a failing status: kind, wait, and where the contract table is silent the circuit.
+/// Every answer with a failing status: kind, retry, circuit, wait and bill. All misses are told at once.
 #[test]
-fn recorded_answers_get_their_kind() {
+fn every_failing_answer_is_judged_as_its_row_says() {
+    let mut wrong = Vec::new();
     let mut seen = 0;
-    for row in ROWS.lines().skip(1) {
-        let columns: Vec<&str> = row.split('\t').collect();
-        let (name, condition, status) = (columns[0], columns[1], columns[2].parse::<u16>().unwrap_or(0));
-        if status < 400 {
+    for row in rows() {
+        let Some(status) = row.status.filter(|status| *status >= 400) else {
             continue;
-        }
+        };
         seen += 1;
-        let provider = provider(name);
-        let found = classify(by(&provider), status, &headers(columns[3]), columns[4].as_bytes());
-        assert_eq!(found.error.kind(), kind(columns[5]), "{name} {condition}: {found:?}");
-        let wait = columns[9].parse().ok().map(Duration::from_millis);
-        assert_eq!(found.wait, wait, "{name} {condition}");
-        let credential = columns[7] == "credential";
-        assert_eq!(
-            found.circuit == CircuitRule::CredentialRefused,
-            credential,
-            "{name} {condition}"
+        let found = classify(by(&row.provider), status, &row.headers, row.body.as_bytes());
+        let got = (
+            found.error.kind(),
+            retryable(&found),
+            circuit(found.circuit),
+            found.wait,
+            billed(&found),
         );
-        if columns[7] == "no" {
-            assert_ne!(
-                found.circuit,
-                CircuitRule::EndpointFailure,
-                "{name} {condition}: must not count"
-            );
+        let expected = (kind(row.kind), row.retryable, row.circuit, row.wait, row.billed);
+        if got != expected {
+            wrong.push(format!("{}: {got:?}, not {expected:?}: {:?}", row.name, found.error));
+        }
+        if let InferenceError::RateLimited { retry_after, .. } = found.error
+            && retry_after.map(Duration::from_millis) != found.wait
+        {
+            wrong.push(format!("{}: the error says {retry_after:?}", row.name));
         }
     }
-    assert!(seen > 35, "{seen} rows");
+    assert!(
+        wrong.is_empty(),
+        "{} of {seen} rows:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert!(seen >= 64 + 60, "{seen} rows");
+}
+
+/// Rows of streams that end in an error event: the event is judged; what came before it is the request path's matter.
+#[test]
+fn every_error_event_is_judged_as_its_row_says() {
+    let mut seen = 0;
+    for row in rows().filter(|row| row.status == Some(200)) {
+        let text = row.body.replace("\\n", "\n");
+        let events = text.lines().filter_map(|line| line.strip_prefix("data: "));
+        let is_error = |event: &&str| event.contains("\"error\":") && !event.contains("\"choices\"");
+        let Some(event) = events.filter(is_error).last() else {
+            continue;
+        };
+        seen += 1;
+        let found = classify_event(by(&row.provider), event.as_bytes());
+        let got = (found.error.kind(), circuit(found.circuit));
+        assert_eq!(got, (kind(row.kind), row.circuit), "{}: {found:?}", row.name);
+    }
+    assert!(seen >= 3, "{seen} rows");
 }
 
 #[test]
@@ -93,6 +178,47 @@ fn an_error_event_is_classified_by_its_own_code() {
         ),
         (
             r#"{"error":{"type":"rate_limit_error","message":"x"}}"#,
+            ErrorKind::RateLimited,
+        ),
+        (
+            r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+            ErrorKind::Backpressure,
+        ),
+        (
+            r#"{"type":"error","error":{"type":"api_error","message":"Internal server error"}}"#,
+            ErrorKind::ServerError,
+        ),
+        (
+            r#"{"type":"error","error":{"type":"timeout_error","message":"x"}}"#,
+            ErrorKind::Timeout,
+        ),
+        (
+            r#"{"error":{"code":503,"message":"The model is overloaded.","status":"UNAVAILABLE"}}"#,
+            ErrorKind::Backpressure,
+        ),
+        (r#"{"error":{"status":"RESOURCE_EXHAUSTED"}}"#, ErrorKind::RateLimited),
+        (
+            r#"{"error":{"status":"INVALID_ARGUMENT","message":"x"}}"#,
+            ErrorKind::BadRequest,
+        ),
+        (
+            r#"{"type":"error","code":"rate_limit_exceeded","message":"x","param":null,"sequence_number":1}"#,
+            ErrorKind::RateLimited,
+        ),
+        (
+            r#"{"type":"response.failed","response":{"id":"r","status":"failed","error":{"code":"server_error","message":"x"}}}"#,
+            ErrorKind::ServerError,
+        ),
+        (
+            r#"{"type":"response.failed","response":{"error":{"code":"image_content_policy_violation","message":"x"}}}"#,
+            ErrorKind::ContentFiltered,
+        ),
+        (
+            r#"{"error":{"type":"insufficient_quota","code":"insufficient_quota","message":"x"}}"#,
+            ErrorKind::BudgetExceeded,
+        ),
+        (
+            r#"{"error":{"code":429,"message":"Provider returned error"}}"#,
             ErrorKind::RateLimited,
         ),
         (r#"{"error":"overheated"}"#, ErrorKind::ServerError),
@@ -125,7 +251,64 @@ fn poison_is_a_matter_of_the_own_engine() {
     assert_eq!(theirs.error.kind(), ErrorKind::ServerError);
 }
 
+/// Bodies made to hurt: nested without end, JSON within JSON, nothing but braces, cut in two, no UTF-8.
+#[test]
+fn hostile_bodies_are_judged_in_bounded_time() {
+    let size = 64 * 1024;
+    let mut within = "x".to_owned();
+    while within.len() < size / 2 {
+        within = serde_json::json!({"error": {"message": within, "metadata": {"raw": "{"}}}).to_string();
+    }
+    let bodies = [
+        "[".repeat(size),
+        r#"{"error":"#.repeat(size / 9),
+        r#"{"message":"{"#.repeat(size / 13),
+        format!("[{}]", r#"{"error":{"message":"a b","code":"x"}},"#.repeat(size / 40)),
+        "context window input tokens exceed 1 + 2 ".repeat(size / 41),
+        "try again in 1h2m".repeat(size / 17),
+        "<title>".repeat(size / 7),
+        "data: {\n".repeat(size / 8),
+        "sk-".repeat(size / 3),
+        "\u{130}".repeat(size / 2),
+        within,
+    ];
+    let began = std::time::Instant::now();
+    for body in &bodies {
+        for status in [400, 429, 500] {
+            for provider in [Provider::Local, Provider::LiteLlm] {
+                let found = classify(by(&provider), status, &HeaderMap::new(), body.as_bytes());
+                assert!(format!("{:?}", found.error).len() < 8192);
+            }
+        }
+        let _ = classify_event(by(&Provider::OpenAi), body.as_bytes());
+    }
+    // Generous for a debug build on a busy machine; quadratic work on 64 KiB would take minutes.
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+}
+
 proptest! {
+    #[test]
+    fn every_bytes_get_a_kind(status in 0..1000_u16, body in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = classify(by(&Provider::Local), status, &HeaderMap::new(), &body);
+        let _ = classify_event(by(&Provider::Gemini), &body);
+    }
+
+    #[test]
+    fn every_json_gets_a_kind(
+        status in 400..600_u16,
+        fields in proptest::collection::vec((
+            "(error|message|code|type|status|details|reason|raw|metadata|detail|headers|violations|retryDelay|n_ctx)",
+            prop_oneof!["\"[ -!#-\\[\\]-~]{0,20}\"", "-?[0-9]{1,19}", "(\\[\\]|\\{\\}|null|true)"],
+        ), 0..12),
+    ) {
+        // Each field holds the next: every shape in every place.
+        let body = fields.iter().rev().fold("1".to_owned(), |inner, (name, value)| {
+            format!(r#"{{"{name}":[{value},{inner}],"error":{inner},"{name}":{value}}}"#)
+        });
+        let body = body.get(..64 * 1024).unwrap_or(&body);
+        let _ = classify(by(&Provider::LiteLlm), status, &HeaderMap::new(), body.as_bytes());
+    }
+
     #[test]
     fn every_answer_gets_a_kind(status in 300..1000_u16, body in ".{0,300}", header in "[ -~]{0,40}") {
         let headers = HeaderMap::from_iter([(http::header::RETRY_AFTER, header.parse().unwrap())]);

@@ -1,0 +1,355 @@
+//! What texts say where no machine word does. Every rule is held within the statuses that allow it: providers quote the caller's
+//! words in their errors, and a caller must not be able to speak for the provider.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::{body::ErrorBody, rules::Sign};
+use crate::error::Provider;
+
+const QUOTA: &[&str] = &[
+    "insufficient_quota",
+    "credit balance is too low",
+    "insufficient balance",
+    "insufficient credit",
+    "insufficient fund",
+    "not enough credit",
+    "run out of credit",
+    "out of credits",
+    "have any credits",
+    "used all available credits",
+    "credits are depleted",
+    "credit limit exceeded",
+    "monthly included credits",
+    "spending limit",
+    "spending cap",
+    "spend limit",
+    "billing hard limit",
+    "check your billing details",
+    "budget has been exceeded",
+    "exceededbudget",
+    "over budget",
+    "api usage limits",
+    "has reached its usage limit",
+    "overdue balance",
+    "account is in good standing",
+    "out of call volume quota",
+];
+/// OpenAI's words for a bill that is not paid. Google uses the same for a rate.
+const OPENAI_QUOTA: &str = "exceeded your current quota";
+const GOOGLE: &[&str] = &[
+    "ai.google.dev",
+    "generativelanguage.googleapis.com",
+    "aiplatform.googleapis.com",
+    "resource_exhausted",
+    "geminiexception",
+    "vertexaiexception",
+    "vertex_ai",
+];
+const KEY: &[&str] = &[
+    "incorrect api key",
+    "invalid api key",
+    "api key not valid",
+    "api key not found",
+    "api key expired",
+    "api key is invalid",
+    "api_key_invalid",
+    "missing or invalid authorization header",
+];
+const CONTENT: &[&str] = &[
+    "contentpolicyviolationerror",
+    "content policy",
+    "content management policy",
+    "content filtering policy",
+    "blocked by content filter",
+    "safety system",
+    "safety filter",
+    "safety guidelines",
+    "usage policy",
+    "usage policies",
+    "usage guidelines",
+    "responsible ai",
+    "inappropriate content",
+    "sensitive content",
+    "sensitive words",
+    "content exists risk",
+    "was flagged",
+    "been flagged",
+    "guardrail",
+    "prohibited content",
+    "prompt was blocked",
+];
+/// "Your account has been flagged" is no verdict on a prompt.
+const ACCOUNT: &[&str] = &[
+    "your account",
+    "your access",
+    "your organization has",
+    "account has been",
+];
+const LIMIT: &[&str] = &[
+    "rate limit",
+    "ratelimiterror",
+    "too many requests",
+    "request was throttled",
+];
+const OVERLOAD: &[&str] = &[
+    "overloaded",
+    "at capacity",
+    "out of capacity",
+    "no capacity",
+    "high demand",
+    "loading model",
+    "currently loading",
+    "too many requests in queue",
+    "queue is full",
+    "server is busy",
+    "server busy",
+];
+/// A context that is poisoned, as the log's patterns have it (`runtime::local::classify`).
+const POISON: &[&str] = &[
+    "cuda error",
+    "cudaerror",
+    "cuda_error_",
+    "acceleratorerror",
+    "device-side assert",
+    "unspecified launch failure",
+    "illegal memory access",
+    "misaligned address",
+    "uncorrectable ecc",
+];
+const MEMORY: &[&str] = &[
+    "out of memory",
+    "outofmemoryerror",
+    "cudaerrormemoryallocation",
+    "failed to allocate",
+    "cudamalloc failed",
+    "requires more system memory",
+];
+const DEAD: &[&str] = &[
+    "enginecore encountered an issue",
+    "enginedeaderror",
+    "engine is dead",
+    "engine loop is not running",
+    "background loop has errored",
+    "background loop is stopped",
+];
+const TIMEOUT: &[&str] = &[
+    "request timed out",
+    "timed out while",
+    "upstream timed out",
+    "upstream request timeout",
+    "read timed out",
+    "deadline exceeded",
+    "gateway time-out",
+    "gateway timeout",
+    "litellm.timeout",
+    "apitimeouterror",
+];
+const NETWORK: &[&str] = &[
+    "connection error",
+    "connection reset",
+    "connection refused",
+    "connection aborted",
+    "connection attempts failed",
+    "upstream connect error",
+    "cannot connect to host",
+    "server disconnected",
+    "remote end closed connection",
+    "peer closed connection",
+    "socket hang up",
+    "econnreset",
+    "econnrefused",
+    "no route to host",
+    "name or service not known",
+];
+
+/// The sign of an answer's text.
+pub fn sign(status: u16, body: &ErrorBody, provider: &Provider) -> Option<Sign> {
+    match status {
+        500..600 => of_server(status, body, provider),
+        429 | 402 | 403 => of_account(body, provider).or_else(|| of_limit(status, body)),
+        400 | 401 | 404 | 413 | 422 => {
+            // Here the caller's words may be quoted, so what convicts the key must stand where the provider speaks.
+            if leads(body, KEY) && status != 404 {
+                return Some(Sign::Unauthorized);
+            }
+            if status == 400 && leads_account(body, provider) {
+                return Some(Sign::Quota);
+            }
+            of_request(body, status)
+        }
+        _ => None,
+    }
+}
+
+fn of_server(status: u16, body: &ErrorBody, provider: &Provider) -> Option<Sign> {
+    if status == 500 && context(&body.text) {
+        Some(Sign::ContextLength)
+    } else if body.says(MEMORY) {
+        Some(Sign::Memory)
+    } else if *provider == Provider::Local && says_outside_quotes(body, POISON) {
+        Some(Sign::Poisoned)
+    } else if body.says(DEAD) {
+        Some(Sign::EngineDead)
+    } else if body.says(OVERLOAD) {
+        Some(Sign::Backpressure)
+    } else if status != 504 && body.says(NETWORK) {
+        Some(Sign::Network)
+    } else if body.says(TIMEOUT) {
+        Some(Sign::Timeout)
+    } else if status == 500 && body.says(&["litellm.ratelimiterror"]) {
+        Some(Sign::RateLimited)
+    } else {
+        None
+    }
+}
+
+fn is_google(body: &ErrorBody, provider: &Provider) -> bool {
+    *provider == Provider::Gemini || body.has(&["resourceexhausted"]) || body.says(GOOGLE)
+}
+
+fn of_account(body: &ErrorBody, provider: &Provider) -> Option<Sign> {
+    let unpaid = body.says(QUOTA) || (body.says(&[OPENAI_QUOTA]) && !is_google(body, provider));
+    unpaid.then_some(Sign::Quota)
+}
+
+fn of_limit(status: u16, body: &ErrorBody) -> Option<Sign> {
+    match status {
+        429 if body.says(&["overloaded"]) => Some(Sign::Backpressure),
+        403 if content(body) => Some(Sign::ContentFiltered),
+        403 if body.says(LIMIT) => Some(Sign::RateLimited),
+        _ => None,
+    }
+}
+
+fn of_request(body: &ErrorBody, status: u16) -> Option<Sign> {
+    if matches!(status, 401 | 404) {
+        None
+    } else if context(&body.text) {
+        Some(Sign::ContextLength)
+    } else if content(body) {
+        Some(Sign::ContentFiltered)
+    } else if leads(
+        body,
+        &["litellm.ratelimiterror", "rate limit exceeded", "rate limit reached"],
+    ) {
+        Some(Sign::RateLimited)
+    } else {
+        None
+    }
+}
+
+fn content(body: &ErrorBody) -> bool {
+    body.says(CONTENT) && !body.says(ACCOUNT)
+}
+
+/// Bytes within which a sentence of the provider begins, class names of gateways before it included.
+const LEAD: usize = 200;
+
+/// Whether one of the texts begins near the front, before any quotation.
+fn leads(body: &ErrorBody, texts: &[&str]) -> bool {
+    let end = body.text.find(['"', '`', '\'']).unwrap_or(LEAD).min(LEAD);
+    texts.iter().any(|text| body.text.find(text).is_some_and(|at| at < end))
+}
+
+fn leads_account(body: &ErrorBody, provider: &Provider) -> bool {
+    leads(body, QUOTA) || (leads(body, &[OPENAI_QUOTA]) && !is_google(body, provider))
+}
+
+/// Engines quote what they could not parse, the model's own output among it: that must not convict the GPU.
+fn says_outside_quotes(body: &ErrorBody, texts: &[&str]) -> bool {
+    let quoting = ["parse", "template", "grammar", "input at", "prompt", "unexpected"];
+    texts.iter().any(|text| {
+        let before = body.text.split_once(text).map(|(before, _)| before);
+        before.is_some_and(|before| !quoting.iter().any(|word| before.contains(word)))
+    })
+}
+
+/// One alternative a wording; the subject is what was sent, never what should be generated.
+const CONTEXT: [&str; 4] = [
+    // The window itself, and that it is too small.
+    r"context[ _-]?(window|length|limit|size)",
+    r"\b(prompt|inputs?|messages?|conversation|context)\b[^.;{}]{0,60}\btoo (long|large)\b",
+    r"\b(prompt|inputs?|messages?|conversation|context)\b[^;{}]{0,120}\btokens?\b|\btokens?\b[^;{}]{0,120}\b(prompt|inputs?|messages?|conversation)\b",
+    r"maximum (prompt|input|model|sequence) length|model token limit|max token length|range of input length should be|request body too large for .{0,60}max size: [0-9]+ tokens",
+];
+/// What makes a mention of the window a complaint.
+const EXCEEDS: &str = r"exceed|maximum|too (long|large|many)|longer than|larger than|greater than|reduce|overflow|not enough|must be <=|less than|only (supports|accepts)|supports (only )?up to|cannot fit|does not fit| > ";
+/// Sizes that are not of tokens.
+const OTHER_SIZES: &str =
+    r"\b(images?|bytes|pixels?|files?|audio|video|pdf|pages?|[mk]i?b|megabytes|string too long|array too long)\b";
+
+struct Patterns {
+    window: Option<Regex>,
+    long: Option<Regex>,
+    tokens: Option<Regex>,
+    literal: Option<Regex>,
+    exceeds: Option<Regex>,
+    others: Option<Regex>,
+}
+
+static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
+    let [window, long, tokens, literal] = CONTEXT.map(|pattern| Regex::new(pattern).ok());
+    Patterns {
+        window,
+        long,
+        tokens,
+        literal,
+        exceeds: Regex::new(EXCEEDS).ok(),
+        others: Regex::new(OTHER_SIZES).ok(),
+    }
+});
+
+/// Whether a lower-case text complains that the request is longer than the model takes.
+fn context(text: &str) -> bool {
+    let is = |pattern: &Option<Regex>| pattern.as_ref().is_some_and(|p| p.is_match(text));
+    let p = &*PATTERNS;
+    // A limit of a minute speaks of tokens too.
+    if text.contains("per min") || text.contains("per day") {
+        return false;
+    }
+    if is(&p.literal) || (is(&p.window) && is(&p.exceeds)) {
+        return !text.contains("unknown parameter") && !text.contains("unrecognized");
+    }
+    if is(&p.others) {
+        return false;
+    }
+    is(&p.long) || (is(&p.tokens) && is(&p.exceeds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pattern_compiles() {
+        let p = &*PATTERNS;
+        assert!(
+            [&p.window, &p.long, &p.tokens, &p.literal, &p.exceeds, &p.others]
+                .iter()
+                .all(|p| p.is_some())
+        );
+    }
+
+    #[test]
+    fn other_lengths_are_no_context_length() {
+        for text in [
+            "invalid 'user': string too long. expected a string with maximum length 64, but got a string with length 91 instead.",
+            "max_tokens: 100000 > 8192, which is the maximum allowed number of output tokens for claude-3-5-sonnet",
+            "max_tokens is too large: 100000. this model supports at most 16384 completion tokens, whereas you provided 100000.",
+            "messages.0.content.1.image.source.base64: image exceeds 5 mb maximum: 6000000 bytes > 5242880 bytes",
+            "input image is too large",
+            "request payload size exceeds the limit: 20971520 bytes.",
+            "unable to submit request because it has a maxoutputtokens value of 100000 but the supported range is from 1 to 65537",
+            "invalid max_tokens value, the valid range of max_tokens is [1, 8192]",
+            "thinking.enabled.budget_tokens: input should be greater than or equal to 1024",
+            "unknown parameter: 'context_length'.",
+            "unrecognized request argument supplied: context_length",
+            "413 request entity too large",
+            "invalid 'tools': array too long. expected an array with maximum length 128, but got an array with length 150 instead.",
+        ] {
+            assert!(!context(text), "{text}");
+        }
+    }
+}
