@@ -24,6 +24,6 @@ mod server;
 
 pub use act::{Act, Ending, Flood, Framing, Gate};
 pub use format::Format;
-pub use generate::{Manner, words};
+pub use generate::{IMAGE, Manner, words};
 pub use seen::Seen;
 pub use server::Provider;

@@ -18,6 +18,7 @@ mod access;
 mod corpus;
 mod drain;
 mod failures;
+mod formats;
 mod keys;
 mod limits;
 mod local;
