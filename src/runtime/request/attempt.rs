@@ -19,7 +19,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    error::{CircuitRule, Failure, InferenceError},
+    error::{CircuitRule, Failure, InferenceError, RetryRule},
     runtime::{
         metrics::Metrics,
         remote::{
