@@ -2,8 +2,6 @@
 //! it is killed. `POST /_script {"acts": [{"row": "openai/server_error"}, {"flood": "event"}], "repeatLast": false}` scripts the next
 //! requests, `GET /_seen` tells what came, `DELETE /_script` forgets both.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test server; see its module")]
-
 #[path = "mod.rs"]
 mod provider;
 

@@ -124,18 +124,18 @@ impl Wire {
 
 /// Status line and headers, without the blank line.
 fn head(reply: &Reply, wire: Wire) -> String {
-    let mut text = format!("HTTP/1.1 {} Status\r\n", reply.status);
-    for (name, value) in &reply.headers {
-        if !name.eq_ignore_ascii_case("content-length") {
-            text += &format!("{name}: {value}\r\n");
-        }
-    }
-    match wire {
-        Wire::Length(length) => text += &format!("content-length: {length}\r\n"),
-        Wire::Chunked => text += "transfer-encoding: chunked\r\n",
-        Wire::Close => text += "connection: close\r\n",
-    }
-    text
+    let mut lines = vec![format!("HTTP/1.1 {} Status\r\n", reply.status)];
+    let others = reply
+        .headers
+        .iter()
+        .filter(|(name, _)| !name.eq_ignore_ascii_case("content-length"));
+    lines.extend(others.map(|(name, value)| format!("{name}: {value}\r\n")));
+    lines.push(match wire {
+        Wire::Length(length) => format!("content-length: {length}\r\n"),
+        Wire::Chunked => "transfer-encoding: chunked\r\n".to_owned(),
+        Wire::Close => "connection: close\r\n".to_owned(),
+    });
+    lines.concat()
 }
 
 async fn send(client: &mut Client, text: &str, act: &Act) -> Result<(), Gone> {

@@ -96,7 +96,7 @@ fn spoken(seen: &Seen, manner: &Manner) -> Option<(Format, Call)> {
 }
 
 /// The key that came, without its scheme; `None` when the header of the format is missing.
-fn key<'a>(format: Format, seen: &'a Seen) -> Option<&'a str> {
+fn key(format: Format, seen: &Seen) -> Option<&str> {
     let given = |name: &str| Some(seen.header(name)).filter(|key| !key.is_empty());
     let bearer = seen.header("authorization").strip_prefix("Bearer ");
     match format {

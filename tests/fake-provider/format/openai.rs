@@ -54,7 +54,7 @@ fn prompt(body: &Value, text: &Value) -> Prompt {
 }
 
 fn check(format: Format, body: &Value) -> Result<(), Refusal> {
-    if !body["messages"].as_array().is_some_and(|list| !list.is_empty()) {
+    if body["messages"].as_array().is_none_or(Vec::is_empty) {
         return Err(refuse("Missing required parameter: 'messages'."));
     }
     // Azure's older API has the model in its path.
