@@ -23,5 +23,6 @@ mod keys;
 mod limits;
 mod local;
 mod money;
+mod program;
 mod requests;
 mod timers;
