@@ -39,6 +39,8 @@ pub struct Live {
     /// Events that came before the first content.
     held: VecDeque<Bytes>,
     started: bool,
+    /// Part of an answer came, content or not: the provider may bill from here on.
+    heard: bool,
     /// Since when no event with data has come.
     quiet_since: Instant,
     finish: Option<Finish>,
@@ -66,6 +68,7 @@ impl Live {
             reader,
             held: VecDeque::new(),
             started: false,
+            heard: false,
             finish: None,
             usage: None,
             over: false,
@@ -163,6 +166,7 @@ impl Live {
     }
 
     fn take_in(&mut self, chunk: Chunk) {
+        self.heard = true;
         self.started |= chunk.content;
         self.finish = chunk.finish.or(self.finish);
         self.usage = chunk.usage.or(self.usage);
@@ -172,7 +176,7 @@ impl Live {
     }
 
     fn error_event(&self, data: &[u8]) -> Miss {
-        let progress = if self.started {
+        let progress = if self.heard {
             Progress::Sent
         } else {
             Progress::Answered
