@@ -85,6 +85,8 @@ pub mod reason {
     pub const FORBIDDEN: &str = "Forbidden";
     /// A Secret or key that a backend names is not there.
     pub const CREDENTIALS_MISSING: &str = "CredentialsMissing";
+    /// A backend's endpoint is at an address that the operator does not allow.
+    pub const ENDPOINT_NOT_ALLOWED: &str = "EndpointNotAllowed";
     /// Every provider takes its credentials.
     pub const ACCEPTED: &str = "Accepted";
     /// No backend may be sent requests.

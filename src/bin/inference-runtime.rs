@@ -8,10 +8,13 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use inference_operator::runtime::{
-    install::install,
-    local::exec,
-    serve::{Options, run},
+use inference_operator::{
+    policy::reach::AllowedAddresses,
+    runtime::{
+        install::install,
+        local::exec,
+        serve::{Options, run},
+    },
 };
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
@@ -43,6 +46,11 @@ enum Command {
         /// Folder of keys, one file a key: DIR/SECRET/KEY. Changed files take effect without a restart.
         #[arg(long)]
         keys: Option<PathBuf>,
+        /// CIDR blocks, separated by commas, in which endpoints of providers may be although they are loopback, link-local, multicast or a
+        /// cloud's metadata. Absent: loopback with --file, none in a pod. Empty: none.
+        // No environment variable: an image or spec.podTemplate could set it, and this is the operator's alone.
+        #[arg(long, value_name = "CIDRS")]
+        allow_endpoint_addresses: Option<AllowedAddresses>,
     },
     /// Copies this program to DIR/inference-runtime.
     Install {
@@ -66,12 +74,14 @@ fn main() -> ExitCode {
             admin,
             peer,
             keys,
+            allow_endpoint_addresses,
         } => serve(Options {
             file,
             keys,
             address,
             admin,
             peer,
+            allowed: allow_endpoint_addresses,
         }),
         Command::Install { dir } => match install(&dir) {
             Ok(target) => {
@@ -98,9 +108,14 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Text for people, JSON for collectors; `RUST_LOG` filters.
+/// Text for people, JSON for collectors; `RUST_LOG` filters. Whatever it says, HTTP/2 frames stay out: what a peer says on closing a
+/// connection is among them, and a peer may say a key.
 fn start_logs() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = match "h2=info".parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     if stderr().is_terminal() {
         logs.init();

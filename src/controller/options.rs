@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use clap::{ArgAction, Parser};
 
+use crate::policy::reach::AllowedAddresses;
+
 /// Turns `InferenceDeployment` objects into running model endpoints.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "inference-controller", version)]
@@ -33,6 +35,15 @@ pub struct Options {
     /// Name under which this process holds the Lease; the pod's name.
     #[arg(long, env = "POD_NAME", default_value_t = default_identity())]
     pub identity: String,
+    /// CIDR blocks, separated by commas, in which endpoints of providers may be although they are loopback, link-local, multicast or a
+    /// cloud's metadata. A change replaces all pods.
+    #[arg(
+        long,
+        env = "INFERENCE_CONTROLLER_ALLOW_ENDPOINT_ADDRESSES",
+        value_name = "CIDRS",
+        default_value_t
+    )]
+    pub allow_endpoint_addresses: AllowedAddresses,
     /// Log filter, for example `info` or `inference_operator=debug`.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log: String,
@@ -53,8 +64,18 @@ mod tests {
         assert_eq!(options.address.port(), 8080);
         assert!(options.leader_election);
         assert!(options.namespace.is_none());
+        assert!(options.allow_endpoint_addresses.is_empty());
         let off = ["inference-controller", "--runtime-image=r", "--leader-election=false"];
         assert!(!Options::try_parse_from(off).unwrap().leader_election);
+    }
+
+    #[test]
+    fn addresses_are_cidr_blocks() {
+        let parse = |flag: &str| Options::try_parse_from(["inference-controller", "--runtime-image=r", flag]);
+        let options = parse("--allow-endpoint-addresses=127.0.0.0/8,::1").unwrap();
+        assert_eq!(options.allow_endpoint_addresses.to_string(), "127.0.0.0/8,::1/128");
+        let error = parse("--allow-endpoint-addresses=localhost").unwrap_err().to_string();
+        assert!(error.contains("`localhost` is neither a CIDR block"), "{error}");
     }
 
     #[test]

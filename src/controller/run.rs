@@ -177,6 +177,7 @@ fn context(options: &Options, client: &Client, events: Events, metrics: &Arc<Met
         validated,
         defaults: Defaults {
             runtime_image: options.runtime_image.clone(),
+            addresses: options.allow_endpoint_addresses.clone(),
         },
         events,
         metrics: metrics.clone(),

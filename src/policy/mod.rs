@@ -6,6 +6,7 @@ pub mod budget;
 pub mod circuit;
 pub mod event_limit;
 pub mod pricing;
+pub mod reach;
 pub mod retry;
 pub mod support;
 pub mod write_rate;

@@ -24,5 +24,7 @@ mod limits;
 mod local;
 mod money;
 mod program;
+mod reach;
 mod requests;
+mod secrets;
 mod timers;

@@ -1,6 +1,13 @@
 //! The real process, started on free ports.
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -31,6 +38,8 @@ pub struct Runtime {
     pub api: SocketAddr,
     pub admin: SocketAddr,
     pub folder: tempfile::TempDir,
+    /// All that the process has written to its log, and to its standard output.
+    pub said: Arc<Mutex<String>>,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
@@ -66,6 +75,16 @@ pub async fn start_with_keys(spec: &str, keys: &[(&str, &str, &str)]) -> Runtime
 
 /// The same with further variables; `FOLDER` in a value is a folder of the process's own.
 pub async fn start_with(spec: &str, keys: &[(&str, &str, &str)], variables: &[(&str, &str)]) -> Runtime {
+    start_with_flags(spec, keys, variables, &[]).await
+}
+
+/// The same with further flags.
+pub async fn start_with_flags(
+    spec: &str,
+    keys: &[(&str, &str, &str)],
+    variables: &[(&str, &str)],
+    flags: &[&str],
+) -> Runtime {
     let folder = tempfile::tempdir().unwrap();
     for (secret, key, value) in keys {
         fs::create_dir_all(folder.path().join("keys").join(secret)).unwrap();
@@ -78,6 +97,8 @@ pub async fn start_with(spec: &str, keys: &[(&str, &str, &str)], variables: &[(&
     let mut child = command(&folder.path().join("deployment.yaml"))
         .arg("--keys")
         .arg(folder.path().join("keys"))
+        .args(flags)
+        .stdout(Stdio::piped())
         .envs(
             variables
                 .iter()
@@ -85,12 +106,16 @@ pub async fn start_with(spec: &str, keys: &[(&str, &str, &str)], variables: &[(&
         )
         .spawn()
         .unwrap();
-    let (api, admin) = timeout(DEADLINE, ports(&mut child)).await.expect("ready in time");
+    let said = Arc::<Mutex<String>>::default();
+    overhear(child.stdout.take().unwrap(), &said);
+    let listening = listen(&mut child, Arc::clone(&said));
+    let (api, admin) = timeout(DEADLINE, listening).await.expect("ready in time");
     Runtime {
         child,
         api,
         admin,
         folder,
+        said,
         client: Client::builder(TokioExecutor::new()).build_http(),
     }
 }
@@ -102,11 +127,25 @@ pub fn command(file: &std::path::Path) -> Command {
     command
 }
 
+fn overhear(stream: impl tokio::io::AsyncRead + Unpin + Send + 'static, said: &Arc<Mutex<String>>) {
+    let (mut lines, said) = (BufReader::new(stream).lines(), Arc::clone(said));
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = lines.next_line().await {
+            said.lock().unwrap().extend([line.as_str(), "\n"]);
+        }
+    });
+}
+
 /// Reads the log until the process is ready, and goes on reading so that it never blocks.
 pub async fn ports(child: &mut Child) -> (SocketAddr, SocketAddr) {
+    listen(child, Arc::default()).await
+}
+
+async fn listen(child: &mut Child, said: Arc<Mutex<String>>) -> (SocketAddr, SocketAddr) {
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let (mut api, mut admin) = (None, None);
     while let Some(line) = lines.next_line().await.unwrap() {
+        said.lock().unwrap().extend([line.as_str(), "\n"]);
         let entry: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON log: {line}"));
         let fields = &entry["fields"];
         let address = || fields["address"].as_str().and_then(|a| a.parse().ok());
@@ -118,7 +157,7 @@ pub async fn ports(child: &mut Child) -> (SocketAddr, SocketAddr) {
             _ => {}
         }
     }
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    overhear(lines.into_inner(), &said);
     (api.expect("the API's address"), admin.expect("the admin address"))
 }
 

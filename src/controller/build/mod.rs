@@ -23,7 +23,10 @@ use k8s_openapi::{
 use kube::Resource;
 
 use super::dereference::Live;
-use crate::api::{InferenceDeployment, InferenceDeploymentSpec, InferenceReplica, names};
+use crate::{
+    api::{InferenceDeployment, InferenceDeploymentSpec, InferenceReplica, names},
+    policy::reach::AllowedAddresses,
+};
 
 /// Why the resources could not be made; a defect of this program, not of a spec.
 #[derive(Debug, thiserror::Error)]
@@ -175,6 +178,8 @@ pub struct Resources<S: Stage> {
 pub struct Defaults {
     /// Image of the runtime where the spec names none.
     pub runtime_image: String,
+    /// Addresses that endpoints of providers may have beyond ordinary ones: pod-shaped, since a user must not set it.
+    pub addresses: AllowedAddresses,
 }
 
 /// Makes all children of a spec that has passed validation.

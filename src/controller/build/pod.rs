@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
-use super::{BuildError, Subject, Tier, revision, volumes};
+use super::{BuildError, Defaults, Subject, Tier, revision, volumes};
 use crate::api::{EngineKind, InferenceDeploymentSpec, LocalBackend, PodOverrides, names};
 
 /// Name of the container that serves in a GPU-less pod, and of the one that installs the runtime in a local pod.
@@ -30,9 +30,10 @@ pub fn render(
     subject: &Subject,
     spec: &InferenceDeploymentSpec,
     tier: Tier,
-    runtime_image: &str,
+    defaults: &Defaults,
     hash: &str,
 ) -> Result<PodTemplateSpec, BuildError> {
+    let runtime_image = spec.runtime_image.as_ref().unwrap_or(&defaults.runtime_image);
     let local = spec.local().filter(|_| tier == Tier::Local).map(|(_, local)| local);
     let overrides = local.and_then(|l| l.pod_template.clone()).unwrap_or_default();
     let mut mounts = volumes::common(subject, spec);
@@ -42,6 +43,10 @@ pub fn render(
         Some(local) => engine(local),
         None => forwarder(runtime_image),
     };
+    container
+        .command
+        .get_or_insert_default()
+        .extend(operators_flag(defaults));
     container.env = Some(environment(subject, spec, local.is_some(), &overrides)?);
     container.volume_mounts = Some(mounts.into_iter().chain(overrides.volume_mounts.clone()).collect());
     let pod = PodSpec {
@@ -55,6 +60,12 @@ pub fn render(
         metadata: Some(metadata(subject, tier, overrides, hash)),
         spec: Some(pod),
     })
+}
+
+/// A flag, not a variable of the environment: that one the user's own `podTemplate.env` or the engine's image could set.
+fn operators_flag(defaults: &Defaults) -> Option<String> {
+    let addresses = &defaults.addresses;
+    (!addresses.is_empty()).then(|| format!("--allow-endpoint-addresses={addresses}"))
 }
 
 /// Labels and annotations: the user's, then ours, which win.

@@ -31,13 +31,12 @@ pub fn build(
     defaults: &Defaults,
 ) -> Result<ControllerRevision, BuildError> {
     let restarted = restarted_at(live, &tier.workload(&subject.name));
-    let hash = hash(&pod_shape(spec, tier, restarted)?);
+    let hash = hash(&pod_shape(spec, tier, restarted, defaults)?);
     let name = format!("{}-{hash}", tier.workload(&subject.name));
     if let Some(kept) = kept(live, subject, &name) {
         return Ok(kept);
     }
-    let image = spec.runtime_image.as_ref().unwrap_or(&defaults.runtime_image);
-    let template = pod::render(subject, spec, tier, image, &hash)?;
+    let template = pod::render(subject, spec, tier, defaults, &hash)?;
     revision(subject, tier, name, hash, &template, next_number(live, tier))
 }
 
@@ -109,7 +108,12 @@ pub fn drain_seconds(spec: &InferenceDeploymentSpec) -> i64 {
 }
 
 /// The pod-shaped fields with their defaults filled in, so that writing a default down changes nothing.
-fn pod_shape(spec: &InferenceDeploymentSpec, tier: Tier, restarted: Option<&str>) -> Result<Value, BuildError> {
+fn pod_shape(
+    spec: &InferenceDeploymentSpec,
+    tier: Tier,
+    restarted: Option<&str>,
+    defaults: &Defaults,
+) -> Result<Value, BuildError> {
     let secrets: Vec<String> = secrets(spec).iter().map(|s| format!("{}/{}", s.name, s.key)).collect();
     let local = match tier {
         Tier::Local => local_backend(spec).map(with_defaults),
@@ -121,6 +125,7 @@ fn pod_shape(spec: &InferenceDeploymentSpec, tier: Tier, restarted: Option<&str>
         "secrets": secrets,
         "local": serde_json::to_value(local)?,
         "restartedAt": restarted,
+        "allowEndpointAddresses": (!defaults.addresses.is_empty()).then(|| defaults.addresses.to_string()),
     }))
 }
 

@@ -6,6 +6,7 @@ use super::{fixtures::*, *};
 fn defaults() -> Defaults {
     Defaults {
         runtime_image: "runtime:1".into(),
+        addresses: AllowedAddresses::default(),
     }
 }
 
@@ -54,6 +55,7 @@ fn a_new_controller_version_never_rolls_pods() {
     };
     let newer = Defaults {
         runtime_image: "runtime:2".into(),
+        addresses: AllowedAddresses::default(),
     };
     let second = build(&subject(), &both().spec, &live, &newer).unwrap();
     assert_eq!(template(&second, 0), template(&first, 0));
@@ -61,6 +63,39 @@ fn a_new_controller_version_never_rolls_pods() {
     asked.spec.runtime_image = Some("runtime:2".into());
     let third = build(&subject(), &asked.spec, &live, &newer).unwrap();
     assert_ne!(template(&third, 0), template(&first, 0));
+}
+
+#[test]
+fn addresses_that_the_operator_allows_are_in_the_pods_of_both_tiers_and_replace_them() {
+    let first = built(&both(), &Live::default());
+    let live = Live {
+        revisions: first.revisions.iter().cloned().map(Into::into).collect(),
+        ..Live::default()
+    };
+    let command = |resources: &Resources<Prepared>, tier: usize| {
+        let pod = template(resources, tier).spec.unwrap();
+        pod.containers[0].command.clone().unwrap().split_off(1)
+    };
+    assert_eq!(command(&first, 0), ["serve"], "nothing is said by default");
+    let with = |list: &str| Defaults {
+        addresses: list.parse().unwrap(),
+        ..defaults()
+    };
+    let allowing = build(&subject(), &both().spec, &live, &with("::1, 127.0.0.0/8")).unwrap();
+    for tier in [0, 1] {
+        assert_eq!(
+            command(&allowing, tier),
+            ["serve", "--allow-endpoint-addresses=127.0.0.0/8,::1/128"]
+        );
+        assert_ne!(allowing.revisions[tier].name_any(), first.revisions[tier].name_any());
+    }
+    let written_otherwise = build(&subject(), &both().spec, &live, &with("127.1.2.3/8,::1/128")).unwrap();
+    assert_eq!(
+        written_otherwise.revisions[0].name_any(),
+        allowing.revisions[0].name_any()
+    );
+    let back = build(&subject(), &both().spec, &live, &defaults()).unwrap();
+    assert_eq!(template(&back, 0), template(&first, 0));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::controller::{
     build::fixtures,
     mock::{Fault, Server},
 };
+use crate::policy::reach::AllowedAddresses;
 
 const MAIN: &str = "/apis/inference-operator.dev/v1alpha1/namespaces/default/inferencedeployments/assistant";
 const SERVICE: &str = "/api/v1/namespaces/default/services/assistant";
@@ -70,6 +71,7 @@ fn process(server: &Server) -> Context {
         validated: VALIDATED.clone(),
         defaults: Defaults {
             runtime_image: "runtime:1".into(),
+            addresses: AllowedAddresses::default(),
         },
         events,
         metrics,

@@ -12,6 +12,6 @@ pub use breaker::{Breaker, Leave};
 pub use errors::ErrorBook;
 pub use money::{Hold, Money, UnknownZone};
 pub use registry::{Backend, Engine, Kind, Local, Registry, Routing};
-pub use remote::{Remote, Unusable};
+pub use remote::{Means, Remote, Unusable};
 pub use signals::Signals;
 pub use status::{deployment_status, replica_status};

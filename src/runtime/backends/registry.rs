@@ -5,12 +5,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::{ErrorBook, Money, Remote, Signals};
+use super::{ErrorBook, Means, Money, Remote, Signals};
 use crate::{
     api::{BackendKind, EngineIsolation, LocalBackend},
     runtime::{
         clock::Clock,
-        config::{Keys, Snapshot},
+        config::Snapshot,
         local::{Activity, EngineView},
     },
 };
@@ -81,8 +81,8 @@ pub struct Engine {
 #[derive(Debug)]
 pub struct Registry {
     routing: ArcSwap<Routing>,
-    /// Where keys are.
-    pub keys: Keys,
+    /// What sessions are made with.
+    pub means: Means,
     /// The process's clock.
     pub clock: Clock,
     /// Word of changes.
@@ -102,17 +102,17 @@ impl Registry {
     #[must_use]
     pub fn new(
         snapshot: Arc<Snapshot>,
-        keys: Keys,
+        means: Means,
         engine: Option<Engine>,
         remote_gate: watch::Receiver<bool>,
         money: Option<Money>,
     ) -> Self {
         let (clock, signals) = (Clock::start(), Arc::<Signals>::default());
-        let backends = backends(&snapshot, |name, spec| Remote::new(name, spec, &keys, clock, &signals));
+        let backends = backends(&snapshot, |name, spec| Remote::new(name, spec, &means, clock, &signals));
         Self {
             routing: ArcSwap::from_pointee(Routing { snapshot, backends }),
             errors: ErrorBook::new(clock, Arc::clone(&signals)),
-            keys,
+            means,
             clock,
             signals,
             engine,
@@ -131,8 +131,8 @@ impl Registry {
     pub fn configure(&self, snapshot: Arc<Snapshot>) {
         let before = self.routing();
         let backends = backends(&snapshot, |name, spec| match before.remote(name) {
-            Some(old) => old.changed(spec, &self.keys, self.clock),
-            None => Remote::new(name, spec, &self.keys, self.clock, &self.signals),
+            Some(old) => old.changed(spec, &self.means, self.clock),
+            None => Remote::new(name, spec, &self.means, self.clock, &self.signals),
         });
         self.routing.store(Arc::new(Routing { snapshot, backends }));
         self.signals.routine();

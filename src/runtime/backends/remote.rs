@@ -9,21 +9,27 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use http::Uri;
+use secrecy::SecretString;
 use tracing::{info, warn};
 
 use super::{Breaker, Leave, Signals};
 use crate::{
-    api::{CircuitScope, RemoteBackend, RemoteProvider, Timeouts},
+    api::{CircuitScope, RemoteBackend, RemoteProvider, Timeouts, conditions::reason},
     error::{InferenceError, Provider},
     policy::{
         circuit::{CircuitConfig, Refused},
+        reach::AllowedAddresses,
         retry::{RetryBudget, RetryPolicy},
     },
     runtime::{
         clock::Clock,
         config::{KeyError, Keys},
         remote::{
-            session::{Session, TlsError, client},
+            auth::CredentialError,
+            classify::Classified,
+            connect::{NotAllowed, Reach},
+            session::{Session, SessionError},
             wire::address::Addresses,
         },
         sync::lock,
@@ -45,10 +51,50 @@ pub enum Unusable {
     /// There is no key.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The endpoint's address is one that the operator does not allow.
+    #[error(transparent)]
+    Endpoint(#[from] NotAllowed),
+    /// The key is none of this provider's.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
     /// TLS cannot be set up.
     #[error("{0}")]
     Tls(String),
 }
+
+impl Unusable {
+    /// The failure of a request that would have gone there. Nothing was sent, and no circuit learns from it.
+    #[must_use]
+    pub fn classified(&self) -> Classified {
+        let message = self.to_string();
+        match self {
+            Self::Key(_) | Self::Credential(_) => InferenceError::Unauthorized { message }.into(),
+            Self::Endpoint(refused) => refused.classified(),
+            Self::Tls(_) => InferenceError::Internal { message }.into(),
+        }
+    }
+
+    /// The reason in the backend's report.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Key(_) | Self::Credential(_) => reason::CREDENTIALS_MISSING,
+            Self::Endpoint(_) => reason::ENDPOINT_NOT_ALLOWED,
+            Self::Tls(_) => reason::INTERNAL_ERROR,
+        }
+    }
+}
+
+/// What sessions are made with, the same for all backends of a process.
+#[derive(Clone, Debug)]
+pub struct Means {
+    /// Where keys are.
+    pub keys: Keys,
+    /// Addresses that the operator allows beyond ordinary ones.
+    pub allowed: AllowedAddresses,
+}
+
+type InForce = Result<Arc<Session>, Unusable>;
 
 /// A remote backend.
 #[derive(Debug)]
@@ -61,15 +107,17 @@ pub struct Remote {
     pub addresses: Addresses,
     name: String,
     health: Arc<Health>,
-    keys: Keys,
-    session: ArcSwap<Result<Arc<Session>, Unusable>>,
+    means: Means,
+    session: ArcSwap<InForce>,
+    /// Held while a session is built, so that many refusals at once build one.
+    building: Mutex<()>,
     signals: Arc<Signals>,
 }
 
 impl Remote {
     /// A backend that nothing is known of.
     #[must_use]
-    pub fn new(name: &str, spec: &RemoteBackend, keys: &Keys, clock: Clock, signals: &Arc<Signals>) -> Self {
+    pub fn new(name: &str, spec: &RemoteBackend, means: &Means, clock: Clock, signals: &Arc<Signals>) -> Self {
         let breaker = |scope: &str| {
             let label = format!("{name}/{scope}");
             Arc::new(Breaker::new(label, circuit_config(spec), clock, Arc::clone(signals)))
@@ -85,54 +133,87 @@ impl Remote {
                 retries: Mutex::new(RetryBudget::new()),
                 violated: Arc::default(),
             }),
-            keys: keys.clone(),
-            session: ArcSwap::from_pointee(build(spec, keys)),
+            means: means.clone(),
+            session: ArcSwap::from_pointee(build(spec, means)),
+            building: Mutex::default(),
             signals: Arc::clone(signals),
         }
     }
 
-    /// The same backend with a changed spec: what is known of the endpoint stays, the session only while it fits.
+    /// The same backend with a changed spec: what is known of the endpoint stays, the session only while it fits. Another key earns
+    /// the credential circuit one probe.
     #[must_use]
-    pub fn changed(&self, spec: &RemoteBackend, keys: &Keys, clock: Clock) -> Self {
-        let fresh = Self::new(&self.name, spec, keys, clock, &self.signals);
+    pub fn changed(&self, spec: &RemoteBackend, means: &Means, clock: Clock) -> Self {
+        let fresh = Self::new(&self.name, spec, means, clock, &self.signals);
         if spec.provider != self.spec.provider || spec.endpoint != self.spec.endpoint {
             return fresh;
         }
         self.health.endpoint.reconfigure(circuit_config(spec));
         self.health.credential.reconfigure(circuit_config(spec));
-        let same_session =
-            spec.credentials == self.spec.credentials && timeouts(spec).connect() == self.timeouts().connect();
-        let session = if same_session {
+        let same_key = spec.credentials == self.spec.credentials;
+        let session = if same_key && timeouts(spec).connect() == self.timeouts().connect() {
             self.session.load_full()
         } else {
             fresh.session.load_full()
         };
-        Self {
+        let changed = Self {
             health: Arc::clone(&self.health),
             session: ArcSwap::new(session),
             ..fresh
+        };
+        if let (false, Ok(session)) = (same_key, changed.session())
+            && !self.has_key_of(&session)
+        {
+            changed.earn_probe();
         }
+        changed
+    }
+
+    fn has_key_of(&self, session: &Session) -> bool {
+        let own = self.session.load();
+        matches!(&**own, Ok(own) if own.same_key(session.key.as_ref()))
     }
 
     /// The session in force.
-    pub fn session(&self) -> Result<Arc<Session>, Unusable> {
+    pub fn session(&self) -> InForce {
         (**self.session.load()).clone()
     }
 
-    /// Reads the key anew and builds a new session; requests in flight finish on the old one.
-    pub fn rebuild(&self) {
-        self.session.store(Arc::new(build(&self.spec, &self.keys)));
+    /// Why nothing can be sent, as far as it is known before a request tries.
+    #[must_use]
+    pub fn unusable(&self) -> Option<Unusable> {
+        match &**self.session.load() {
+            Ok(session) => session.refused().map(|refused| Unusable::Endpoint((*refused).clone())),
+            Err(unusable) => Some(unusable.clone()),
+        }
     }
 
-    /// Reads the key; a changed one gives a new session and earns the credential circuit one probe.
+    /// The provider refused the key of `used`: builds a new session with the key read anew. Of many requests that were refused at once
+    /// the first builds it, and the others find it: the next attempt of each goes out with [`Self::session`].
+    pub fn renew(&self, used: &Arc<Session>) {
+        let _building = lock(&self.building);
+        if self.in_force(used) {
+            self.session.store(Arc::new(build(&self.spec, &self.means)));
+        }
+    }
+
+    fn in_force(&self, session: &Arc<Session>) -> bool {
+        matches!(&**self.session.load(), Ok(now) if Arc::ptr_eq(now, session))
+    }
+
+    /// Reads the key; a changed one gives a new session and earns the credential circuit one probe. A key that is gone blocks the
+    /// backend until there is one again.
     pub fn refresh_key(&self) {
         let Some(credentials) = &self.spec.credentials else {
             return;
         };
-        let found = self.keys.read(&credentials.secret);
+        let found = self.means.keys.read(&credentials.secret);
+        let _building = lock(&self.building);
         let unchanged = match (&**self.session.load(), &found) {
             (Ok(session), Ok(key)) => session.same_key(Some(key)),
             (Err(Unusable::Key(before)), Err(now)) => before == now,
+            // Neither has to do with the key; the spec mends the one, nothing the other.
+            (Err(Unusable::Endpoint(_) | Unusable::Tls(_)), _) => true,
             _ => false,
         };
         if unchanged {
@@ -142,9 +223,19 @@ impl Remote {
             Ok(_) => info!(backend = self.name, "the key changed: new session, one probe"),
             Err(error) => warn!(backend = self.name, %error, "the key is gone"),
         }
-        self.rebuild();
-        self.health.credential.earn_probe();
+        let arrived = found.is_ok();
+        let session = found
+            .map_err(Unusable::Key)
+            .and_then(|key| with_key(&self.spec, &self.means, Some(key)));
+        self.session.store(Arc::new(session));
+        if arrived {
+            self.earn_probe();
+        }
         self.signals.urgent();
+    }
+
+    fn earn_probe(&self) {
+        self.health.credential.earn_probe();
     }
 
     /// Leave of both circuits.
@@ -161,6 +252,13 @@ impl Remote {
     /// The key was refused.
     pub fn refuse_credential(&self, error: &InferenceError) {
         self.health.credential.open_now(error.kind());
+    }
+
+    /// The key of `used` was refused. That says nothing of another key which has come into force meanwhile.
+    pub fn refuse_session(&self, used: &Session, error: &InferenceError) {
+        if self.has_key_of(used) {
+            self.refuse_credential(error);
+        }
     }
 
     /// Both circuits for status and metrics.
@@ -218,10 +316,22 @@ fn circuit_config(spec: &RemoteBackend) -> CircuitConfig {
         .map_or_else(CircuitConfig::default, CircuitConfig::from)
 }
 
-fn build(spec: &RemoteBackend, keys: &Keys) -> Result<Arc<Session>, Unusable> {
-    let key = spec.credentials.as_ref().map(|c| keys.read(&c.secret)).transpose()?;
-    let client = client(timeouts(spec).connect()).map_err(|error: TlsError| Unusable::Tls(error.to_string()))?;
-    Ok(Arc::new(Session { client, key }))
+fn build(spec: &RemoteBackend, means: &Means) -> InForce {
+    let key = spec.credentials.as_ref().map(|c| means.keys.read(&c.secret));
+    with_key(spec, means, key.transpose()?)
+}
+
+fn with_key(spec: &RemoteBackend, means: &Means, key: Option<SecretString>) -> InForce {
+    let reach = Reach::provider(means.allowed.clone());
+    // Names are held against the policy when they are resolved; an address is wrong at once. What is no URI the schema excludes.
+    if let Ok(endpoint) = spec.endpoint.parse::<Uri>() {
+        reach.check(&endpoint)?;
+    }
+    let session = Session::new(spec.provider, timeouts(spec).connect(), reach, key);
+    session.map(Arc::new).map_err(|error| match error {
+        SessionError::Tls(error) => Unusable::Tls(error.to_string()),
+        SessionError::Credential(error) => Unusable::Credential(error),
+    })
 }
 
 fn provider(provider: RemoteProvider, backend: &str) -> Provider {
@@ -234,3 +344,6 @@ fn provider(provider: RemoteProvider, backend: &str) -> Provider {
         RemoteProvider::OpenAICompatible => Provider::Custom(backend.to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,8 +81,8 @@ fn local_blocked(registry: &Registry) -> Blocked {
 }
 
 fn remote_blocked(remote: &Remote) -> Blocked {
-    if let Err(error) = remote.session() {
-        return Some((reason::CREDENTIALS_MISSING, error.to_string()));
+    if let Some(unusable) = remote.unusable() {
+        return Some((unusable.reason(), unusable.to_string()));
     }
     if remote.bound_violated() {
         let message =

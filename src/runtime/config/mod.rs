@@ -10,5 +10,5 @@ mod structure;
 pub use cluster::follow;
 pub use file::{ConfigError, load};
 pub use identity::{Identity, IdentityError};
-pub use keys::{KeyError, Keys};
+pub use keys::{KeyError, KeyFault, Keys};
 pub use snapshot::Snapshot;

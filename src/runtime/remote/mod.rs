@@ -2,7 +2,9 @@
 
 pub mod auth;
 pub mod classify;
+pub mod connect;
 pub mod events;
+pub mod google;
 pub mod session;
 pub mod sse;
 pub mod usage;

@@ -14,41 +14,86 @@ use http::{HeaderValue, Uri};
 use http_body_util::Full;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::crypto::ring;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use tower::Service;
 
+use super::{
+    auth::{Credential, CredentialError},
+    connect::{Guarded, NotAllowed, Reach},
+};
+use crate::api::RemoteProvider;
+
 /// The one kind of HTTP client in the request path.
-pub type HttpClient = Client<Timed<HttpsConnector<HttpConnector>>, Full<Bytes>>;
+pub type HttpClient = Client<Timed<HttpsConnector<Guarded>>, Full<Bytes>>;
 
 const POOL_IDLE: Duration = Duration::from_secs(60);
+/// Idle connections kept a host: beyond a burst of so many at once, more would only hold descriptors.
+const POOL_SIZE: usize = 512;
+/// TCP asks a silent peer so often; after three questions without an answer the connection is dead.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_RETRIES: u32 = 3;
+/// HTTP/2 asks so often while requests are open, and waits so long for the answer.
+const PING: Duration = Duration::from_secs(30);
+const PING_ANSWER: Duration = Duration::from_secs(15);
+/// Bytes that the headers of an answer may have; a body passes through a buffer of this size.
+const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEAD_H2: u32 = 64 * 1024;
+/// Headers an answer may have.
+const MAX_HEADERS: usize = 128;
+/// Bytes that one HTTP/2 stream, and all of a connection, may send unread: 32 slow clients do not stop the others.
+const WINDOW_STREAM: u32 = 256 * 1024;
+const WINDOW_CONNECTION: u32 = 8 * 1024 * 1024;
 
 /// Why a client could not be made; a defect of the build.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot set up TLS: {0}")]
 pub struct TlsError(#[from] rustls::Error);
 
-/// A client with a connection pool of its own. `connect` bounds name lookup, TCP and TLS together.
+/// A client for the own engine and for peers, whose addresses the process knows itself, with a connection pool of its own. `connect`
+/// bounds name lookup, TCP and TLS together.
 pub fn client(connect: Duration) -> Result<HttpClient, TlsError> {
-    let mut http = HttpConnector::new();
-    http.set_nodelay(true);
-    http.enforce_http(false);
+    client_within(connect, Reach::default())
+}
+
+/// A client for a provider: it dials only what `reach` allows.
+pub fn provider_client(connect: Duration, reach: Reach) -> Result<HttpClient, TlsError> {
+    client_within(connect, reach)
+}
+
+fn client_within(connect: Duration, reach: Reach) -> Result<HttpClient, TlsError> {
+    let tcp = Guarded::new(reach, |tcp| {
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(KEEPALIVE));
+        tcp.set_keepalive_interval(Some(KEEPALIVE));
+        tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    });
     let https = HttpsConnectorBuilder::new()
         .with_provider_and_webpki_roots(Arc::new(ring::default_provider()))?
         .https_or_http()
         .enable_http1()
         .enable_http2()
-        .wrap_connector(http);
-    Ok(Client::builder(TokioExecutor::new())
+        .wrap_connector(tcp);
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE)
-        .build(Timed {
-            inner: https,
-            limit: connect,
-        }))
+        .pool_max_idle_per_host(POOL_SIZE)
+        .http1_max_buf_size(MAX_HEAD)
+        .http1_max_headers(MAX_HEADERS)
+        .http2_max_header_list_size(MAX_HEAD_H2)
+        .http2_initial_stream_window_size(WINDOW_STREAM)
+        .http2_initial_connection_window_size(WINDOW_CONNECTION)
+        .http2_keep_alive_interval(PING)
+        .http2_keep_alive_timeout(PING_ANSWER);
+    Ok(builder.build(Timed {
+        inner: https,
+        limit: connect,
+    }))
 }
 
 /// A connector that gives up after a time.
@@ -91,13 +136,37 @@ pub struct Session {
     pub client: HttpClient,
     /// The key; none means that requests go out without one.
     pub key: Option<SecretString>,
+    /// What goes out with every request.
+    pub credential: Credential,
+    reach: Reach,
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The key is none of this provider's.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
 }
 
 impl Session {
-    /// `Authorization`, marked sensitive.
-    #[must_use]
-    pub fn authorization(&self) -> Option<HeaderValue> {
-        self.key.as_ref().and_then(bearer)
+    /// A session with a connection pool of its own.
+    pub fn new(
+        provider: RemoteProvider,
+        connect: Duration,
+        reach: Reach,
+        key: Option<SecretString>,
+    ) -> Result<Self, SessionError> {
+        let client = provider_client(connect, reach.clone())?;
+        Ok(Self {
+            credential: Credential::new(provider, key.as_ref(), &client)?,
+            client,
+            key,
+            reach,
+        })
     }
 
     /// True when both hold the same key.
@@ -105,12 +174,24 @@ impl Session {
     pub fn same_key(&self, other: Option<&SecretString>) -> bool {
         self.key.as_ref().map(ExposeSecret::expose_secret) == other.map(ExposeSecret::expose_secret)
     }
+
+    /// Why the last connection was not made, when its address is not allowed.
+    #[must_use]
+    pub fn refused(&self) -> Option<Arc<NotAllowed>> {
+        self.reach.refused()
+    }
 }
 
 /// `Bearer KEY`, marked sensitive; `None` when the key is no header value, which its reader excludes.
 #[must_use]
 pub fn bearer(key: &SecretString) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret())).ok()?;
+    sensitive(&Zeroizing::new(format!("Bearer {}", key.expose_secret())))
+}
+
+/// The value of a header that is never shown; `None` when it is none, which the reader of keys excludes.
+#[must_use]
+pub fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     attempt::Question,
+    head::Operation,
     order::Job,
     outcome::Miss,
     rewrite::{LimitField, Wanted, rewrite},
@@ -49,12 +50,14 @@ pub fn question(remote: &Remote, job: &Job, limit: OutputLimit) -> Result<Questi
     Ok(Question {
         body: body.map_err(|error| inexpressible(&error))?,
         stream: head.stream,
-        reader: Reader::new(dialect, head.operation, asked(job, model)),
+        reader: Reader::new(dialect, head.operation, asked(job, model, dialect)),
     })
 }
 
-fn asked(job: &Job, model: &str) -> Asked {
+fn asked(job: &Job, model: &str, dialect: Dialect) -> Asked {
+    let is_translated = dialect == Dialect::Gemini && job.head.operation == Operation::Embeddings;
     Asked {
+        base64: is_translated && gemini::wants_base64(&job.body),
         id: format!("chatcmpl-{}", job.id.to_str().unwrap_or_default()),
         created: Timestamp::now().as_second(),
         model: model.to_owned(),

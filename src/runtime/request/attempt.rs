@@ -24,6 +24,7 @@ use crate::{
         metrics::Metrics,
         remote::{
             classify::{Classified, classify, classify_event, scrub::shown},
+            connect::refused_address,
             events::Chunk,
             wire::{Blocked, Read, Reader},
         },
@@ -115,7 +116,10 @@ async fn head(bench: &Bench, body: Bytes) -> Result<Response<Incoming>, Miss> {
     let (client, request) = bench.target.request(body);
     match client.request(request).await {
         Ok(response) => Ok(response),
-        Err(error) if error.is_connect() => Err(Miss::unsent(InferenceError::NetworkError { message: chain(&error) })),
+        Err(error) if error.is_connect() => Err(refused_address(&error).map_or_else(
+            || Miss::unsent(InferenceError::NetworkError { message: chain(&error) }),
+            |refused| Miss::at(Progress::Unsent, refused.classified()),
+        )),
         Err(error) => Err(bench.broken(&error).await),
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     runtime::{
         backends::{Backend, Hold, Kind, Registry, Remote, Routing},
         metrics::Metrics,
-        remote::{auth, wire::address::NoAddress},
+        remote::{google::TokenError, session::Session, wire::address::NoAddress},
     },
 };
 
@@ -175,14 +175,14 @@ impl Dispatcher {
         let (mut retries, mut rebuilt) = (0, false);
         remote.first_attempt();
         loop {
-            let (miss, ticket) = match self.once(routing, backend, remote, job).await {
+            let (miss, ticket, used) = match self.once(routing, backend, remote, job).await {
                 Ok(reply) => return Ok(reply),
                 Err(Failed::Before(miss)) => return Err(*miss),
                 Err(Failed::During(failed)) => *failed,
             };
             if miss.classified.retry == RetryRule::RebuiltSession && !rebuilt {
                 ticket.fail_uncounted(&miss);
-                remote.rebuild();
+                remote.renew(&used);
                 rebuilt = true;
                 continue;
             }
@@ -207,37 +207,38 @@ impl Dispatcher {
         remote: &Arc<Remote>,
         job: &Job,
     ) -> Result<Reply, Failed> {
+        let session = remote
+            .session()
+            .map_err(|unusable| Failed::before(Miss::at(Progress::Unsent, unusable.classified())))?;
         let (target, question, ticket) = self
-            .prepare(routing, backend, remote, job)
-            .map_err(|miss| Failed::Before(Box::new(miss)))?;
+            .prepare(routing, backend, remote, job, &session)
+            .await
+            .map_err(Failed::before)?;
         match send(target, question, self.asker(routing)).await {
             Ok(answer) => Ok(Reply {
                 backend: Arc::clone(&backend.name),
                 answer,
                 ticket,
             }),
-            Err(miss) => Err(Failed::During(Box::new((miss, ticket)))),
+            Err(miss) => Err(Failed::During(Box::new((miss, ticket, session)))),
         }
     }
 
     /// Everything that can be refused before anything is sent. The money comes last: what is reserved is sent.
-    fn prepare(
+    async fn prepare(
         &self,
         routing: &Routing,
         backend: &Backend,
         remote: &Arc<Remote>,
         job: &Job,
+        session: &Arc<Session>,
     ) -> Result<(Target, Question, Ticket), Miss> {
-        let session = remote.session().map_err(|error| {
-            Miss::unsent(InferenceError::Unauthorized {
-                message: error.to_string(),
-            })
-        })?;
         fits(remote, &job.head)?;
         let address = remote.addresses.of(job.head.operation, job.head.stream);
         let uri = address.map_err(no_address)?.clone();
-        let stake = self.stake(remote)?;
-        let credential = auth::headers(&session, remote.spec.provider);
+        let stake = self.stake(remote, session)?;
+        let credential = session.credential.headers().await;
+        let credential = credential.map_err(|error| no_token(remote, session, &error))?;
         let question = question(remote, job, self.limit(routing, remote))?;
         let hold = self.reserve(routing, remote, job)?;
         let (provider, timers) = (remote.provider.clone(), Timers::from(&remote.timeouts()));
@@ -252,12 +253,13 @@ impl Dispatcher {
         OutputLimit { default, binding }
     }
 
-    fn stake(&self, remote: &Arc<Remote>) -> Result<Stake, Miss> {
+    fn stake(&self, remote: &Arc<Remote>, session: &Arc<Session>) -> Result<Stake, Miss> {
         let (endpoint, credential) = remote
             .admit()
             .map_err(|(_, refused)| self.circuit_open(remote, refused))?;
         Ok(Stake {
             remote: Arc::clone(remote),
+            session: Arc::clone(session),
             endpoint,
             credential,
         })
@@ -299,8 +301,27 @@ impl Dispatcher {
 enum Failed {
     /// Nothing was at stake yet.
     Before(Box<Miss>),
-    /// The attempt's guard is to be told.
-    During(Box<(Miss, Ticket)>),
+    /// The attempt's guard is to be told, and the session it went out with is known.
+    During(Box<(Miss, Ticket, Arc<Session>)>),
+}
+
+impl Failed {
+    fn before(miss: Miss) -> Self {
+        Self::Before(Box::new(miss))
+    }
+}
+
+/// There is no access token. A service account that is refused is a refused key.
+fn no_token(remote: &Remote, session: &Session, error: &TokenError) -> Miss {
+    let message = error.to_string();
+    let error = match error {
+        TokenError::Refused(_) => InferenceError::Unauthorized { message },
+        _ => return Miss::unsent(InferenceError::NetworkError { message }),
+    };
+    remote.refuse_session(session, &error);
+    let mut miss = Miss::unsent(error);
+    miss.classified.retry = RetryRule::NextBackend;
+    miss
 }
 
 fn no_address(error: &NoAddress) -> Miss {

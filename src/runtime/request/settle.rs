@@ -12,7 +12,7 @@ use crate::{
         backends::{Hold, Leave, Remote},
         local::InFlight,
         metrics::Metrics,
-        remote::events::Finish,
+        remote::{events::Finish, session::Session},
     },
 };
 
@@ -38,6 +38,8 @@ pub type Place = (OwnedSemaphorePermit, InFlight);
 pub struct Stake {
     /// The backend.
     pub remote: Arc<Remote>,
+    /// The session that the request goes out with.
+    pub session: Arc<Session>,
     /// Leave of the endpoint circuit.
     pub endpoint: Leave,
     /// Leave of the credential circuit.
@@ -81,6 +83,7 @@ impl Ticket {
         };
         if let Some(Stake {
             remote: _,
+            session: _,
             endpoint,
             credential,
         }) = self.stake.take()
@@ -96,13 +99,14 @@ impl Ticket {
     pub fn fail(mut self, miss: &Miss) {
         if let Some(Stake {
             remote,
+            session,
             endpoint,
             credential: _,
         }) = self.stake.take()
         {
             match miss.classified.circuit {
                 CircuitRule::EndpointFailure => endpoint.failed(miss.classified.error.kind(), miss.classified.wait),
-                CircuitRule::CredentialRefused => remote.refuse_credential(&miss.classified.error),
+                CircuitRule::CredentialRefused => remote.refuse_session(&session, &miss.classified.error),
                 CircuitRule::Ignored | CircuitRule::EnginePoisoned => {}
             }
         }

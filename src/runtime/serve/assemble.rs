@@ -10,8 +10,8 @@ use crate::{
     api::Timeouts,
     runtime::{
         access::{Door, Verifier},
-        backends::{Engine, Money, Registry},
-        config::{Identity, Keys, Snapshot},
+        backends::{Engine, Means, Money, Registry},
+        config::{Identity, Snapshot},
         front::{Front, Lifecycle},
         metrics::Metrics,
         peer::Peers,
@@ -25,8 +25,8 @@ use crate::{
 pub struct Parts {
     /// The first configuration.
     pub snapshot: Arc<Snapshot>,
-    /// Where keys are.
-    pub keys: Keys,
+    /// Where keys are, and what addresses may be reached.
+    pub means: Means,
     /// The own engine, if there is one.
     pub engine: Option<Engine>,
     /// The cluster, if there is one.
@@ -48,7 +48,7 @@ pub struct Cluster {
 pub fn front(parts: Parts) -> Result<Front, ServeError> {
     let Parts {
         snapshot,
-        keys,
+        means,
         engine,
         cluster,
     } = parts;
@@ -63,7 +63,7 @@ pub fn front(parts: Parts) -> Result<Front, ServeError> {
     // In a cluster the ledger is the controller's; alone, the process keeps its own.
     let money = if identity.is_some() { None } else { money(&snapshot)? };
     let peers = identity.as_ref().map(|own| Peers::new(&own.namespace, &own.deployment));
-    let registry = Arc::new(Registry::new(Arc::clone(&snapshot), keys.clone(), engine, gate, money));
+    let registry = Arc::new(Registry::new(Arc::clone(&snapshot), means.clone(), engine, gate, money));
     let metrics = Arc::<Metrics>::default();
     Ok(Front {
         admission: Arc::new(Admission::new(Arc::clone(&metrics))),
@@ -72,7 +72,7 @@ pub fn front(parts: Parts) -> Result<Front, ServeError> {
             metrics: Arc::clone(&metrics),
             local: LocalRoute::new(client(Timeouts::default().connect())?, peers),
         },
-        door: Door::new(keys, verifier, &snapshot),
+        door: Door::new(means.keys, verifier, &snapshot),
         registry,
         metrics,
         lifecycle: Arc::<Lifecycle>::default(),

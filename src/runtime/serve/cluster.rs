@@ -17,6 +17,7 @@ use crate::{
     api::names,
     runtime::{
         access::Verifier,
+        backends::Means,
         config::{self, Identity, Keys, Snapshot},
         front::admin::Admin,
         report::{self, OwnReplica},
@@ -57,7 +58,10 @@ pub async fn serve(
     let views = own_engine.as_ref().map(|engine| engine.view.clone());
     let front = Arc::new(assemble::front(Parts {
         snapshot,
-        keys: Keys::Directory(keys),
+        means: Means {
+            keys: Keys::Directory(keys),
+            allowed: options.allowed.clone().unwrap_or_default(),
+        },
         engine: own_engine,
         cluster: Some(Cluster {
             identity,

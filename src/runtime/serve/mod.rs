@@ -18,9 +18,11 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::policy::reach::AllowedAddresses;
+
 use super::{
     access::TokenError,
-    backends::UnknownZone,
+    backends::{Means, UnknownZone},
     config::{self, ConfigError, IdentityError, Keys},
     front::{
         Front, Port,
@@ -49,6 +51,9 @@ pub struct Options {
     pub admin: SocketAddr,
     /// Address for peers.
     pub peer: SocketAddr,
+    /// Addresses that endpoints may have beyond ordinary ones. Absent: loopback beside a file, where whoever starts the process is the
+    /// operator, and none in a pod.
+    pub allowed: Option<AllowedAddresses>,
 }
 
 /// Why the process cannot serve.
@@ -125,7 +130,10 @@ async fn alone(
     let (own_engine, supervised) = engine::start(backend)?;
     let front = Arc::new(assemble::front(Parts {
         snapshot,
-        keys: options.keys.clone().map_or(Keys::Environment, Keys::Directory),
+        means: Means {
+            keys: options.keys.clone().map_or(Keys::Environment, Keys::Directory),
+            allowed: options.allowed.clone().unwrap_or_else(AllowedAddresses::loopback),
+        },
         engine: own_engine,
         cluster: None,
     })?);

@@ -11,8 +11,9 @@ use tracing::info;
 
 use crate::runtime::{backends::replica_status, config::Snapshot, front::Front, local::EngineView, report::News};
 
-/// Keys are read again so often. A projected Secret changes by way of a symbolic link, which no file watch sees reliably.
-const KEYS: Duration = Duration::from_secs(2);
+/// Keys are read again so often: a changed one is in force within a second. A projected Secret changes by way of a symbolic link, which
+/// no file watch sees reliably, and a few small files in memory cost nothing.
+const KEYS: Duration = Duration::from_millis(500);
 /// Status is computed again at least so often, and at most four times a second.
 const NEWS: Duration = Duration::from_secs(5);
 const NEWS_PAUSE: Duration = Duration::from_millis(250);

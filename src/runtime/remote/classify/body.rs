@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{
     scrub::shown,
+    shape::{TEXT, any_filtered, as_word, delay, embedded, event, front, is_hollow, normal, page, plain},
     tokens::{self, Counts},
 };
 
@@ -12,11 +13,8 @@ use super::{
 const LAYERS: usize = 10;
 /// Entries of a list that are looked at.
 const ENTRIES: usize = 8;
-/// Machine words that are kept, and the bytes that one may have.
+/// Machine words that are kept.
 const WORDS: usize = 32;
-const WORD: usize = 96;
-/// Bytes of text that are kept.
-const TEXT: usize = 16 * 1024;
 
 /// What an error body says.
 #[derive(Debug, Default)]
@@ -55,6 +53,16 @@ impl ErrorBody {
         }
         body.text = normal(&body.message);
         body
+    }
+
+    /// The machine words that AWS and Azure put into headers.
+    pub fn with_headers(mut self, headers: &HeaderMap) -> Self {
+        for name in ["x-amzn-errortype", "x-ms-error-code"] {
+            if let Some(text) = headers.get(name).and_then(|value| value.to_str().ok()) {
+                self.word(text);
+            }
+        }
+        self
     }
 
     fn unstructured(&mut self, text: &str) {
@@ -266,105 +274,5 @@ impl ErrorBody {
     /// Whether a machine word is one of these.
     pub fn is(&self, words: &[&str]) -> bool {
         self.words.iter().any(|word| words.contains(&word.as_str()))
-    }
-}
-
-/// `{}`, `[]`, `null`, `""`.
-fn is_hollow(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(fields) => fields.is_empty(),
-        _ => false,
-    }
-}
-
-/// Letters and digits in lower case, without Smithy's namespace (`com.amazonaws#Name`) and link (`Name:http://…`).
-pub fn as_word(text: &str) -> String {
-    let name = text.rsplit('#').next().unwrap_or(text);
-    let name = name.split(':').next().unwrap_or(name);
-    let kept = front(name, WORD).chars().filter(char::is_ascii_alphanumeric);
-    kept.map(|c| c.to_ascii_lowercase()).collect()
-}
-
-/// At most `most` bytes from the front, on a boundary of characters.
-fn front(text: &str, most: usize) -> &str {
-    text.get(..text.floor_char_boundary(most)).unwrap_or(text)
-}
-
-fn normal(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for word in text.split_whitespace() {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.extend(
-            word.chars()
-                .flat_map(char::to_lowercase)
-                .map(|c| if c == '\u{2019}' { '\'' } else { c }),
-        );
-    }
-    line
-}
-
-/// A value as one writes it: strings without quotes.
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// `"22s"`, `22`, or protobuf's `{"seconds": 22}`.
-fn delay(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Object(parts) => parts.get("seconds").map(plain),
-        _ => None,
-    }
-}
-
-fn any_filtered(results: &Value) -> bool {
-    let verdicts = results.as_object().into_iter().flat_map(|fields| fields.values());
-    verdicts
-        .into_iter()
-        .any(|verdict| verdict.get("filtered").and_then(Value::as_bool) == Some(true))
-}
-
-/// The first JSON object or list inside a text, and the text before it. Python's `b'…\n…'` escapes line ends.
-fn embedded(text: &str) -> Option<(&str, Value)> {
-    let text = front(text, 4 * TEXT);
-    let (before, json) = text.split_at_checked(text.find(['{', '['])?)?;
-    let first = |json: &str| {
-        let mut values = serde_json::Deserializer::from_str(json).into_iter::<Value>();
-        values
-            .next()?
-            .ok()
-            .filter(|value| value.is_object() || value.pointer("/0").is_some_and(Value::is_object))
-    };
-    let value = first(json).or_else(|| json.contains("\\n").then(|| first(&json.replace("\\n", " ")))?)?;
-    Some((before, value))
-}
-
-/// The data of the first event with JSON: some servers answer a streaming request with an error's status and an event as its body.
-fn event(text: &str) -> Option<Value> {
-    if !text.starts_with("event:") && !text.starts_with("data:") && !text.starts_with(':') {
-        return None;
-    }
-    let mut data = text.lines().filter_map(|line| line.strip_prefix("data:"));
-    data.find_map(|json| serde_json::from_str(json).ok())
-}
-
-/// The title of an HTML page: the rest is for browsers, and its words would mislead.
-fn page(html: &str) -> String {
-    let html = front(html, TEXT);
-    let lower = html.to_ascii_lowercase();
-    let title = lower.find("<title").and_then(|at| {
-        let start = at + lower.get(at..)?.find('>')? + 1;
-        let end = start + lower.get(start..)?.find('<')?;
-        html.get(start..end)
-    });
-    match title {
-        Some(title) if !title.trim().is_empty() => title.to_owned(),
-        _ => "an HTML page without a title".to_owned(),
     }
 }

@@ -2,9 +2,11 @@
 //! section 5). Transport is judged by whoever holds the connection.
 
 mod body;
+mod context;
 mod duration;
 mod rules;
 pub mod scrub;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -61,7 +63,7 @@ impl From<InferenceError> for Classified {
 /// Classifies an answer whose status or body says that it failed. Total: every answer gets a kind.
 #[must_use]
 pub fn classify(source: Source<'_>, status: u16, headers: &HeaderMap, body: &[u8]) -> Classified {
-    judge(source, status, headers, &ErrorBody::read(body))
+    judge(source, status, headers, &ErrorBody::read(body).with_headers(headers))
 }
 
 /// Classifies an error event inside a stream: its own code or type takes the place of the status.
@@ -146,14 +148,11 @@ fn refined(classified: Classified, status: u16, sign: Sign) -> Classified {
     let (circuit, retry) = match sign {
         // A provider's overload passes, and is its failure; asked politely (429) to come back it is a limit like others.
         Sign::Backpressure if status >= 500 => (C::EndpointFailure, R::SameBackend),
-        // Out of memory means this request and those beside it: the endpoint is well.
-        Sign::Backpressure | Sign::Memory => (C::Ignored, R::SameBackend),
-        // A gateway's own breaker: it tells when it closes, and our failures must not be stacked on it.
-        Sign::CircuitOpen => (C::Ignored, R::SameBackend),
-        // The provider's bill: no request with this key is answered until people pay.
-        Sign::Quota => (C::CredentialRefused, R::NextBackend),
-        // No request with this key is answered before the day ends.
-        Sign::DayQuota => (C::CredentialRefused, R::NextBackend),
+        // Out of memory means this request and those beside it: the endpoint is well. A gateway's own breaker tells when it
+        // closes, and our failures must not be stacked on it.
+        Sign::Backpressure | Sign::Memory | Sign::CircuitOpen => (C::Ignored, R::SameBackend),
+        // No request with this key is answered until people pay, or until the day ends.
+        Sign::Quota | Sign::DayQuota => (C::CredentialRefused, R::NextBackend),
         Sign::OwnLimit => (C::Ignored, R::NextBackend),
         // The replica that answered is gone for good.
         Sign::EngineDead => (C::EndpointFailure, R::OtherReplica),

@@ -179,7 +179,7 @@ fn coarse(status: u16, body: &ErrorBody) -> Option<Sign> {
             Some(Sign::Forbidden)
         }
         400 | 403 if body.has(&["unauthenticated", "authentication"]) => Some(Sign::Unauthorized),
-        400 | 401 if body.has(&["permissiondenied", "accessdenied", "permissionerror"]) => Some(Sign::Forbidden),
+        400 | 401 if body.is(&["permissiondenied", "accessdenied", "permissionerror"]) => Some(Sign::Forbidden),
         400..=428 if body.has(LIMIT) => Some(Sign::RateLimited),
         409 | 499 if body.is(&["aborted", "cancelled"]) => Some(Sign::Server),
         424 if body.has(&["timeout"]) => Some(Sign::Timeout),

@@ -151,9 +151,9 @@ fn every_error_event_is_judged_as_its_row_says() {
     let mut seen = 0;
     for row in rows().filter(|row| row.status == Some(200)) {
         let text = row.body.replace("\\n", "\n");
-        let events = text.lines().filter_map(|line| line.strip_prefix("data: "));
+        let mut events = text.lines().filter_map(|line| line.strip_prefix("data: "));
         let is_error = |event: &&str| event.contains("\"error\":") && !event.contains("\"choices\"");
-        let Some(event) = events.filter(is_error).last() else {
+        let Some(event) = events.rfind(is_error) else {
             continue;
         };
         seen += 1;

@@ -1,11 +1,7 @@
 //! What texts say where no machine word does. Every rule is held within the statuses that allow it: providers quote the caller's
 //! words in their errors, and a caller must not be able to speak for the provider.
 
-use std::sync::LazyLock;
-
-use regex::Regex;
-
-use super::{body::ErrorBody, rules::Sign};
+use super::{body::ErrorBody, context::context, rules::Sign};
 use crate::error::Provider;
 
 const QUOTA: &[&str] = &[
@@ -21,6 +17,9 @@ const QUOTA: &[&str] = &[
     "used all available credits",
     "credits are depleted",
     "credit limit exceeded",
+    "key limit exceeded",
+    "monthly quota",
+    "monthly limit",
     "monthly included credits",
     "spending limit",
     "spending cap",
@@ -56,6 +55,15 @@ const KEY: &[&str] = &[
     "api key is invalid",
     "api_key_invalid",
     "missing or invalid authorization header",
+];
+/// What the provider says of whoever the key belongs to.
+const BARRED: &[&str] = &[
+    "organization has been disabled",
+    "organization has been restricted",
+    "account has been suspended",
+    "account is suspended",
+    "user location is not supported",
+    "country, region, or territory not supported",
 ];
 const CONTENT: &[&str] = &[
     "contentpolicyviolationerror",
@@ -177,6 +185,9 @@ pub fn sign(status: u16, body: &ErrorBody, provider: &Provider) -> Option<Sign> 
             if status == 400 && leads_account(body, provider) {
                 return Some(Sign::Quota);
             }
+            if status == 400 && leads(body, BARRED) {
+                return Some(Sign::Forbidden);
+            }
             of_request(body, status)
         }
         _ => None,
@@ -264,92 +275,4 @@ fn says_outside_quotes(body: &ErrorBody, texts: &[&str]) -> bool {
         let before = body.text.split_once(text).map(|(before, _)| before);
         before.is_some_and(|before| !quoting.iter().any(|word| before.contains(word)))
     })
-}
-
-/// One alternative a wording; the subject is what was sent, never what should be generated.
-const CONTEXT: [&str; 4] = [
-    // The window itself, and that it is too small.
-    r"context[ _-]?(window|length|limit|size)",
-    r"\b(prompt|inputs?|messages?|conversation|context)\b[^.;{}]{0,60}\btoo (long|large)\b",
-    r"\b(prompt|inputs?|messages?|conversation|context)\b[^;{}]{0,120}\btokens?\b|\btokens?\b[^;{}]{0,120}\b(prompt|inputs?|messages?|conversation)\b",
-    r"maximum (prompt|input|model|sequence) length|model token limit|max token length|range of input length should be|request body too large for .{0,60}max size: [0-9]+ tokens",
-];
-/// What makes a mention of the window a complaint.
-const EXCEEDS: &str = r"exceed|maximum|too (long|large|many)|longer than|larger than|greater than|reduce|overflow|not enough|must be <=|less than|only (supports|accepts)|supports (only )?up to|cannot fit|does not fit| > ";
-/// Sizes that are not of tokens.
-const OTHER_SIZES: &str =
-    r"\b(images?|bytes|pixels?|files?|audio|video|pdf|pages?|[mk]i?b|megabytes|string too long|array too long)\b";
-
-struct Patterns {
-    window: Option<Regex>,
-    long: Option<Regex>,
-    tokens: Option<Regex>,
-    literal: Option<Regex>,
-    exceeds: Option<Regex>,
-    others: Option<Regex>,
-}
-
-static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
-    let [window, long, tokens, literal] = CONTEXT.map(|pattern| Regex::new(pattern).ok());
-    Patterns {
-        window,
-        long,
-        tokens,
-        literal,
-        exceeds: Regex::new(EXCEEDS).ok(),
-        others: Regex::new(OTHER_SIZES).ok(),
-    }
-});
-
-/// Whether a lower-case text complains that the request is longer than the model takes.
-fn context(text: &str) -> bool {
-    let is = |pattern: &Option<Regex>| pattern.as_ref().is_some_and(|p| p.is_match(text));
-    let p = &*PATTERNS;
-    // A limit of a minute speaks of tokens too.
-    if text.contains("per min") || text.contains("per day") {
-        return false;
-    }
-    if is(&p.literal) || (is(&p.window) && is(&p.exceeds)) {
-        return !text.contains("unknown parameter") && !text.contains("unrecognized");
-    }
-    if is(&p.others) {
-        return false;
-    }
-    is(&p.long) || (is(&p.tokens) && is(&p.exceeds))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_pattern_compiles() {
-        let p = &*PATTERNS;
-        assert!(
-            [&p.window, &p.long, &p.tokens, &p.literal, &p.exceeds, &p.others]
-                .iter()
-                .all(|p| p.is_some())
-        );
-    }
-
-    #[test]
-    fn other_lengths_are_no_context_length() {
-        for text in [
-            "invalid 'user': string too long. expected a string with maximum length 64, but got a string with length 91 instead.",
-            "max_tokens: 100000 > 8192, which is the maximum allowed number of output tokens for claude-3-5-sonnet",
-            "max_tokens is too large: 100000. this model supports at most 16384 completion tokens, whereas you provided 100000.",
-            "messages.0.content.1.image.source.base64: image exceeds 5 mb maximum: 6000000 bytes > 5242880 bytes",
-            "input image is too large",
-            "request payload size exceeds the limit: 20971520 bytes.",
-            "unable to submit request because it has a maxoutputtokens value of 100000 but the supported range is from 1 to 65537",
-            "invalid max_tokens value, the valid range of max_tokens is [1, 8192]",
-            "thinking.enabled.budget_tokens: input should be greater than or equal to 1024",
-            "unknown parameter: 'context_length'.",
-            "unrecognized request argument supplied: context_length",
-            "413 request entity too large",
-            "invalid 'tools': array too long. expected an array with maximum length 128, but got an array with length 150 instead.",
-        ] {
-            assert!(!context(text), "{text}");
-        }
-    }
 }

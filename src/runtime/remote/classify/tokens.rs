@@ -51,7 +51,7 @@ const TOKENS: [&str; 16] = [
     r"token count (?:of |is |\()(N)",
     r"(?:request|prompt|input|messages?|conversation) (?:contains|has|have|is|of|uses) (?:about |approximately |at least )?(N)(?: input| prompt)? tokens",
     r"\((?:length )?(N)(?: tokens)?\) (?:is longer|is too|exceeds)",
-    r"(?:request|prompt|input|length) \((?:length )?(N)(?: tokens)?\)",
+    r"(?:request|prompt|input|length) \((?:total )?(?:length )?(N)(?: tokens)?\)",
     r"\((N)\) exceeds",
     r"current length is (N)",
     r"too long: (N)",
@@ -130,6 +130,122 @@ fn number(digits: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
+    const WORDINGS: &[(&str, Option<u64>, Option<u64>)] = &[
+        (
+            "exceed context limit: 143653 + 64000 > 200000, decrease",
+            Some(207_653),
+            Some(200_000),
+        ),
+        (
+            "the input token count (134123) exceeds the maximum number of tokens allowed (131072).",
+            Some(134_123),
+            Some(131_072),
+        ),
+        (
+            "the input token count exceeds the maximum number of tokens allowed 1048576.",
+            None,
+            Some(1_048_576),
+        ),
+        (
+            "this model's maximum context length is 128000 tokens. however, your messages resulted in 204308 tokens.",
+            Some(204_308),
+            Some(128_000),
+        ),
+        (
+            "prompt is too long: 210,000 tokens > 200,000 maximum",
+            Some(210_000),
+            Some(200_000),
+        ),
+        (
+            "this model's maximum context length is 16384 tokens. however, you requested 8192 output tokens and your prompt contains at least 8193 input tokens, for a total of at least 16385 tokens.",
+            Some(16_385),
+            Some(16_384),
+        ),
+        (
+            "this model's maximum context length is 4097 tokens, however you requested 4226 tokens (4000 in the messages, 226 in the completion)",
+            Some(4_226),
+            Some(4_097),
+        ),
+        (
+            "`inputs` tokens + `max_new_tokens` must be <= 1512. given: 1000 `inputs` tokens and 1024 `max_new_tokens`",
+            Some(2_024),
+            Some(1_512),
+        ),
+        (
+            "`inputs` must have less than 2048 tokens. given: 2222",
+            Some(2_222),
+            Some(2_048),
+        ),
+        (
+            "the input (61709 tokens) is longer than the model's context length (40960 tokens).",
+            Some(61_709),
+            Some(40_960),
+        ),
+        (
+            "this model's maximum prompt length is 131072 but the request contains 537812 tokens.",
+            Some(537_812),
+            Some(131_072),
+        ),
+        (
+            "too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 5000.",
+            Some(5_000),
+            Some(4_081),
+        ),
+        (
+            "exceeds the model's maximum context length of 202752 tokens. you requested a total of 202941 tokens: 170941 tokens",
+            Some(202_941),
+            Some(202_752),
+        ),
+        (
+            "prompt contains 40000 tokens and 0 draft tokens, too large for model with 32768 maximum context length",
+            Some(40_000),
+            Some(32_768),
+        ),
+        (
+            "'max_tokens' is too large: 5000. this model's maximum context length is 4096 tokens and your request has 100 input tokens (5000 > 4096 - 100).",
+            Some(5_100),
+            Some(4_096),
+        ),
+        (
+            "the prompt is too long: 140000, model maximum context length: 131071",
+            Some(140_000),
+            Some(131_071),
+        ),
+        ("current length is 9000 while limit is 8192", Some(9_000), Some(8_192)),
+        (
+            "the decoder prompt (length 5000) is longer than the maximum model length of 4096.",
+            Some(5_000),
+            Some(4_096),
+        ),
+        (
+            "input (1234 tokens) is too large to process. increase the physical batch size (current batch size: 512)",
+            Some(1_234),
+            Some(512),
+        ),
+        (
+            "the input token count is 1048577 but model only supports up to 1048576.",
+            Some(1_048_577),
+            Some(1_048_576),
+        ),
+        (
+            "input length (160062 tokens) exceeds the maximum allowed length (59862 tokens).",
+            Some(160_062),
+            Some(59_862),
+        ),
+        (
+            "prompt token count of 150000 exceeds the limit of 128000",
+            Some(150_000),
+            Some(128_000),
+        ),
+        ("range of input length should be [1, 30720]", None, Some(30_720)),
+        ("your input exceeds the context window of this model.", None, None),
+        (
+            "the prompt (total length 25938) is too long to fit into the model (context length 4096). make sure",
+            Some(25_938),
+            Some(4_096),
+        ),
+    ];
+
     #[test]
     fn every_pattern_compiles() {
         assert_eq!(PATTERNS.both.len(), BOTH.len());
@@ -139,116 +255,7 @@ mod tests {
 
     #[test]
     fn counts_are_read_in_every_wording() {
-        for (text, tokens, most) in [
-            (
-                "exceed context limit: 143653 + 64000 > 200000, decrease",
-                Some(207_653),
-                Some(200_000),
-            ),
-            (
-                "the input token count (134123) exceeds the maximum number of tokens allowed (131072).",
-                Some(134_123),
-                Some(131_072),
-            ),
-            (
-                "the input token count exceeds the maximum number of tokens allowed 1048576.",
-                None,
-                Some(1_048_576),
-            ),
-            (
-                "this model's maximum context length is 128000 tokens. however, your messages resulted in 204308 tokens.",
-                Some(204_308),
-                Some(128_000),
-            ),
-            (
-                "prompt is too long: 210,000 tokens > 200,000 maximum",
-                Some(210_000),
-                Some(200_000),
-            ),
-            (
-                "this model's maximum context length is 16384 tokens. however, you requested 8192 output tokens and your prompt contains at least 8193 input tokens, for a total of at least 16385 tokens.",
-                Some(16_385),
-                Some(16_384),
-            ),
-            (
-                "this model's maximum context length is 4097 tokens, however you requested 4226 tokens (4000 in the messages, 226 in the completion)",
-                Some(4_226),
-                Some(4_097),
-            ),
-            (
-                "`inputs` tokens + `max_new_tokens` must be <= 1512. given: 1000 `inputs` tokens and 1024 `max_new_tokens`",
-                Some(2_024),
-                Some(1_512),
-            ),
-            (
-                "`inputs` must have less than 2048 tokens. given: 2222",
-                Some(2_222),
-                Some(2_048),
-            ),
-            (
-                "the input (61709 tokens) is longer than the model's context length (40960 tokens).",
-                Some(61_709),
-                Some(40_960),
-            ),
-            (
-                "this model's maximum prompt length is 131072 but the request contains 537812 tokens.",
-                Some(537_812),
-                Some(131_072),
-            ),
-            (
-                "too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 5000.",
-                Some(5_000),
-                Some(4_081),
-            ),
-            (
-                "exceeds the model's maximum context length of 202752 tokens. you requested a total of 202941 tokens: 170941 tokens",
-                Some(202_941),
-                Some(202_752),
-            ),
-            (
-                "prompt contains 40000 tokens and 0 draft tokens, too large for model with 32768 maximum context length",
-                Some(40_000),
-                Some(32_768),
-            ),
-            (
-                "'max_tokens' is too large: 5000. this model's maximum context length is 4096 tokens and your request has 100 input tokens (5000 > 4096 - 100).",
-                Some(5_100),
-                Some(4_096),
-            ),
-            (
-                "the prompt is too long: 140000, model maximum context length: 131071",
-                Some(140_000),
-                Some(131_071),
-            ),
-            ("current length is 9000 while limit is 8192", Some(9_000), Some(8_192)),
-            (
-                "the decoder prompt (length 5000) is longer than the maximum model length of 4096.",
-                Some(5_000),
-                Some(4_096),
-            ),
-            (
-                "input (1234 tokens) is too large to process. increase the physical batch size (current batch size: 512)",
-                Some(1_234),
-                Some(512),
-            ),
-            (
-                "the input token count is 1048577 but model only supports up to 1048576.",
-                Some(1_048_577),
-                Some(1_048_576),
-            ),
-            (
-                "input length (160062 tokens) exceeds the maximum allowed length (59862 tokens).",
-                Some(160_062),
-                Some(59_862),
-            ),
-            (
-                "prompt token count of 150000 exceeds the limit of 128000",
-                Some(150_000),
-                Some(128_000),
-            ),
-            ("range of input length should be [1, 30720]", None, Some(30_720)),
-            ("your input exceeds the context window of this model.", None, None),
-        ] {
+        for &(text, tokens, most) in WORDINGS {
             let expected = Counts { tokens, most };
             assert_eq!(in_text(text), expected, "{text}");
         }

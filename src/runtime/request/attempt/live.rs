@@ -39,8 +39,8 @@ pub struct Live {
     /// Events that came before the first content.
     held: VecDeque<Bytes>,
     started: bool,
-    /// Part of an answer came, content or not: the provider may bill from here on.
-    heard: bool,
+    /// Part of an answer has come, though no content: the provider has read the prompt.
+    answering: bool,
     /// Since when no event with data has come.
     quiet_since: Instant,
     finish: Option<Finish>,
@@ -68,7 +68,7 @@ impl Live {
             reader,
             held: VecDeque::new(),
             started: false,
-            heard: false,
+            answering: false,
             finish: None,
             usage: None,
             over: false,
@@ -166,8 +166,8 @@ impl Live {
     }
 
     fn take_in(&mut self, chunk: Chunk) {
-        self.heard = true;
         self.started |= chunk.content;
+        self.answering |= chunk.answers;
         self.finish = chunk.finish.or(self.finish);
         self.usage = chunk.usage.or(self.usage);
         if chunk.unfiltered {
@@ -176,7 +176,7 @@ impl Live {
     }
 
     fn error_event(&self, data: &[u8]) -> Miss {
-        let progress = if self.heard {
+        let progress = if self.started || self.answering {
             Progress::Sent
         } else {
             Progress::Answered
