@@ -9,18 +9,25 @@
     reason = "a test fails by panicking, and helpers of tests are no test functions to clippy"
 )]
 
+#[path = "../fake-provider/mod.rs"]
+mod fake_provider;
 mod process;
 mod upstream;
 
 mod access;
 mod admission;
+mod corpus;
 mod drain;
 mod failures;
+mod formats;
 mod fuzz;
 mod hangup;
 mod keys;
+mod limits;
 mod local;
 mod money;
+mod program;
 mod reach;
 mod requests;
 mod secrets;
+mod timers;

@@ -226,7 +226,7 @@ impl Runtime {
         kill(self.pid(), signal).unwrap();
     }
 
-    fn pid(&self) -> Pid {
+    pub fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id().expect("still there")).unwrap())
     }
 

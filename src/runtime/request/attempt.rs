@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, header};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
@@ -19,7 +19,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    error::{CircuitRule, Failure, InferenceError},
+    error::{CircuitRule, Failure, InferenceError, RetryRule},
     runtime::{
         metrics::Metrics,
         remote::{
@@ -191,13 +191,24 @@ async fn whole(bench: &Bench, incoming: Incoming, reader: &Reader) -> Result<Ans
     };
     let body = match body {
         Err(_) => return Err(bench.timed_out()),
-        Ok(Err(error)) => return Err(bench.broken(error.as_ref()).await),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            return Err(paid(nonsense("the answer is longer than 64 MiB")));
+        }
+        Ok(Err(error)) => return Err(paid(bench.broken(error.as_ref()).await)),
         Ok(Ok(body)) => body.to_bytes(),
     };
     if let Some(engine) = bench.gone() {
         return Err(Miss::sent(engine.why_gone()));
     }
     judged(bench, body, reader)
+}
+
+/// An answer that broke after its head was generated and is billed: asking the same backend again would pay twice.
+fn paid(mut miss: Miss) -> Miss {
+    if miss.classified.retry == RetryRule::SameBackend {
+        miss.classified.retry = RetryRule::Never;
+    }
+    miss
 }
 
 fn judged(bench: &Bench, body: Bytes, reader: &Reader) -> Result<Answer, Miss> {
