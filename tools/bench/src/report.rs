@@ -46,7 +46,9 @@ pub fn print(settings: &Settings, figures: &Figures) -> bool {
 fn conditions(settings: &Settings) -> String {
     let placed = settings.subject_cpu.as_ref().map_or_else(
         || "processes are not pinned".to_owned(),
-        |cpu| format!("what is measured is pinned to processor {cpu}, load and upstream to another"),
+        |cpu| {
+            format!("what is measured is pinned to processor {cpu}, load and upstream to another, which never sleeps")
+        },
     );
     format!(
         "{} rounds of {} s a figure, everybody in turn in each round; medians over the rounds; {placed}.\n\

@@ -96,6 +96,11 @@ impl Subject {
         Ok(Self { name, port, child })
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn await_port(&self, folder: &Path) -> Result<(), Failure> {
         let deadline = Instant::now() + START;
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {

@@ -1,6 +1,6 @@
 //! The provider: answers at once from memory, or streams events at the pace that the request's `seed` asks for, in microseconds.
 
-use std::{io, net::TcpListener as Listener, sync::Arc, thread, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,18 +16,15 @@ struct Answers {
     events: Vec<Vec<u8>>,
 }
 
-/// Starts it in a thread of its own; gives its port.
-pub fn start() -> io::Result<u16> {
-    let listener = Listener::bind("127.0.0.1:0")?;
-    listener.set_nonblocking(true)?;
+/// Starts it in the driver of the load: one thread plays everything around the subject. Gives its port.
+pub async fn start() -> io::Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
-    let driver = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    thread::spawn(move || driver.block_on(serve(listener)));
+    tokio::spawn(serve(listener));
     Ok(port)
 }
 
-async fn serve(listener: Listener) -> io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
+async fn serve(listener: TcpListener) -> io::Result<()> {
     let (head, events) = traffic::stream();
     let answers = Arc::new(Answers {
         whole: traffic::answer(),
