@@ -31,16 +31,25 @@ pub enum RemoteProvider {
 #[x_kube(validation = (
     "has(self.credentials) || self.provider == 'OpenAICompatible' || self.provider == 'LiteLLM'",
     "credentials are required for this provider"
+), validation = (
+    "!has(self.apiVersion) || self.provider == 'AzureOpenAI'",
+    "apiVersion is for provider AzureOpenAI; for others it would do nothing"
 ))]
 pub struct RemoteBackend {
     /// Whose wire format the endpoint speaks.
     pub provider: RemoteProvider,
-    /// Base address of the API, for example `https://api.openai.com/v1`, without query or fragment.
+    /// Base address of the API, for example `https://api.openai.com/v1`, without query or fragment. For Anthropic and Gemini a bare
+    /// host gets the API's version; for Gemini on Vertex it ends in `/publishers/google`; for Azure OpenAI it is the resource's host,
+    /// or ends in `/openai/v1` for that API.
     #[schemars(length(min = 8, max = 500), regex(pattern = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$"))]
     pub endpoint: String,
-    /// The provider's name of the model.
+    /// The provider's name of the model; the deployment's for Azure OpenAI.
     #[schemars(length(min = 1, max = 200))]
     pub model: String,
+    /// `api-version` of Azure's API; `2024-10-21` when absent, none for an endpoint that ends in `/openai/v1`.
+    #[schemars(length(min = 1, max = 40), regex(pattern = "^[-.0-9A-Za-z]+$"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_version: Option<String>,
     /// The key. None means that requests go out without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,

@@ -3,7 +3,7 @@
 
 use crate::api::{
     AccessType, Backend, BackendKind, EngineKind, Gpus, InferenceDeploymentSpec, LocalBackend, ModelSource,
-    RemoteBackend, RemoteProvider,
+    RemoteBackend,
 };
 
 /// Where the spec is to be carried out.
@@ -175,15 +175,6 @@ fn check_resources(found: &mut Findings, path: &str, local: &LocalBackend) {
 }
 
 fn check_remote(found: &mut Findings, path: &str, remote: &RemoteBackend) {
-    let known = matches!(
-        remote.provider,
-        RemoteProvider::OpenAI | RemoteProvider::OpenAICompatible | RemoteProvider::LiteLLM
-    );
-    found.add_if(
-        !known,
-        format!("{path}.provider"),
-        "this version speaks OpenAI's wire format only: use OpenAI, OpenAICompatible or LiteLLM",
-    );
     found.add_if(
         remote.rate_limit.is_some(),
         format!("{path}.rateLimit"),
@@ -286,10 +277,7 @@ mod tests {
         ] {
             assert_eq!(fields(local(extra), Mode::Cluster), vec![format!("{at}{field}")]);
         }
-        for (extra, field) in [
-            (json!({"provider": "Gemini"}), "provider"),
-            (json!({"rateLimit": {"requestsPerMinute": 1}}), "rateLimit"),
-        ] {
+        for (extra, field) in [(json!({"rateLimit": {"requestsPerMinute": 1}}), "rateLimit")] {
             assert_eq!(
                 fields(remote(extra), Mode::Cluster),
                 vec![format!("spec.backends[0].remote.{field}")]

@@ -55,6 +55,7 @@ pub struct Metrics {
     queue_depth: Gauge,
     in_flight: Gauge,
     malformed: Counter,
+    unfiltered: Counter,
 }
 
 fn buckets() -> Histogram {
@@ -77,6 +78,7 @@ impl Default for Metrics {
             queue_depth: Gauge::default(),
             in_flight: Gauge::default(),
             malformed: Counter::default(),
+            unfiltered: Counter::default(),
         };
         metrics.register();
         metrics
@@ -121,6 +123,11 @@ impl Metrics {
             "malformed_events",
             "Events of upstream streams that were no JSON and were left out",
             self.malformed.clone(),
+        );
+        r.register(
+            "unfiltered_answers",
+            "Answers whose provider says that its content filter did not work",
+            self.unfiltered.clone(),
         );
     }
 
@@ -168,6 +175,11 @@ impl Metrics {
     /// An event was left out because it was no JSON.
     pub fn malformed_event(&self) {
         self.malformed.inc();
+    }
+
+    /// An answer came whose provider says that its content filter was down.
+    pub fn unfiltered_answer(&self) {
+        self.unfiltered.inc();
     }
 
     /// The admission as it is.

@@ -22,7 +22,10 @@ use crate::{
     runtime::{
         clock::Clock,
         config::{KeyError, Keys},
-        remote::session::{Session, TlsError, client},
+        remote::{
+            session::{Session, TlsError, client},
+            wire::address::Addresses,
+        },
         sync::lock,
     },
 };
@@ -54,6 +57,8 @@ pub struct Remote {
     pub spec: RemoteBackend,
     /// Its provider, as errors spell it.
     pub provider: Provider,
+    /// Where it takes which operation.
+    pub addresses: Addresses,
     name: String,
     health: Arc<Health>,
     keys: Keys,
@@ -72,6 +77,7 @@ impl Remote {
         Self {
             spec: spec.clone(),
             provider: provider(spec.provider, name),
+            addresses: Addresses::new(spec),
             name: name.to_owned(),
             health: Arc::new(Health {
                 endpoint: breaker("Endpoint"),

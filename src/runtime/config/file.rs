@@ -176,9 +176,9 @@ spec:
                 "spec.backends[0].remote.endpoint",
             ),
             (
-                "provider: OpenAI",
-                "provider: Gemini",
-                "spec.backends[0].remote.provider",
+                "  backends:",
+                "  access: {type: ServiceAccount, serviceAccount: {audiences: [a]}}\n  backends:",
+                "spec.access.type",
             ),
             ("  backends:", "  replicas: -1\n  backends:", "spec.replicas"),
             ("  backends:", "  budget: {limit: \"5.00\"}\n  backends:", "spec"),

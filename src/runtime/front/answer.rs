@@ -197,7 +197,10 @@ impl From<HeadError> for Rejection {
 
 impl From<&Lost> for Rejection {
     fn from(lost: &Lost) -> Self {
-        Self::new(lost.miss.failure(&lost.backend), lost.miss.classified.wait)
+        Self {
+            param: lost.miss.param.clone().map(Cow::Owned),
+            ..Self::new(lost.miss.failure(&lost.backend), lost.miss.classified.wait)
+        }
     }
 }
 

@@ -185,7 +185,6 @@ impl Front {
             backend,
             answer,
             mut ticket,
-            strips_usage,
         } = reply;
         let name = HeaderValue::from_str(&backend);
         let mut response = match answer {
@@ -199,7 +198,6 @@ impl Front {
                     live,
                     ticket,
                     journey,
-                    strips_usage,
                     backend,
                     registry: Arc::clone(&self.registry),
                     cut: self.lifecycle.cut.clone(),

@@ -28,6 +28,15 @@ struct Choice<'a> {
     delta: Option<Delta<'a>>,
     #[serde(borrow)]
     text: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    content_filter_results: Option<Filter<'a>>,
+}
+
+/// Azure's word on the content of a choice; `error` when its filter was down.
+#[derive(Debug, Deserialize)]
+struct Filter<'a> {
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,6 +94,7 @@ pub enum Meaning {
 }
 
 /// A chunk of a stream or a whole answer.
+#[allow(clippy::struct_excessive_bools, reason = "four facts that say nothing of each other")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Chunk {
     /// Something that a client shows, or the end of the answer.
@@ -95,6 +105,8 @@ pub struct Chunk {
     pub usage: Option<Usage>,
     /// It reports usage and nothing else.
     pub usage_only: bool,
+    /// The provider says that its content filter did not work.
+    pub unfiltered: bool,
     /// It has choices, or data in the case of embeddings.
     pub answers: bool,
 }
@@ -128,6 +140,9 @@ fn chunk(parts: &Parts<'_>) -> Chunk {
         finish,
         usage,
         usage_only: usage.is_some() && choices.is_empty(),
+        unfiltered: choices
+            .iter()
+            .any(|c| c.content_filter_results.as_ref().is_some_and(|f| f.error.is_some())),
         answers: !choices.is_empty() || parts.data.is_some_and(|raw| raw.get() != "[]"),
     }
 }

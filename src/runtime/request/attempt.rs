@@ -1,27 +1,31 @@
 //! One attempt at one backend: send, hold the head until the first content, judge every event.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+mod bench;
+mod live;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::FutureExt;
 use http::{HeaderMap, Response, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
+
+use bench::{Bench, chain};
+pub use live::{Live, Piece};
 
 use super::{
     outcome::{Miss, Progress},
-    target::{OwnEngine, Target, Timers},
+    target::Target,
 };
 use crate::{
-    error::{Failure, InferenceError},
-    policy::pricing::Usage,
+    error::{CircuitRule, Failure, InferenceError},
     runtime::{
         metrics::Metrics,
         remote::{
-            classify::{Classified, Source, classify, classify_event, scrub::shown},
-            events::{Chunk, Finish, Meaning, meaning},
-            sse::{Event, Parser},
+            classify::{Classified, classify, classify_event, scrub::shown},
+            events::Chunk,
+            wire::{Blocked, Read, Reader},
         },
     },
 };
@@ -30,10 +34,9 @@ use crate::{
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// Bytes of an error's body that are read.
 const MAX_ERROR: usize = 64 * 1024;
-/// Events that are held back while no content comes; a stream of more is passed on as it is.
-const MAX_HELD: usize = 256;
-/// How long a broken connection to the own engine waits for the worker to say why.
-const POST_MORTEM: Duration = Duration::from_millis(500);
+
+/// What providers call a request's id: OpenAI and most, Anthropic, Azure.
+const UPSTREAM_IDS: [&str; 4] = ["x-request-id", "request-id", "apim-request-id", "x-ms-request-id"];
 
 /// Who asks, for the words of errors.
 #[derive(Clone, Debug)]
@@ -62,89 +65,20 @@ pub struct Whole {
     pub chunk: Chunk,
 }
 
-/// Everything an attempt is judged by.
+/// What is sent, and how its answer is read.
 #[derive(Debug)]
-struct Bench {
-    target: Target,
-    asker: Asker,
-    started: Instant,
-}
-
-impl Bench {
-    fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn source(&self) -> Source<'_> {
-        Source {
-            provider: &self.target.provider,
-            deployment: &self.asker.deployment,
-            now_unix_ms: jiff::Timestamp::now().as_millisecond(),
-            elapsed_ms: self.elapsed_ms(),
-        }
-    }
-
-    fn timed_out(&self) -> Miss {
-        self.doubt();
-        Miss::sent(InferenceError::Timeout {
-            elapsed_ms: self.elapsed_ms(),
-        })
-    }
-
-    /// A connection that broke after the request left. The own engine's worker knows more than the connection.
-    async fn broken(&self, error: &(dyn std::error::Error + Sync)) -> Miss {
-        if let Some(engine) = &self.target.engine
-            && timeout(POST_MORTEM, engine.target.gone.cancelled()).await.is_ok()
-        {
-            return Miss::sent(engine.why_gone());
-        }
-        Miss::sent(InferenceError::NetworkError { message: chain(error) })
-    }
-
-    /// The own engine behaved as if it were broken: its supervisor asks it.
-    fn doubt(&self) {
-        if let Some(engine) = &self.target.engine {
-            engine.activity.doubt();
-        }
-    }
-
-    fn gone(&self) -> Option<&OwnEngine> {
-        self.target
-            .engine
-            .as_ref()
-            .filter(|engine| engine.target.gone.is_cancelled())
-    }
-
-    fn total(&self) -> Instant {
-        self.started + self.target.timers.total
-    }
-
-    /// Completes when the context is gone; never for others.
-    async fn until_gone(&self) -> Miss {
-        match &self.target.engine {
-            Some(engine) => {
-                engine.target.gone.cancelled().await;
-                Miss::sent(engine.why_gone())
-            }
-            None => std::future::pending().await,
-        }
-    }
-}
-
-/// The causes of an error, outermost first, for people.
-fn chain(error: &(dyn std::error::Error + Sync)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    shown(&text)
+pub struct Question {
+    /// The body in the backend's format.
+    pub body: Bytes,
+    /// The client wants a stream.
+    pub stream: bool,
+    /// Reads the answer.
+    pub reader: Reader,
 }
 
 /// Sends and waits until there is something for the client: the whole answer, or a stream's first content.
-pub async fn send(target: Target, body: Bytes, stream: bool, asker: Asker) -> Result<Answer, Miss> {
+pub async fn send(target: Target, question: Question, asker: Asker) -> Result<Answer, Miss> {
+    let Question { body, stream, reader } = question;
     let bench = Bench {
         target,
         asker,
@@ -166,9 +100,9 @@ pub async fn send(target: Target, body: Bytes, stream: bool, asker: Asker) -> Re
     }
     let request_id = upstream_id(&parts.headers);
     let answer = if stream && is_event_stream(&parts.headers) {
-        live(bench, incoming).await
+        Live::begin(bench, incoming, reader).await.map(Answer::Stream)
     } else {
-        whole(&bench, incoming).await
+        whole(&bench, incoming, &reader).await
     };
     answer.map_err(|miss| Miss {
         upstream_status: Some(parts.status.as_u16()),
@@ -192,7 +126,7 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 }
 
 fn upstream_id(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get("x-request-id").or_else(|| headers.get("request-id"))?;
+    let value = UPSTREAM_IDS.iter().find_map(|name| headers.get(*name))?;
     value.to_str().ok().map(|text| text.chars().take(128).collect())
 }
 
@@ -245,7 +179,7 @@ fn from_peer(body: &[u8], status: u16) -> Classified {
     }
 }
 
-async fn whole(bench: &Bench, incoming: Incoming) -> Result<Answer, Miss> {
+async fn whole(bench: &Bench, incoming: Incoming, reader: &Reader) -> Result<Answer, Miss> {
     let body = tokio::select! {
         biased;
         miss = bench.until_gone() => return Err(miss),
@@ -259,11 +193,21 @@ async fn whole(bench: &Bench, incoming: Incoming) -> Result<Answer, Miss> {
     if let Some(engine) = bench.gone() {
         return Err(Miss::sent(engine.why_gone()));
     }
-    match meaning(&body) {
-        Meaning::Error => Err(Miss::at(Progress::Answered, classify_event(bench.source(), &body))),
-        Meaning::Chunk(chunk) if chunk.answers => Ok(Answer::Whole(Whole { body, chunk })),
-        Meaning::Chunk(_) => Err(nonsense("the answer has neither choices nor data")),
-        Meaning::Malformed | Meaning::Done => Err(nonsense("the answer is no JSON object")),
+    judged(bench, body, reader)
+}
+
+fn judged(bench: &Bench, body: Bytes, reader: &Reader) -> Result<Answer, Miss> {
+    match reader.read(body.clone()) {
+        Read::Error => Err(Miss::at(Progress::Answered, classify_event(bench.source(), &body))),
+        Read::Malformed => Err(nonsense("the answer is no JSON object of this provider's format")),
+        Read::Blocked(prompt) => Err(blocked(prompt)),
+        Read::Answer { chunk, .. } if !chunk.answers => Err(empty(&chunk)),
+        Read::Answer { body, chunk } => {
+            if chunk.unfiltered {
+                bench.asker.metrics.unfiltered_answer();
+            }
+            Ok(Answer::Whole(Whole { body, chunk }))
+        }
     }
 }
 
@@ -274,197 +218,18 @@ fn nonsense(message: &str) -> Miss {
     })
 }
 
-async fn live(bench: Bench, incoming: Incoming) -> Result<Answer, Miss> {
-    let mut live = Box::new(Live {
-        quiet_since: bench.started,
-        bench,
-        incoming,
-        parser: Parser::default(),
-        held: VecDeque::new(),
-        started: false,
-        finish: None,
-        usage: None,
-        over: false,
-    });
-    live.await_content().await?;
-    Ok(Answer::Stream(live))
+/// An answer without content speaks of this request and not of the endpoint. What it reports is billed.
+fn empty(chunk: &Chunk) -> Miss {
+    let mut miss = nonsense("the answer has neither choices nor data");
+    miss.classified.circuit = CircuitRule::Ignored;
+    miss.usage = chunk.usage;
+    miss
 }
 
-/// A stream whose events are judged as they pass.
-#[derive(Debug)]
-pub struct Live {
-    bench: Bench,
-    incoming: Incoming,
-    parser: Parser,
-    /// Events that came before the first content.
-    held: VecDeque<Bytes>,
-    started: bool,
-    /// Since when no event with data has come.
-    quiet_since: Instant,
-    finish: Option<Finish>,
-    usage: Option<Usage>,
-    over: bool,
-}
-
-/// The next piece for the client.
-#[derive(Debug)]
-pub enum Piece {
-    /// Bytes of an event, as they came.
-    Event(Bytes),
-    /// An event that only reports usage.
-    UsageEvent(Bytes),
-    /// The regular end.
-    End,
-}
-
-impl Live {
-    async fn await_content(&mut self) -> Result<(), Miss> {
-        while !self.started {
-            match self.pull().await? {
-                Piece::Event(raw) | Piece::UsageEvent(raw) => self.held.push_back(raw),
-                Piece::End => return Err(nonsense("the stream ended without content")),
-            }
-            self.started |= self.held.len() >= MAX_HELD;
-        }
-        Ok(())
-    }
-
-    /// The next piece; after an error or the end nothing more may be asked.
-    pub async fn next(&mut self) -> Result<Piece, Miss> {
-        // Held bytes of a context that is gone must not leave either.
-        if let Some(engine) = self.bench.gone() {
-            return Err(Miss::sent(engine.why_gone()));
-        }
-        match self.held.pop_front() {
-            Some(raw) => Ok(Piece::Event(raw)),
-            None if self.over => Ok(Piece::End),
-            None => self.pull().await,
-        }
-    }
-
-    /// Tokens that were reported so far.
-    #[must_use]
-    pub const fn usage(&self) -> Option<Usage> {
-        self.usage
-    }
-
-    /// Why the model stopped, once it has.
-    #[must_use]
-    pub const fn finish(&self) -> Option<Finish> {
-        self.finish
-    }
-
-    async fn pull(&mut self) -> Result<Piece, Miss> {
-        loop {
-            match self.parser.take() {
-                Err(error) => return Err(nonsense(&error.to_string())),
-                Ok(Some(event)) => {
-                    if let Some(piece) = self.judge(event)? {
-                        return Ok(piece);
-                    }
-                }
-                Ok(None) => {
-                    if let Some(bytes) = self.read().await? {
-                        self.parser.feed(&bytes);
-                    } else {
-                        return self.end_of_bytes();
-                    }
-                }
-            }
-        }
-    }
-
-    /// Judges an event; `None` when it is left out.
-    fn judge(&mut self, event: Event) -> Result<Option<Piece>, Miss> {
-        let Event { raw, data } = event;
-        let Some(data) = data else {
-            return Ok(Some(Piece::Event(raw)));
-        };
-        self.quiet_since = Instant::now();
-        match meaning(&data) {
-            Meaning::Done => {
-                self.over = true;
-                // Lets the connection go back to its pool when the end of the body has come already.
-                let _ = self.incoming.frame().now_or_never();
-                Ok(Some(if self.started { Piece::Event(raw) } else { Piece::End }))
-            }
-            Meaning::Malformed => {
-                self.bench.asker.metrics.malformed_event();
-                Ok(None)
-            }
-            Meaning::Error => {
-                let progress = if self.started {
-                    Progress::Sent
-                } else {
-                    Progress::Answered
-                };
-                Err(Miss::at(progress, classify_event(self.bench.source(), &data)))
-            }
-            Meaning::Chunk(chunk) => {
-                self.started |= chunk.content;
-                self.finish = chunk.finish.or(self.finish);
-                self.usage = chunk.usage.or(self.usage);
-                Ok(Some(if chunk.usage_only {
-                    Piece::UsageEvent(raw)
-                } else {
-                    Piece::Event(raw)
-                }))
-            }
-        }
-    }
-
-    async fn read(&mut self) -> Result<Option<Bytes>, Miss> {
-        loop {
-            let deadline = self.deadline();
-            let frame = tokio::select! {
-                biased;
-                miss = self.bench.until_gone() => return Err(miss),
-                frame = timeout_at(deadline, self.incoming.frame()) => frame,
-            };
-            match frame {
-                Err(_) => return Err(self.bench.timed_out()),
-                Ok(None) => return Ok(None),
-                Ok(Some(Err(error))) => return Err(self.bench.broken(&error).await),
-                Ok(Some(Ok(frame))) => {
-                    if let Ok(bytes) = frame.into_data() {
-                        if let Some(engine) = &self.bench.target.engine {
-                            engine.activity.beat();
-                        }
-                        return Ok(Some(bytes));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Comments do not move it: a backend that only keeps the connection alive is silent.
-    fn deadline(&self) -> Instant {
-        let Timers {
-            first_token,
-            idle,
-            total: _,
-        } = self.bench.target.timers;
-        let quiet = if self.started {
-            self.quiet_since + idle
-        } else {
-            self.bench.started + first_token
-        };
-        quiet.min(self.bench.total())
-    }
-
-    /// The body ended without `[DONE]`: an end that the model announced is one, any other is a cut.
-    fn end_of_bytes(&mut self) -> Result<Piece, Miss> {
-        if let Some(event) = self.parser.rest()
-            && let Some(piece) = self.judge(event)?
-        {
-            return Ok(piece);
-        }
-        self.over = true;
-        if self.finish.is_some() {
-            return Ok(Piece::End);
-        }
-        Err(Miss::sent(InferenceError::NetworkError {
-            message: "the stream was cut before the answer's end".into(),
-        }))
-    }
+/// The provider read the prompt and did not answer it.
+fn blocked(prompt: Blocked) -> Miss {
+    let reason = shown(&prompt.reason);
+    let mut miss = Miss::at(Progress::Answered, InferenceError::ContentFiltered { reason }.into());
+    miss.usage = prompt.usage;
+    miss
 }

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    attempt::send,
+    attempt::{Question, send},
     order::{Dispatcher, Job, Reply},
     outcome::Miss,
     rewrite::{LimitField, Wanted, rewrite},
@@ -21,7 +21,7 @@ use crate::{
         backends::{Backend, Routing},
         local::{EngineTarget, EngineView},
         peer::Peers,
-        remote::session::HttpClient,
+        remote::{session::HttpClient, wire::Reader},
         sync::lock,
     },
 };
@@ -90,6 +90,7 @@ impl LocalRoute {
             model: routing.snapshot.model(),
             output_limit: routing.snapshot.serving().default_max_tokens.map(u64::from),
             limit_field: LimitField::of(None, job.head.operation),
+            binding: false,
         };
         let body = rewrite(&job.body, &job.head, wanted);
         let ticket = Ticket::new(Arc::clone(&backend.name), Arc::clone(&dispatcher.metrics), None, None)
@@ -102,7 +103,7 @@ impl LocalRoute {
             target,
             body,
             ticket,
-            !job.head.include_usage,
+            job.head.include_usage,
         )
         .await
     }
@@ -157,7 +158,8 @@ impl LocalRoute {
                 target,
                 job.body.clone(),
                 ticket,
-                false,
+                // The peer leaves out what was not asked for.
+                true,
             )
             .await
             {
@@ -179,14 +181,18 @@ async fn reply(
     target: Target,
     body: bytes::Bytes,
     ticket: Ticket,
-    strips_usage: bool,
+    include_usage: bool,
 ) -> Result<Reply, Miss> {
-    match send(target, body, job.head.stream, dispatcher.asker(routing)).await {
+    let question = Question {
+        body,
+        stream: job.head.stream,
+        reader: Reader::OpenAi { include_usage },
+    };
+    match send(target, question, dispatcher.asker(routing)).await {
         Ok(answer) => Ok(Reply {
             backend: Arc::clone(&backend.name),
             answer,
             ticket,
-            strips_usage,
         }),
         Err(miss) => {
             ticket.fail(&miss);

@@ -1,6 +1,7 @@
 //! One request's life: admission, backends in order, attempts, the stream, the settlement (design section 7).
 
 pub mod admission;
+pub mod ask;
 pub mod attempt;
 pub mod body;
 pub mod bound;

@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
-    attempt::{Answer, Asker, send},
-    bound::{DEFAULT_OUTPUT_LIMIT, worst_case},
+    ask::{OutputLimit, inexpressible, question},
+    attempt::{Answer, Asker, Question, send},
+    bound::{DEFAULT_OUTPUT_LIMIT, Unbounded, worst_case},
     head::Head,
     local::LocalRoute,
     outcome::{Miss, Progress},
-    rewrite::{LimitField, Wanted, rewrite},
     settle::{Stake, Ticket},
     target::{Target, Timers},
 };
@@ -23,6 +23,7 @@ use crate::{
     runtime::{
         backends::{Backend, Hold, Kind, Registry, Remote, Routing},
         metrics::Metrics,
+        remote::{auth, wire::address::NoAddress},
     },
 };
 
@@ -50,8 +51,6 @@ pub struct Reply {
     pub answer: Answer,
     /// The guard.
     pub ticket: Ticket,
-    /// True when the stream's usage event is for us alone.
-    pub strips_usage: bool,
 }
 
 /// No backend could answer.
@@ -178,8 +177,8 @@ impl Dispatcher {
         loop {
             let (miss, ticket) = match self.once(routing, backend, remote, job).await {
                 Ok(reply) => return Ok(reply),
-                Err(Failed::Before(miss)) => return Err(miss),
-                Err(Failed::During(miss, ticket)) => (miss, ticket),
+                Err(Failed::Before(miss)) => return Err(*miss),
+                Err(Failed::During(failed)) => *failed,
             };
             if miss.classified.retry == RetryRule::RebuiltSession && !rebuilt {
                 ticket.fail_uncounted(&miss);
@@ -208,39 +207,49 @@ impl Dispatcher {
         remote: &Arc<Remote>,
         job: &Job,
     ) -> Result<Reply, Failed> {
-        let limit = output_limit(routing);
-        let session = remote.session().map_err(|error| InferenceError::Unauthorized {
-            message: error.to_string(),
-        });
-        let session = session.map_err(|error| Failed::Before(Miss::unsent(error)))?;
-        fits(remote, &job.head).map_err(Failed::Before)?;
-        let target = Target::provider(
-            &session,
-            &remote.spec.endpoint,
-            job.head.operation,
-            remote.provider.clone(),
-            Timers::from(&remote.timeouts()),
-            &job.id,
-        );
-        let target = target.ok_or_else(|| Failed::Before(Miss::unsent(bad_endpoint(remote))))?;
-        let stake = self.stake(remote).map_err(Failed::Before)?;
-        let hold = self.reserve(routing, remote, job, limit).map_err(Failed::Before)?;
-        let wanted = Wanted {
-            model: &remote.spec.model,
-            output_limit: configured_limit(routing).or_else(|| hold.is_some().then_some(limit)),
-            limit_field: LimitField::of(Some(remote.spec.provider), job.head.operation),
-        };
-        let body = rewrite(&job.body, &job.head, wanted);
-        let ticket = Ticket::new(Arc::clone(&backend.name), Arc::clone(&self.metrics), Some(stake), hold);
-        match send(target, body, job.head.stream, self.asker(routing)).await {
+        let (target, question, ticket) = self
+            .prepare(routing, backend, remote, job)
+            .map_err(|miss| Failed::Before(Box::new(miss)))?;
+        match send(target, question, self.asker(routing)).await {
             Ok(answer) => Ok(Reply {
                 backend: Arc::clone(&backend.name),
                 answer,
                 ticket,
-                strips_usage: !job.head.include_usage,
             }),
-            Err(miss) => Err(Failed::During(miss, ticket)),
+            Err(miss) => Err(Failed::During(Box::new((miss, ticket)))),
         }
+    }
+
+    /// Everything that can be refused before anything is sent. The money comes last: what is reserved is sent.
+    fn prepare(
+        &self,
+        routing: &Routing,
+        backend: &Backend,
+        remote: &Arc<Remote>,
+        job: &Job,
+    ) -> Result<(Target, Question, Ticket), Miss> {
+        let session = remote.session().map_err(|error| {
+            Miss::unsent(InferenceError::Unauthorized {
+                message: error.to_string(),
+            })
+        })?;
+        fits(remote, &job.head)?;
+        let address = remote.addresses.of(job.head.operation, job.head.stream);
+        let uri = address.map_err(no_address)?.clone();
+        let stake = self.stake(remote)?;
+        let credential = auth::headers(&session, remote.spec.provider);
+        let question = question(remote, job, self.limit(routing, remote))?;
+        let hold = self.reserve(routing, remote, job)?;
+        let (provider, timers) = (remote.provider.clone(), Timers::from(&remote.timeouts()));
+        let target = Target::provider(session.client.clone(), uri, credential, provider, timers, &job.id);
+        let ticket = Ticket::new(Arc::clone(&backend.name), Arc::clone(&self.metrics), Some(stake), hold);
+        Ok((target, question, ticket))
+    }
+
+    fn limit(&self, routing: &Routing, remote: &Remote) -> OutputLimit {
+        let binding = remote.spec.price.is_some() && self.registry.money.is_some();
+        let default = configured_limit(routing).or_else(|| binding.then_some(DEFAULT_OUTPUT_LIMIT));
+        OutputLimit { default, binding }
     }
 
     fn stake(&self, remote: &Arc<Remote>) -> Result<Stake, Miss> {
@@ -264,22 +273,16 @@ impl Dispatcher {
         Miss::unsent_for(error, refused.retry_at.saturating_sub(clock.now()))
     }
 
-    fn reserve(&self, routing: &Routing, remote: &Remote, job: &Job, limit: u64) -> Result<Option<Hold>, Miss> {
+    fn reserve(&self, routing: &Routing, remote: &Remote, job: &Job) -> Result<Option<Hold>, Miss> {
         let Some(price) = &remote.spec.price else {
             return Ok(None);
         };
         let Some(money) = &self.registry.money else {
             return without_account(routing);
         };
-        let amount =
-            worst_case(&job.head, &job.body, price, remote.spec.context_length, limit).map_err(|unbounded| {
-                let error = InferenceError::BadRequest {
-                    message: unbounded.to_string(),
-                };
-                let mut miss = Miss::unsent(error);
-                miss.classified.retry = RetryRule::FreeBackend;
-                miss
-            })?;
+        let limit = configured_limit(routing).unwrap_or(DEFAULT_OUTPUT_LIMIT);
+        let amount = worst_case(&job.head, &job.body, price, remote.spec.context_length, limit)
+            .map_err(|Unbounded { field, message }| Miss::inexpressible(&field, &message, RetryRule::FreeBackend))?;
         let exceeded = || InferenceError::BudgetExceeded {
             deployment: routing.snapshot.full_name(),
         };
@@ -295,24 +298,23 @@ impl Dispatcher {
 
 enum Failed {
     /// Nothing was at stake yet.
-    Before(Miss),
+    Before(Box<Miss>),
     /// The attempt's guard is to be told.
-    During(Miss, Ticket),
+    During(Box<(Miss, Ticket)>),
 }
 
-fn bad_endpoint(remote: &Remote) -> InferenceError {
-    InferenceError::Internal {
-        message: format!("the endpoint {} is no address", remote.spec.endpoint),
+fn no_address(error: &NoAddress) -> Miss {
+    match error {
+        NoAddress::Inexpressible(error) => inexpressible(error),
+        NoAddress::BadEndpoint(_) => Miss::unsent(InferenceError::Internal {
+            message: error.to_string(),
+        }),
     }
 }
 
 fn configured_limit(routing: &Routing) -> Option<u64> {
     let serving = routing.snapshot.spec.serving.as_ref()?;
     serving.default_max_tokens.map(u64::from)
-}
-
-fn output_limit(routing: &Routing) -> u64 {
-    configured_limit(routing).unwrap_or(DEFAULT_OUTPUT_LIMIT)
 }
 
 /// An output limit alone above the context length can be refused before anything is sent; the prompt's tokens only the backend knows.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    error::{Failure, InferenceError},
+    error::{Failure, InferenceError, RetryRule},
+    policy::pricing::Usage,
     runtime::remote::classify::Classified,
 };
 
@@ -29,6 +30,10 @@ pub struct Miss {
     pub upstream_status: Option<u16>,
     /// The provider's request id.
     pub upstream_request_id: Option<String>,
+    /// Tokens it reported all the same.
+    pub usage: Option<Usage>,
+    /// The field of the client's request that is at fault.
+    pub param: Option<String>,
 }
 
 impl Miss {
@@ -62,7 +67,21 @@ impl Miss {
             progress,
             upstream_status: None,
             upstream_request_id: None,
+            usage: None,
+            param: None,
         }
+    }
+
+    /// This backend has no way to take a field of the request. Another one may.
+    #[must_use]
+    pub fn inexpressible(field: &str, message: &str, retry: RetryRule) -> Self {
+        let error = InferenceError::BadRequest {
+            message: format!("{field} {message}"),
+        };
+        let mut miss = Self::unsent(error);
+        miss.classified.retry = retry;
+        miss.param = Some(field.to_owned());
+        miss
     }
 
     /// The failure as the wire says it.

@@ -92,8 +92,6 @@ pub struct Relay {
     pub ticket: Ticket,
     /// The request.
     pub journey: Journey,
-    /// True when the usage event is for us alone.
-    pub strips_usage: bool,
     /// Who may have broken.
     pub backend: Arc<str>,
     /// Where failures are noted.
@@ -114,25 +112,21 @@ impl Relay {
     }
 
     async fn step(mut self) -> Option<(Bytes, Option<Self>)> {
-        loop {
-            let cut = self.cut.clone();
-            let piece = tokio::select! {
-                biased;
-                () = cut.cancelled() => return Some((self.cut_off(), None)),
-                piece = self.live.next() => piece,
-            };
-            self.ticket.report(self.live.usage());
-            match piece {
-                Ok(Piece::Event(bytes)) => return Some((bytes, Some(self))),
-                Ok(Piece::UsageEvent(bytes)) if !self.strips_usage => return Some((bytes, Some(self))),
-                Ok(Piece::UsageEvent(_)) => {}
-                Ok(Piece::End) => {
-                    let outcome = self.ticket.succeed(self.live.finish());
-                    self.journey.end(outcome);
-                    return None;
-                }
-                Err(miss) => return Some((self.broken(&miss), None)),
+        let piece = tokio::select! {
+            biased;
+            () = self.cut.cancelled() => None,
+            piece = self.live.next() => Some(piece),
+        };
+        self.ticket.report(self.live.usage());
+        match piece {
+            None => Some((self.cut_off(), None)),
+            Some(Ok(Piece::Events(bytes))) => Some((bytes, Some(self))),
+            Some(Ok(Piece::End)) => {
+                let outcome = self.ticket.succeed(self.live.finish());
+                self.journey.end(outcome);
+                None
             }
+            Some(Err(miss)) => Some((self.broken(&miss), None)),
         }
     }
 

@@ -17,6 +17,9 @@ pub struct Wanted<'a> {
     pub output_limit: Option<u64>,
     /// The field of the output limit.
     pub limit_field: LimitField,
+    /// The limit is paid for: it is written to `limit_field` even when the request has it in the other one, which a server that
+    /// follows OpenAI's API may not know.
+    pub binding: bool,
 }
 
 /// The field of the output limit.
@@ -65,8 +68,7 @@ pub fn rewrite(body: &Bytes, head: &Head, wanted: Wanted<'_>) -> Bytes {
         let span = head.spans.stream_options.clone();
         set(span, "stream_options", usage_asked(body, head));
     }
-    let wants_limit = head.output_limit.is_none() && head.operation != Operation::Embeddings;
-    if let Some(limit) = wanted.output_limit.filter(|_| wants_limit) {
+    if let Some(limit) = limit(head, wanted) {
         set(
             wanted.limit_field.span(head),
             wanted.limit_field.name(),
@@ -75,6 +77,18 @@ pub fn rewrite(body: &Bytes, head: &Head, wanted: Wanted<'_>) -> Bytes {
     }
     edits.sort_by_key(|(span, _)| (span.start, span.end));
     splice(body, &edits)
+}
+
+/// The output limit to write, if one is to be written.
+fn limit(head: &Head, wanted: Wanted<'_>) -> Option<u64> {
+    if head.operation == Operation::Embeddings {
+        return None;
+    }
+    let unheeded = wanted.limit_field == LimitField::MaxTokens && head.spans.max_tokens.is_none();
+    match head.output_limit {
+        None => wanted.output_limit,
+        given => given.filter(|_| wanted.binding && unheeded),
+    }
 }
 
 /// The request's stream options with `include_usage`.
@@ -112,6 +126,7 @@ mod tests {
             model: "gpt \"x\"",
             output_limit: limit,
             limit_field: field,
+            binding: false,
         };
         String::from_utf8(rewrite(&bytes, &head, wanted).to_vec()).unwrap()
     }
@@ -141,6 +156,26 @@ mod tests {
         ] {
             assert_eq!(rewritten(Operation::Chat, body, None, LimitField::MaxTokens), expected);
         }
+    }
+
+    #[test]
+    fn a_limit_that_is_paid_for_stands_in_the_field_that_is_heeded() {
+        let body = Bytes::from_static(br#"{"model":"a","max_completion_tokens":5}"#);
+        let head = read(Operation::Chat, &body).unwrap();
+        let written = |binding| {
+            let wanted = Wanted {
+                model: "a",
+                output_limit: Some(9),
+                limit_field: LimitField::MaxTokens,
+                binding,
+            };
+            rewrite(&body, &head, wanted)
+        };
+        assert_eq!(written(false), body);
+        assert_eq!(
+            written(true),
+            r#"{"max_tokens":5,"model":"a","max_completion_tokens":5}"#
+        );
     }
 
     #[test]

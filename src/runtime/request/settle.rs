@@ -115,6 +115,7 @@ impl Ticket {
     }
 
     fn settle(&mut self, miss: &Miss) {
+        self.report(miss.usage);
         let kind = miss.classified.error.kind();
         if releases(kind.contract().budget, miss.progress)
             && self.usage.is_none()

@@ -13,7 +13,7 @@ use crate::{
     error::{InferenceError, Provider},
     runtime::{
         local::{Activity, EngineTarget, EngineView},
-        remote::session::{HttpClient, Session, bearer},
+        remote::session::{HttpClient, bearer},
     },
 };
 
@@ -88,32 +88,27 @@ pub struct Target {
 }
 
 impl Target {
-    /// A provider. `None` when the endpoint is no address, which the schema excludes.
+    /// A provider, with what it knows us by.
     #[must_use]
     pub fn provider(
-        session: &Session,
-        endpoint: &str,
-        operation: Operation,
+        client: HttpClient,
+        uri: Uri,
+        credential: HeaderMap,
         provider: Provider,
         timers: Timers,
         request_id: &HeaderValue,
-    ) -> Option<Self> {
-        let uri = format!("{}{}", endpoint.trim_end_matches('/'), operation.path())
-            .parse()
-            .ok()?;
+    ) -> Self {
         let mut headers = headers(request_id);
-        if let Some(authorization) = session.authorization() {
-            headers.insert(header::AUTHORIZATION, authorization);
-        }
-        Some(Self {
-            client: session.client.clone(),
+        headers.extend(credential);
+        Self {
+            client,
             uri,
             headers,
             provider,
             timers,
             engine: None,
             is_peer: false,
-        })
+        }
     }
 
     /// The own engine.

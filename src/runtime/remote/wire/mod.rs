@@ -1,15 +1,46 @@
 //! The wire formats of providers: the client's request in theirs, their answers in OpenAI's. Pure: no I/O, no clock.
 //!
-//! OpenAI's own format passes through byte for byte; the others are translated whole ([`anthropic`], [`gemini`]). What a
+//! OpenAI's own format passes through byte for byte ([`openai`]); the others are translated whole ([`anthropic`], [`gemini`]). What a
 //! provider has no way to say is refused with the field's name, never dropped.
 
+pub mod address;
 pub mod anthropic;
 pub mod gemini;
+pub mod openai;
+mod reader;
 
 use bytes::Bytes;
 
+pub use reader::Reader;
+
 use super::events::Chunk;
-use crate::policy::pricing::Usage;
+use crate::{api::RemoteProvider, policy::pricing::Usage};
+
+/// A provider's way to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// OpenAI's format under `Authorization`.
+    OpenAi,
+    /// OpenAI's format at Azure's addresses under `api-key`.
+    Azure,
+    /// Anthropic's Messages.
+    Anthropic,
+    /// Gemini's generateContent.
+    Gemini,
+}
+
+impl Dialect {
+    /// Of a provider.
+    #[must_use]
+    pub const fn of(provider: RemoteProvider) -> Self {
+        match provider {
+            RemoteProvider::OpenAI | RemoteProvider::LiteLLM | RemoteProvider::OpenAICompatible => Self::OpenAi,
+            RemoteProvider::AzureOpenAI => Self::Azure,
+            RemoteProvider::Anthropic => Self::Anthropic,
+            RemoteProvider::Gemini => Self::Gemini,
+        }
+    }
+}
 
 /// What a backend wants of a request's translation.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +84,8 @@ pub enum Heard {
         /// What they mean.
         chunk: Chunk,
     },
+    /// No event at all, only a sign of life: for the client as it is (nothing when empty).
+    Comment(Bytes),
     /// The provider's own end of the stream, with the events that end ours: usage when asked for, and `[DONE]`.
     Done(Bytes),
     /// No event of this format.

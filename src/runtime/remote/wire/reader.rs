@@ -1,0 +1,63 @@
+//! Reads the answers of one attempt, whatever the format.
+
+use bytes::Bytes;
+
+use super::{Asked, Dialect, Heard, Read, anthropic, gemini, openai};
+use crate::runtime::{remote::sse::Event, request::head::Operation};
+
+/// Reads the answers of one attempt.
+#[derive(Debug)]
+pub enum Reader {
+    /// OpenAI's format.
+    OpenAi {
+        /// The client wants the event with the usage.
+        include_usage: bool,
+    },
+    /// Anthropic's.
+    Anthropic(Asked, Box<anthropic::Stream>),
+    /// Gemini's.
+    Gemini(Operation, Asked, Box<gemini::Stream>),
+}
+
+impl Reader {
+    /// A reader of a dialect.
+    #[must_use]
+    pub fn new(dialect: Dialect, operation: Operation, asked: Asked) -> Self {
+        match dialect {
+            Dialect::OpenAi | Dialect::Azure => Self::OpenAi {
+                include_usage: asked.include_usage,
+            },
+            Dialect::Anthropic => Self::Anthropic(asked.clone(), Box::new(anthropic::Stream::new(asked))),
+            Dialect::Gemini => Self::Gemini(operation, asked.clone(), Box::new(gemini::Stream::new(asked))),
+        }
+    }
+
+    /// An event of a stream. Comments of a provider whose events are translated are dropped.
+    pub fn event(&mut self, event: Event) -> Heard {
+        match (self, &event.data) {
+            (Self::OpenAi { include_usage }, _) => openai::event(event, *include_usage),
+            (_, None) => Heard::Comment(Bytes::new()),
+            (Self::Anthropic(_, stream), Some(data)) => stream.event(data),
+            (Self::Gemini(_, _, stream), Some(data)) => stream.event(data),
+        }
+    }
+
+    /// The events that end a stream whose bytes ended after the model had announced its end.
+    pub fn end(&mut self) -> Option<Bytes> {
+        match self {
+            Self::OpenAi { .. } => Some(openai::DONE),
+            Self::Anthropic(_, stream) => stream.end(),
+            Self::Gemini(_, _, stream) => stream.end(),
+        }
+    }
+
+    /// A whole answer.
+    #[must_use]
+    pub fn read(&self, body: Bytes) -> Read {
+        match self {
+            Self::OpenAi { .. } => openai::read(body),
+            Self::Anthropic(asked, _) => anthropic::read(&body, asked),
+            Self::Gemini(operation, asked, _) => gemini::read(*operation, &body, asked),
+        }
+    }
+}

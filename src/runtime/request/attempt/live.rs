@@ -1,0 +1,240 @@
+//! A stream whose events are judged as they pass.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
+
+use super::{bench::Bench, blocked, nonsense};
+use crate::{
+    error::InferenceError,
+    policy::pricing::Usage,
+    runtime::{
+        remote::{
+            classify::classify_event,
+            events::{Chunk, Finish},
+            sse::{Event, Parser},
+            wire::{Heard, Reader},
+        },
+        request::{
+            outcome::{Miss, Progress},
+            target::Timers,
+        },
+    },
+};
+
+/// Events that are held back while no content comes; a stream of more is passed on as it is.
+const MAX_HELD: usize = 256;
+
+/// A stream whose events are judged as they pass.
+#[derive(Debug)]
+pub struct Live {
+    bench: Bench,
+    incoming: Incoming,
+    parser: Parser,
+    reader: Reader,
+    /// Events that came before the first content.
+    held: VecDeque<Bytes>,
+    started: bool,
+    /// Since when no event with data has come.
+    quiet_since: Instant,
+    finish: Option<Finish>,
+    usage: Option<Usage>,
+    over: bool,
+}
+
+/// The next piece for the client.
+#[derive(Debug)]
+pub enum Piece {
+    /// Whole events.
+    Events(Bytes),
+    /// The regular end.
+    End,
+}
+
+impl Live {
+    /// Waits for the first content of an answer.
+    pub(super) async fn begin(bench: Bench, incoming: Incoming, reader: Reader) -> Result<Box<Self>, Miss> {
+        let mut live = Box::new(Self {
+            quiet_since: bench.started,
+            bench,
+            incoming,
+            parser: Parser::default(),
+            reader,
+            held: VecDeque::new(),
+            started: false,
+            finish: None,
+            usage: None,
+            over: false,
+        });
+        live.await_content().await?;
+        Ok(live)
+    }
+
+    async fn await_content(&mut self) -> Result<(), Miss> {
+        while !self.started {
+            match self.pull().await? {
+                Piece::Events(bytes) => self.held.push_back(bytes),
+                Piece::End => return Err(nonsense("the stream ended without content")),
+            }
+            self.started |= self.held.len() >= MAX_HELD;
+        }
+        Ok(())
+    }
+
+    /// The next piece; after an error or the end nothing more may be asked.
+    pub async fn next(&mut self) -> Result<Piece, Miss> {
+        // Held bytes of a context that is gone must not leave either.
+        if let Some(engine) = self.bench.gone() {
+            return Err(Miss::sent(engine.why_gone()));
+        }
+        match self.held.pop_front() {
+            Some(bytes) => Ok(Piece::Events(bytes)),
+            None if self.over => Ok(Piece::End),
+            None => self.pull().await,
+        }
+    }
+
+    /// Tokens that were reported so far.
+    #[must_use]
+    pub const fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// Why the model stopped, once it has.
+    #[must_use]
+    pub const fn finish(&self) -> Option<Finish> {
+        self.finish
+    }
+
+    async fn pull(&mut self) -> Result<Piece, Miss> {
+        loop {
+            match self.parser.take() {
+                Err(error) => return Err(nonsense(&error.to_string())),
+                Ok(Some(event)) => {
+                    if let Some(piece) = self.judge(event)? {
+                        return Ok(piece);
+                    }
+                }
+                Ok(None) => {
+                    if let Some(bytes) = self.read().await? {
+                        self.parser.feed(&bytes);
+                    } else {
+                        return self.end_of_bytes();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Judges an event; `None` when nothing of it is for the client.
+    fn judge(&mut self, event: Event) -> Result<Option<Piece>, Miss> {
+        let data = event.data.clone();
+        if data.is_some() {
+            self.quiet_since = Instant::now();
+        }
+        let bytes = match self.reader.event(event) {
+            Heard::Comment(bytes) => bytes,
+            Heard::Done(bytes) => {
+                self.done();
+                return Ok(Some(if self.started { Piece::Events(bytes) } else { Piece::End }));
+            }
+            Heard::Malformed => {
+                self.bench.asker.metrics.malformed_event();
+                return Ok(None);
+            }
+            Heard::Error => return Err(self.error_event(&data.unwrap_or_default())),
+            Heard::Blocked(prompt) => return Err(blocked(prompt)),
+            Heard::Chunk { bytes, chunk } => {
+                self.take_in(chunk);
+                bytes
+            }
+        };
+        Ok((!bytes.is_empty()).then_some(Piece::Events(bytes)))
+    }
+
+    fn done(&mut self) {
+        self.over = true;
+        // Lets the connection go back to its pool when the end of the body has come already.
+        let _ = self.incoming.frame().now_or_never();
+    }
+
+    fn take_in(&mut self, chunk: Chunk) {
+        self.started |= chunk.content;
+        self.finish = chunk.finish.or(self.finish);
+        self.usage = chunk.usage.or(self.usage);
+        if chunk.unfiltered {
+            self.bench.asker.metrics.unfiltered_answer();
+        }
+    }
+
+    fn error_event(&self, data: &[u8]) -> Miss {
+        let progress = if self.started {
+            Progress::Sent
+        } else {
+            Progress::Answered
+        };
+        Miss::at(progress, classify_event(self.bench.source(), data))
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, Miss> {
+        loop {
+            let deadline = self.deadline();
+            let frame = tokio::select! {
+                biased;
+                miss = self.bench.until_gone() => return Err(miss),
+                frame = timeout_at(deadline, self.incoming.frame()) => frame,
+            };
+            match frame {
+                Err(_) => return Err(self.bench.timed_out()),
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(error))) => return Err(self.bench.broken(&error).await),
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(bytes) = frame.into_data() {
+                        if let Some(engine) = &self.bench.target.engine {
+                            engine.activity.beat();
+                        }
+                        return Ok(Some(bytes));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Comments do not move it: a backend that only keeps the connection alive is silent.
+    fn deadline(&self) -> Instant {
+        let Timers {
+            first_token,
+            idle,
+            total: _,
+        } = self.bench.target.timers;
+        let quiet = if self.started {
+            self.quiet_since + idle
+        } else {
+            self.bench.started + first_token
+        };
+        quiet.min(self.bench.total())
+    }
+
+    /// The body ended without the provider's end marker: an end that the model announced is one, any other is a cut.
+    fn end_of_bytes(&mut self) -> Result<Piece, Miss> {
+        if let Some(event) = self.parser.rest()
+            && let Some(piece) = self.judge(event)?
+        {
+            return Ok(piece);
+        }
+        if self.over {
+            return Ok(Piece::End);
+        }
+        self.over = true;
+        if self.finish.is_some() {
+            return Ok(self.reader.end().map_or(Piece::End, Piece::Events));
+        }
+        Err(Miss::sent(InferenceError::NetworkError {
+            message: "the stream was cut before the answer's end".into(),
+        }))
+    }
+}
