@@ -1,6 +1,6 @@
 # The commands of this repository; each is a script of its own in scripts/. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-shell demo-down test test-unit test-e2e lint bench fuzz crds images
+.PHONY: help demo demo-shell demo-down test test-unit test-e2e lint bench crds images
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -28,9 +28,6 @@ lint: ## Formatting, clippy, shell, charts, licences, stale files
 
 bench: ## CPU, speed and memory against nginx and a minimal proxy, with bars; SOAK=SECONDS of load for growth
 	@scripts/bench
-
-fuzz: ## Random input for every parser, one minute a target; TIME=SECONDS for longer
-	@scripts/fuzz "$${TIME:-60}"
 
 crds: ## Write crds/ and the chart's copy from src/api
 	cargo run --quiet --bin crdgen
