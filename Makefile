@@ -1,6 +1,6 @@
 # The commands of this repository; each is a script of its own in scripts/. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-shell demo-down test test-unit test-e2e lint crds images
+.PHONY: help demo demo-shell demo-down test test-unit test-e2e lint bench crds images
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -25,6 +25,9 @@ test-e2e: ## End-to-end tests on a real cluster; E2E=NAME runs those whose name 
 
 lint: ## Formatting, clippy, shell, charts, licences, stale files
 	@scripts/test lint
+
+bench: ## CPU, speed and memory against nginx and a minimal proxy, with bars; SOAK=SECONDS of load for growth
+	@scripts/bench
 
 crds: ## Write crds/ and the chart's copy from src/api
 	cargo run --quiet --bin crdgen

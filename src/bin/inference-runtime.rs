@@ -96,8 +96,10 @@ fn main() -> ExitCode {
 fn serve(options: Options) -> ExitCode {
     // The number of workers follows the cgroup's CPU limit, which available_parallelism reads.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match runtime.map(|runtime| runtime.block_on(run(options))) {
-        Ok(Ok(code)) => ExitCode::from(code),
+    // In a worker, not in this thread: the heap that reading the schema leaves behind is then the one that requests use.
+    match runtime.map(|runtime| runtime.block_on(async { tokio::spawn(run(options)).await })) {
+        Ok(Ok(Ok(code))) => ExitCode::from(code),
+        Ok(Ok(Err(error))) => fail(&error),
         Ok(Err(error)) => fail(&error),
         Err(error) => fail(&error),
     }

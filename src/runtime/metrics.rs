@@ -1,6 +1,6 @@
 //! Metrics. Labels are bounded: names of the configured backends and constants.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -17,24 +17,24 @@ use crate::{
 /// A backend and how a request ended there: `success`, `cancelled`, or the kind of the error.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
-    backend: String,
+    backend: Arc<str>,
     outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfBackend {
-    backend: String,
+    backend: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Tokens {
-    backend: String,
+    backend: Arc<str>,
     kind: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfCircuit {
-    backend: String,
+    backend: Arc<str>,
     scope: &'static str,
 }
 
@@ -157,30 +157,30 @@ impl Metrics {
     }
 
     /// A request ended.
-    pub fn request(&self, backend: &str, outcome: &'static str, after: Duration) {
+    pub fn request(&self, backend: &Arc<str>, outcome: &'static str, after: Duration) {
         self.requests.get_or_create(&outcome_of(backend, outcome)).inc();
         self.duration.get_or_create(&of(backend)).observe(after.as_secs_f64());
     }
 
     /// An attempt at a backend ended.
-    pub fn attempt(&self, backend: &str, outcome: &'static str) {
+    pub fn attempt(&self, backend: &Arc<str>, outcome: &'static str) {
         self.attempts.get_or_create(&outcome_of(backend, outcome)).inc();
     }
 
     /// An attempt after the first begins.
-    pub fn retry(&self, backend: &str) {
+    pub fn retry(&self, backend: &Arc<str>) {
         self.retries.get_or_create(&of(backend)).inc();
     }
 
     /// The first content came.
-    pub fn first_token(&self, backend: &str, after: Duration) {
+    pub fn first_token(&self, backend: &Arc<str>, after: Duration) {
         self.first_token
             .get_or_create(&of(backend))
             .observe(after.as_secs_f64());
     }
 
     /// A backend reported usage.
-    pub fn usage(&self, backend: &str, usage: &Usage) {
+    pub fn usage(&self, backend: &Arc<str>, usage: &Usage) {
         let counts = [
             ("input", usage.input_tokens),
             ("cached_input", usage.cached_input_tokens),
@@ -188,9 +188,9 @@ impl Metrics {
             ("output", usage.output_tokens),
             ("reasoning_output", usage.reasoning_output_tokens),
         ];
-        for (kind, count) in counts {
+        for (kind, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
             let labels = Tokens {
-                backend: backend.to_owned(),
+                backend: Arc::clone(backend),
                 kind,
             };
             self.tokens.get_or_create(&labels).inc_by(count);
@@ -230,7 +230,7 @@ impl Metrics {
             let Kind::Remote(remote) = &backend.kind else { continue };
             for (scope, breaker) in remote.circuits() {
                 let labels = OfCircuit {
-                    backend: backend.name.to_string(),
+                    backend: Arc::clone(&backend.name),
                     scope: scope_label(scope),
                 };
                 self.circuits.get_or_create(&labels).set(level(breaker.view().state));
@@ -257,15 +257,15 @@ const fn level(state: CircuitState) -> i64 {
     }
 }
 
-fn of(backend: &str) -> OfBackend {
+fn of(backend: &Arc<str>) -> OfBackend {
     OfBackend {
-        backend: backend.to_owned(),
+        backend: Arc::clone(backend),
     }
 }
 
-fn outcome_of(backend: &str, outcome: &'static str) -> Outcome {
+fn outcome_of(backend: &Arc<str>, outcome: &'static str) -> Outcome {
     Outcome {
-        backend: backend.to_owned(),
+        backend: Arc::clone(backend),
         outcome,
     }
 }

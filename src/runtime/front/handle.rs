@@ -216,7 +216,7 @@ impl Front {
                     journey,
                     backend,
                     registry: Arc::clone(&self.registry),
-                    cut: self.lifecycle.cut.clone(),
+                    cut: Box::pin(self.lifecycle.cut.clone().cancelled_owned()),
                     id: id.to_str().unwrap_or_default().to_owned(),
                 };
                 let mut response = with_type(Body::from_stream(relay.into_stream()), "text/event-stream");

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use hyper_util::client::legacy::ResponseFuture;
 use tokio::time::{Instant, timeout_at};
 
 use bench::{Bench, chain};
@@ -78,8 +79,9 @@ pub struct Question {
 }
 
 /// Sends and waits until there is something for the client: the whole answer, or a stream's first content.
-pub async fn send(target: Target, question: Question, asker: Asker) -> Result<Answer, Miss> {
+pub async fn send(mut target: Target, question: Question, asker: Asker) -> Result<Answer, Miss> {
     let Question { body, stream, reader } = question;
+    let (client, request) = target.request(body);
     let bench = Bench {
         target,
         asker,
@@ -93,7 +95,7 @@ pub async fn send(target: Target, question: Question, asker: Asker) -> Result<An
     let response = tokio::select! {
         biased;
         miss = bench.until_gone() => return Err(miss),
-        response = timeout_at(head_deadline, head(&bench, body)) => response.unwrap_or_else(|_| Err(bench.timed_out()))?,
+        response = timeout_at(head_deadline, head(&bench, client.request(request))) => response.unwrap_or_else(|_| Err(bench.timed_out()))?,
     };
     let (parts, incoming) = response.into_parts();
     if !parts.status.is_success() {
@@ -112,9 +114,8 @@ pub async fn send(target: Target, question: Question, asker: Asker) -> Result<An
     })
 }
 
-async fn head(bench: &Bench, body: Bytes) -> Result<Response<Incoming>, Miss> {
-    let (client, request) = bench.target.request(body);
-    match client.request(request).await {
+async fn head(bench: &Bench, answer: ResponseFuture) -> Result<Response<Incoming>, Miss> {
+    match answer.await {
         Ok(response) => Ok(response),
         Err(error) if error.is_connect() => Err(refused_address(&error).map_or_else(
             || Miss::unsent(InferenceError::NetworkError { message: chain(&error) }),

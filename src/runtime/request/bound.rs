@@ -6,6 +6,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::head::{Head, Operation};
@@ -154,38 +155,60 @@ fn fixed_values(fields: &BTreeMap<Cow<'_, str>, &RawValue>) -> Result<(), Unboun
     }
 }
 
+/// What is read of a message: its content is text, or a list of parts.
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    audio: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Part<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<Cow<'a, str>>,
+}
+
 /// The first part of a message that is not text, if there is one; audio is refused, its tokens have another price.
 fn beyond_text(fields: &BTreeMap<Cow<'_, str>, &RawValue>) -> Result<Option<String>, Unbounded> {
     let Some(raw) = fields.get("messages") else {
         return Ok(None);
     };
-    let messages: Vec<Value> =
-        serde_json::from_str(raw.get()).map_err(|_| unbounded("messages", "must be a list".into()))?;
+    let messages: Vec<Message<'_>> = serde_json::from_str(raw.get())
+        .map_err(|_| unbounded("messages", "must be a list of objects, each field written once".into()))?;
     let mut found = None;
     for (m, message) in messages.iter().enumerate() {
-        if message.get("audio").is_some_and(|audio| !audio.is_null()) {
+        if message.audio.is_some() {
             return Err(unbounded(
                 &format!("messages[{m}].audio"),
                 "has another price: leave it out".into(),
             ));
         }
-        for (c, part) in message
-            .get("content")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .enumerate()
-        {
-            let field = format!("messages[{m}].content[{c}]");
-            match part.get("type").and_then(Value::as_str) {
-                Some("text" | "refusal") => {}
-                Some("image_url" | "file") => found = found.or(Some(field)),
-                _ => {
-                    return Err(unbounded(
-                        &field,
-                        "has no known cost under a budget: use text, image_url or file".into(),
-                    ));
-                }
+        if let Some(parts) = message.content.filter(|raw| raw.get().starts_with('[')) {
+            let beyond = beyond_text_part(m, parts)?;
+            found = found.or(beyond);
+        }
+    }
+    Ok(found)
+}
+
+fn beyond_text_part(message: usize, parts: &RawValue) -> Result<Option<String>, Unbounded> {
+    let field = |part: usize| format!("messages[{message}].content[{part}]");
+    let parts: Vec<&RawValue> = serde_json::from_str(parts.get()).unwrap_or_default();
+    let mut found = None;
+    for (index, part) in parts.into_iter().enumerate() {
+        let kind = serde_json::from_str::<Part<'_>>(part.get())
+            .ok()
+            .and_then(|part| part.kind);
+        match kind.as_deref() {
+            Some("text" | "refusal") => {}
+            Some("image_url" | "file") => found = found.or_else(|| Some(field(index))),
+            _ => {
+                return Err(unbounded(
+                    &field(index),
+                    "has no known cost under a budget: use text, image_url or file".into(),
+                ));
             }
         }
     }

@@ -1,11 +1,11 @@
 //! The answer on its way to the client: a stream's events as they come, and a typed error event when it breaks.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::{Stream, stream};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::info;
 
 use super::{
@@ -96,8 +96,8 @@ pub struct Relay {
     pub backend: Arc<str>,
     /// Where failures are noted.
     pub registry: Arc<Registry>,
-    /// Cancelled when the process must end now.
-    pub cut: CancellationToken,
+    /// Completes when the process must end now; waited for by the whole stream at once, not event by event.
+    pub cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// The request's id.
     pub id: String,
 }
@@ -105,16 +105,16 @@ pub struct Relay {
 impl Relay {
     /// The bytes for the client. Dropping the stream drops the connection to the backend at once.
     pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> + Send {
-        stream::unfold(Some(self), |relay| async {
+        stream::unfold(Some(Box::new(self)), |relay| async {
             let (bytes, relay) = relay?.step().await?;
             Some((Ok(bytes), relay))
         })
     }
 
-    async fn step(mut self) -> Option<(Bytes, Option<Self>)> {
+    async fn step(mut self: Box<Self>) -> Option<(Bytes, Option<Box<Self>>)> {
         let piece = tokio::select! {
             biased;
-            () = self.cut.cancelled() => None,
+            () = self.cut.as_mut() => None,
             piece = self.live.next() => Some(piece),
         };
         self.ticket.report(self.live.usage());

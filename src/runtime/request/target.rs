@@ -1,6 +1,6 @@
 //! Where one attempt goes: a provider, the own engine, or a peer.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{mem::take, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
@@ -161,14 +161,14 @@ impl Target {
         self
     }
 
-    /// The request to send, and the client to send it with.
+    /// The request to send, and the client to send it with. The headers leave with it.
     #[must_use]
-    pub fn request(&self, body: Bytes) -> (&HttpClient, Request<Full<Bytes>>) {
+    pub fn request(&mut self, body: Bytes) -> (HttpClient, Request<Full<Bytes>>) {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
-        (&self.client, request)
+        *request.headers_mut() = take(&mut self.headers);
+        (self.client.clone(), request)
     }
 }
 

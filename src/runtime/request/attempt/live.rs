@@ -1,12 +1,12 @@
 //! A stream whose events are judged as they pass.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, pin::Pin};
 
 use bytes::Bytes;
 use futures::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{bench::Bench, blocked, nonsense};
 use crate::{
@@ -43,6 +43,8 @@ pub struct Live {
     answering: bool,
     /// Since when no event with data has come.
     quiet_since: Instant,
+    /// Wakes no later than the deadline; moved only when it must be, not with every event.
+    timer: Pin<Box<Sleep>>,
     finish: Option<Finish>,
     usage: Option<Usage>,
     over: bool,
@@ -62,6 +64,7 @@ impl Live {
     pub(super) async fn begin(bench: Bench, incoming: Incoming, reader: Reader) -> Result<Box<Self>, Miss> {
         let mut live = Box::new(Self {
             quiet_since: bench.started,
+            timer: Box::pin(sleep_until(bench.started + bench.target.timers.first_token)),
             bench,
             incoming,
             parser: Parser::default(),
@@ -187,16 +190,25 @@ impl Live {
     async fn read(&mut self) -> Result<Option<Bytes>, Miss> {
         loop {
             let deadline = self.deadline();
+            if deadline < self.timer.deadline() {
+                self.timer.as_mut().reset(deadline);
+            }
             let frame = tokio::select! {
                 biased;
                 miss = self.bench.until_gone() => return Err(miss),
-                frame = timeout_at(deadline, self.incoming.frame()) => frame,
+                frame = self.incoming.frame() => frame,
+                () = self.timer.as_mut() => {
+                    if Instant::now() >= deadline {
+                        return Err(self.bench.timed_out());
+                    }
+                    self.timer.as_mut().reset(deadline);
+                    continue;
+                }
             };
             match frame {
-                Err(_) => return Err(self.bench.timed_out()),
-                Ok(None) => return Ok(None),
-                Ok(Some(Err(error))) => return Err(self.bench.broken(&error).await),
-                Ok(Some(Ok(frame))) => {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(self.bench.broken(&error).await),
+                Some(Ok(frame)) => {
                     if let Ok(bytes) = frame.into_data() {
                         if let Some(engine) = &self.bench.target.engine {
                             engine.activity.beat();
