@@ -35,11 +35,8 @@ fn bounds(period: BudgetPeriod, now: &Zoned) -> Option<Window> {
     let (start, end) = match period {
         BudgetPeriod::Total => return Some(Window::ENDLESS),
         BudgetPeriod::Hour => {
-            let start = now
-                .round(ZonedRound::new().smallest(Unit::Hour).mode(RoundMode::Trunc))
-                .ok()?;
-            let end = start.checked_add(jiff::Span::new().hours(1)).ok()?;
-            (start, end)
+            let start = hour(now)?;
+            (start.clone(), next_hour(&start)?)
         }
         BudgetPeriod::Day => days(now, 0, 1)?,
         BudgetPeriod::Week => days(now, i32::from(now.weekday().to_monday_zero_offset()), 7)?,
@@ -55,6 +52,20 @@ fn bounds(period: BudgetPeriod, now: &Zoned) -> Option<Window> {
     Some(Window {
         start: Some(start.timestamp()),
         end: Some(end.timestamp()),
+    })
+}
+
+/// The beginning of the hour on the wall clock.
+fn hour(at: &Zoned) -> Option<Zoned> {
+    at.round(ZonedRound::new().smallest(Unit::Hour).mode(RoundMode::Trunc))
+        .ok()
+}
+
+/// The next beginning of an hour. Where clocks move by half an hour it is 30 or 90 minutes away.
+fn next_hour(start: &Zoned) -> Option<Zoned> {
+    (1..=2).find_map(|hours| {
+        let later = start.checked_add(jiff::Span::new().hours(hours)).ok()?;
+        hour(&later).filter(|next| next > start)
     })
 }
 
@@ -117,6 +128,20 @@ mod tests {
                 "2026-01-01T10:15:00Z",
                 "2026-01-01T09:30:00Z",
                 "2026-01-01T10:30:00Z",
+            ),
+            (
+                Hour,
+                "Australia/Lord_Howe",
+                "2087-10-04T15:30:00Z",
+                "2087-10-04T15:30:00Z",
+                "2087-10-04T16:00:00Z",
+            ),
+            (
+                Hour,
+                "Australia/Lord_Howe",
+                "2026-04-04T15:10:00Z",
+                "2026-04-04T14:00:00Z",
+                "2026-04-04T15:30:00Z",
             ),
             (
                 Day,
