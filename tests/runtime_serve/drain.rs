@@ -80,3 +80,28 @@ async fn the_example_is_accepted() {
         (&"openai".into(), &"5.00".into())
     );
 }
+
+/// So does the one with every provider: a key of each in the environment, and nothing is sent before a request comes.
+#[tokio::test]
+async fn the_example_of_all_providers_is_accepted() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/remote-providers.yaml");
+    let mut process = command(&file);
+    for name in ["AZURE", "ANTHROPIC", "GEMINI", "LITELLM"] {
+        process.env(format!("PROVIDERS_{name}"), "key-of-a-test");
+    }
+    let mut child = process.spawn().unwrap();
+    let (_, admin) = timeout(DEADLINE, ports(&mut child)).await.unwrap();
+    let status = get(admin, "/status").await.json();
+    assert_eq!(status["activeBackend"], "azure");
+    let providers: Vec<_> = status["circuits"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["provider"].clone())
+        .collect();
+    assert_eq!(
+        providers.len(),
+        8,
+        "an endpoint and a credential circuit each: {providers:?}"
+    );
+}
