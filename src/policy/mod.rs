@@ -5,6 +5,8 @@
 pub mod budget;
 pub mod circuit;
 pub mod event_limit;
+#[cfg(test)]
+pub mod model;
 pub mod pricing;
 pub mod reach;
 pub mod retry;
