@@ -127,39 +127,48 @@ fn engine(own: &Engine) -> EngineStatus {
     }
 }
 
+/// What the controller merges: circuits that are open, have a vote, or follow a merged one.
 fn replica_circuits(registry: &Registry) -> Vec<ReplicaCircuit> {
     let mut rows = Vec::new();
-    each_circuit(registry, |backend, _, scope, view, times| {
-        if view.state != CircuitState::Closed {
-            rows.push(ReplicaCircuit {
-                backend: backend.name.to_string(),
-                scope,
-                state: view.state,
-                opened_at: times.0,
-                retry_at: times.1,
-                trips: view.trips,
-                last_error: view.last_error.map(|kind| kind.as_str().to_owned()),
-                message: String::new(),
-            });
+    each_circuit(registry, |backend, remote, scope, breaker, view| {
+        let says_nothing = view.state == CircuitState::Closed && !view.judged && view.sequence == 0;
+        if says_nothing {
+            return;
         }
+        let times = times(registry.clock, &view);
+        rows.push(ReplicaCircuit {
+            backend: backend.name.to_string(),
+            scope,
+            target: remote.target.clone(),
+            state: view.state,
+            epoch: view.epoch,
+            sequence: view.sequence,
+            judged: view.judged,
+            demand: view.demand,
+            opened_at: times.0,
+            retry_at: times.1,
+            trips: view.trips,
+            last_error: view.last_error.map(|kind| kind.as_str().to_owned()),
+            message: String::new(),
+            key_hash: breaker.key(),
+            probe: view.probe,
+        });
     });
     rows
 }
 
 fn deployment_circuits(registry: &Registry) -> Vec<CircuitStatus> {
     let mut rows = Vec::new();
-    each_circuit(registry, |backend, remote, scope, view, times| {
+    each_circuit(registry, |backend, remote, scope, _, view| {
+        let times = times(registry.clock, &view);
+        let (provider, endpoint) = (format!("{:?}", remote.spec.provider), remote.spec.endpoint.clone());
         rows.push(CircuitStatus {
-            backend: backend.name.to_string(),
-            scope,
-            provider: format!("{:?}", remote.spec.provider),
-            endpoint: Some(remote.spec.endpoint.clone()),
             state: view.state,
             opened_at: times.0,
             retry_at: times.1,
             trips: Some(view.trips),
-            open_replicas: None,
             last_error: view.last_error.map(|kind| kind.as_str().to_owned()),
+            ..CircuitStatus::closed(backend.name.to_string(), scope, provider, Some(endpoint))
         });
     });
     rows
@@ -167,12 +176,11 @@ fn deployment_circuits(registry: &Registry) -> Vec<CircuitStatus> {
 
 type Times = (Option<Time>, Option<Time>);
 
-fn each_circuit(registry: &Registry, mut row: impl FnMut(&Backend, &Remote, CircuitScope, CircuitView, Times)) {
+fn each_circuit(registry: &Registry, mut row: impl FnMut(&Backend, &Remote, CircuitScope, &Breaker, CircuitView)) {
     for backend in &registry.routing().backends {
         let Kind::Remote(remote) = &backend.kind else { continue };
         for (scope, breaker) in remote.circuits() {
-            let view = breaker.view();
-            row(backend, remote, scope, view, times(registry.clock, &view));
+            row(backend, remote, scope, breaker, breaker.view());
         }
     }
 }
