@@ -182,7 +182,6 @@ impl<T: Clone> Cache<T> {
     }
 
     /// All objects as the cache has them.
-    #[must_use]
     pub fn all(&self) -> impl Iterator<Item = (&String, &Versioned<T>)> {
         self.seen.iter()
     }
