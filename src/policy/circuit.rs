@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::{
-    api::{CircuitOverride, CircuitState},
+    api::{CircuitOverride, CircuitState, ProbeReport},
     error::ErrorKind,
 };
 
@@ -23,9 +23,9 @@ mod tests;
 mod types;
 
 pub use config::CircuitConfig;
-pub use types::{CircuitView, OpenForAll, Permit, Recorded, Refused, Transition, Verdict, Word};
+pub use types::{CircuitView, OpenForAll, Permit, Refused, Transition, Verdict, Word};
 
-use held::Held;
+use held::{Held, Update};
 use probes::Probes;
 use ratio::FailureRatio;
 use types::PermitKind;
@@ -312,15 +312,15 @@ impl Circuit {
         }
     }
 
-    /// Follows the merged circuit. What is older than what was followed before is ignored; `recorded` is what the same state of the
-    /// object holds of a probe.
-    pub fn obey(&mut self, word: &Word, recorded: Recorded, now: Duration) -> Option<Transition> {
+    /// Follows the merged circuit. What is older than what was followed before is ignored; `recorded` is the probe report that the same
+    /// state of the object holds.
+    pub fn obey(&mut self, word: &Word, recorded: Option<ProbeReport>, now: Duration) -> Option<Transition> {
         if self.followed.is_some_and(|f| word.sequence < f.sequence) {
             return None;
         }
         let newer = self.followed.is_none_or(|f| word.sequence > f.sequence);
         let transition = match (&word.open, word.binds) {
-            (Some(open), true) => self.hold(open, now),
+            (Some(open), true) => self.hold(open, recorded, now),
             (Some(_), false) => self.release(now),
             (None, _) if newer => self.follow_closed(word.epoch),
             (None, _) => None,
@@ -329,14 +329,10 @@ impl Circuit {
             epoch: word.epoch,
             sequence: word.sequence,
         });
-        let ended = match &mut self.state {
-            State::Held(held) => held.recorded(recorded),
-            State::Closed { .. } | State::Open { .. } | State::HalfOpen { .. } => false,
-        };
-        transition.or_else(|| ended.then_some(Transition::Probe))
+        transition
     }
 
-    fn hold(&mut self, open: &OpenForAll, now: Duration) -> Option<Transition> {
+    fn hold(&mut self, open: &OpenForAll, recorded: Option<ProbeReport>, now: Duration) -> Option<Transition> {
         let was_closed = matches!(self.state, State::Closed { .. });
         if !matches!(self.state, State::Held(_)) {
             self.round += 1;
@@ -345,14 +341,22 @@ impl Circuit {
         self.trips = open.trips;
         self.last_error = open.last_error.or(self.last_error);
         let State::Held(held) = &mut self.state else { return None };
-        let offered = held.update(open, now);
-        if offered {
+        let update = held.update(open, recorded, now);
+        if update != Update::Nothing {
+            // Verdicts on probes of an earlier token count no more.
             self.round += 1;
         }
         if was_closed {
             Some(Transition::Opened)
         } else {
-            offered.then_some(Transition::Probe)
+            (update == Update::Token).then_some(Transition::Probe)
+        }
+    }
+
+    /// The acceptance of a probe token stands in our object: written over the state that carried the token.
+    pub fn accepted(&mut self, sequence: u64) {
+        if let State::Held(held) = &mut self.state {
+            held.accepted(sequence);
         }
     }
 
@@ -400,6 +404,7 @@ impl Circuit {
             judged: self.ratio.judged_within(now, self.config.window),
             demand: false,
             probe: None,
+            accepting: false,
         };
         let view = self.describe(now, plain);
         CircuitView {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    CircuitConfig, OpenForAll, Recorded,
+    CircuitConfig, OpenForAll,
     probes::Probes,
     types::{CircuitView, Permit, Verdict},
 };
@@ -33,6 +33,16 @@ struct Turn {
     ended: Option<ProbeReport>,
 }
 
+/// What a word changed about the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Update {
+    Nothing,
+    /// There is another one.
+    Token,
+    /// It was taken back.
+    Gone,
+}
+
 impl Held {
     pub(super) const fn new(open: &OpenForAll) -> Self {
         Self {
@@ -43,36 +53,30 @@ impl Held {
         }
     }
 
-    /// A newer word. True when there is a token that was not there before.
-    pub(super) fn update(&mut self, open: &OpenForAll, now: Duration) -> bool {
+    /// Takes a word; `recorded` is the probe report that the same state of the object holds.
+    pub(super) fn update(&mut self, open: &OpenForAll, recorded: Option<ProbeReport>, now: Duration) -> Update {
         self.opened_at = open.opened_at;
         self.retry_at = open.retry_at;
+        let recorded = recorded.filter(|r| open.token.is_some_and(|token| token.sequence == r.sequence));
         let same = |turn: &Turn| Some(turn.token) == open.token;
-        if self.turn.as_ref().is_some_and(same) {
-            return false;
+        if let Some(turn) = self.turn.as_mut().filter(|turn| same(turn)) {
+            turn.accepted |= recorded.is_some();
+            return Update::Nothing;
         }
-        self.turn = open.token.map(|token| Turn {
-            token,
-            seen_at: now,
-            accepted: false,
-            probes: Probes::new(token.calls),
-            ended: None,
-        });
-        self.turn.is_some()
+        let had = self.turn.is_some();
+        self.turn = open.token.map(|token| Turn::new(token, recorded, now));
+        match &self.turn {
+            Some(_) => Update::Token,
+            None if had => Update::Gone,
+            None => Update::Nothing,
+        }
     }
 
-    /// What the object that carries the token says of its acceptance. True when that ended it.
-    pub(super) fn recorded(&mut self, recorded: Recorded) -> bool {
-        let Some(turn) = &mut self.turn else { return false };
-        match recorded {
-            Recorded::Ours(report) if report.sequence == turn.token.sequence => turn.accepted = true,
-            Recorded::Earlier(report) if report.sequence == turn.token.sequence && turn.ended.is_none() => {
-                turn.inherit(report);
-                return true;
-            }
-            _ => {}
+    /// The acceptance of a token stands in the object, over the state that carried it.
+    pub(super) fn accepted(&mut self, sequence: u64) {
+        if let Some(turn) = self.turn.as_mut().filter(|turn| turn.token.sequence == sequence) {
+            turn.accepted = true;
         }
-        false
     }
 
     /// Leave to probe; a refusal is demand.
@@ -131,12 +135,31 @@ impl Held {
             retry_at: Some(self.retry_at),
             demand: self.demand(now),
             probe: self.turn.as_ref().map(Turn::report),
+            accepting: self.turn.as_ref().is_some_and(|t| !t.accepted && t.ended.is_none()),
             ..view
         }
     }
 }
 
 impl Turn {
+    /// A token that comes with a report was an earlier process's: its outcome stands, and a probe without one counts as failed.
+    fn new(token: ProbeToken, earlier: Option<ProbeReport>, now: Duration) -> Self {
+        let ended = earlier.map(|report| match report.outcome {
+            ProbeOutcome::Accepted => ProbeReport {
+                outcome: ProbeOutcome::Failed,
+                ..report
+            },
+            _ => report,
+        });
+        Self {
+            token,
+            seen_at: now,
+            accepted: false,
+            probes: Probes::new(token.calls),
+            ended,
+        }
+    }
+
     fn admit(&mut self, now: Duration) -> bool {
         let in_time = now < self.seen_at.saturating_add(HOLD);
         self.accepted && self.ended.is_none() && in_time && self.probes.take()
@@ -150,14 +173,6 @@ impl Turn {
             succeeded: self.probes.succeeded(),
             retry_after_seconds: retry_after.map(|wait| u32::try_from(seconds(wait)).unwrap_or(u32::MAX)),
         });
-    }
-
-    /// The token was another process's: its outcome stands, and a probe without one counts as failed.
-    fn inherit(&mut self, report: ProbeReport) {
-        match report.outcome {
-            ProbeOutcome::Accepted => self.end(ProbeOutcome::Failed, None),
-            _ => self.ended = Some(report),
-        }
     }
 
     /// Ends when all probes are judged, when no request came, or when the time for a verdict is over.

@@ -100,17 +100,6 @@ pub struct OpenForAll {
     pub token: Option<ProbeToken>,
 }
 
-/// The probe report that the same state of the object holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recorded {
-    /// None.
-    Nothing,
-    /// This process wrote it.
-    Ours(ProbeReport),
-    /// An earlier process of the pod did: what became of a probe that had no outcome yet nobody knows.
-    Earlier(ProbeReport),
-}
-
 /// The circuit for status and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CircuitView {
@@ -134,4 +123,6 @@ pub struct CircuitView {
     pub demand: bool,
     /// The probe token taken last.
     pub probe: Option<ProbeReport>,
+    /// Its acceptance is not known to stand in our object yet.
+    pub accepting: bool,
 }

@@ -9,10 +9,10 @@ use tracing::{info, warn};
 
 use super::Signals;
 use crate::{
-    api::MergedCircuit,
+    api::{MergedCircuit, ProbeReport},
     error::ErrorKind,
     policy::circuit::{
-        Circuit, CircuitConfig, CircuitView, OpenForAll, Permit, Recorded, Refused, Transition, Verdict, Word,
+        Circuit, CircuitConfig, CircuitView, OpenForAll, Permit, Refused, Transition, Verdict, Word,
     },
     runtime::{
         clock::{Clock, jitter},
@@ -39,7 +39,7 @@ struct Inner {
 }
 
 impl Inner {
-    fn obey(&mut self, recorded: Recorded, clock: Clock) -> Option<Transition> {
+    fn obey(&mut self, recorded: Option<ProbeReport>, clock: Clock) -> Option<Transition> {
         let merged = self.merged.as_ref()?;
         let binds = merged.key_hash.is_none() || merged.key_hash == self.key;
         self.circuit.obey(&word(merged, binds, clock), recorded, clock.now())
@@ -105,18 +105,23 @@ impl Breaker {
         }
         inner.key = key;
         // Closes nothing and opens nothing that people must hear of: the first probe tells.
-        inner.obey(Recorded::Nothing, self.clock);
+        inner.obey(None, self.clock);
         if inner.circuit.earn_probe(self.clock.now()) {
             self.signals.urgent();
         }
     }
 
-    /// Follows the merged circuit; `recorded` is what the same state of the object holds of a probe.
-    pub fn obey(&self, merged: &MergedCircuit, recorded: Recorded) {
+    /// Follows the merged circuit; `recorded` is the probe report that the same state of our object holds.
+    pub fn obey(&self, merged: &MergedCircuit, recorded: Option<ProbeReport>) {
         self.change(|inner| {
             inner.merged = Some(merged.clone());
             inner.obey(recorded, self.clock)
         });
+    }
+
+    /// The acceptance of a probe token stands in our object.
+    pub fn accepted(&self, sequence: u64) {
+        lock(&self.inner).circuit.accepted(sequence);
     }
 
     /// The circuit for status and metrics.

@@ -282,6 +282,15 @@ impl Remote {
         ]
     }
 
+    /// One of them.
+    #[must_use]
+    pub fn breaker(&self, scope: CircuitScope) -> Arc<Breaker> {
+        match scope {
+            CircuitScope::Endpoint => Arc::clone(&self.health.endpoint),
+            CircuitScope::Credential => Arc::clone(&self.health.credential),
+        }
+    }
+
     /// Set once a report exceeded its reservation.
     #[must_use]
     pub fn violated(&self) -> &Arc<AtomicBool> {

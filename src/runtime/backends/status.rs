@@ -10,22 +10,29 @@ use crate::{
     },
     error::ErrorKind,
     policy::circuit::CircuitView,
-    runtime::{clock::Clock, local::EngineView, remote::classify::scrub::shown},
+    runtime::{clock::Clock, local::EngineView, remote::classify::scrub::shown, report::News},
 };
 
-/// The status of the replica.
+/// The status of the replica. What it accepts it accepts of the state that was told last.
 #[must_use]
-pub fn replica_status(registry: &Registry, boot_id: &str, ready: bool) -> InferenceReplicaStatus {
+pub fn replica_news(registry: &Registry, boot_id: &str, ready: bool) -> News {
+    let (urgent, told) = (registry.signals.count(), registry.told_version());
     let routing = registry.routing();
-    InferenceReplicaStatus {
+    let (circuits, accepting) = replica_circuits(registry);
+    let status = InferenceReplicaStatus {
         observed_generation: routing.snapshot.generation,
         protocol_version: Some(PROTOCOL_VERSION),
         boot_id: Some(boot_id.to_owned()),
         ready,
         engine: registry.engine.as_ref().map(engine),
         backends: routing.backends.iter().map(|b| report(registry, b)).collect(),
-        circuits: replica_circuits(registry),
+        circuits,
         errors: registry.errors.rows(),
+    };
+    News {
+        status,
+        urgent,
+        over: told.filter(|_| accepting),
     }
 }
 
@@ -128,13 +135,14 @@ fn engine(own: &Engine) -> EngineStatus {
 }
 
 /// What the controller merges: circuits that are open, have a vote, or follow a merged one.
-fn replica_circuits(registry: &Registry) -> Vec<ReplicaCircuit> {
-    let mut rows = Vec::new();
+fn replica_circuits(registry: &Registry) -> (Vec<ReplicaCircuit>, bool) {
+    let (mut rows, mut accepting) = (Vec::new(), false);
     each_circuit(registry, |backend, remote, scope, breaker, view| {
         let says_nothing = view.state == CircuitState::Closed && !view.judged && view.sequence == 0;
         if says_nothing {
             return;
         }
+        accepting |= view.accepting;
         let times = times(registry.clock, &view);
         rows.push(ReplicaCircuit {
             backend: backend.name.to_string(),
@@ -154,7 +162,7 @@ fn replica_circuits(registry: &Registry) -> Vec<ReplicaCircuit> {
             probe: view.probe,
         });
     });
-    rows
+    (rows, accepting)
 }
 
 fn deployment_circuits(registry: &Registry) -> Vec<CircuitStatus> {
