@@ -244,6 +244,30 @@ pub struct ReplicaCircuit {
     pub probe: Option<ProbeReport>,
 }
 
+impl ReplicaCircuit {
+    /// A closed circuit that has no vote and follows nothing.
+    #[must_use]
+    pub const fn closed(backend: String, scope: CircuitScope, target: String) -> Self {
+        Self {
+            backend,
+            scope,
+            target,
+            state: CircuitState::Closed,
+            epoch: 0,
+            sequence: 0,
+            judged: false,
+            demand: false,
+            opened_at: None,
+            retry_at: None,
+            trips: 0,
+            last_error: None,
+            message: String::new(),
+            key_hash: None,
+            probe: None,
+        }
+    }
+}
+
 /// What became of a probe token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

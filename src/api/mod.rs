@@ -42,9 +42,7 @@ pub use replica::{
 };
 pub use serving::{Queue, ScaleToZero, Serving, Spill};
 pub use source::{HuggingFaceSource, ImageSource, ModelSource, PersistentVolumeClaimSource, UrlSource};
-pub use status::{
-    BudgetStatus, BudgetWindow, ErrorRow, InferenceDeploymentStatus,
-};
+pub use status::{BudgetStatus, BudgetWindow, ErrorRow, InferenceDeploymentStatus};
 
 /// API group of both resources.
 pub const GROUP: &str = "inference-operator.dev";

@@ -21,9 +21,11 @@ mod ratio;
 #[cfg(test)]
 mod tests;
 mod types;
+mod wire;
 
 pub use config::CircuitConfig;
 pub use types::{CircuitView, OpenForAll, Permit, Refused, Transition, Verdict, Word};
+pub use wire::Label;
 
 use held::{Held, Update};
 use probes::Probes;
@@ -106,9 +108,9 @@ impl Circuit {
     pub fn admit(&mut self, now: Duration) -> Result<Permit, Refused> {
         match self.config.forced {
             CircuitOverride::ForceOpen => Err(self.refuse(now)),
-            CircuitOverride::ForceClosed => Ok(self
-                .admit_auto(now)
-                .unwrap_or_else(|_| self.permit(PermitKind::Forced))),
+            CircuitOverride::ForceClosed => {
+                Ok(self.admit_auto(now).unwrap_or_else(|_| self.permit(PermitKind::Forced)))
+            }
             CircuitOverride::Auto => self.admit_auto(now),
         }
     }
@@ -340,7 +342,9 @@ impl Circuit {
         }
         self.trips = open.trips;
         self.last_error = open.last_error.or(self.last_error);
-        let State::Held(held) = &mut self.state else { return None };
+        let State::Held(held) = &mut self.state else {
+            return None;
+        };
         let update = held.update(open, recorded, now);
         if update != Update::Nothing {
             // Verdicts on probes of an earlier token count no more.

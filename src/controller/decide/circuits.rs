@@ -7,23 +7,20 @@ use kube::ResourceExt;
 
 use super::{Decisions, Situation};
 use crate::{
-    api::{CircuitScope, CircuitState, CircuitStatus, InferenceDeployment, MergedCircuit, RemoteBackend},
+    api::{CircuitScope, CircuitState, CircuitStatus, InferenceDeployment, MergedCircuit},
     controller::status::{has_ended, is_ready},
-    policy::circuit::{
-        marks,
-        merge::{Merged, Replica, Subject, merge, project},
-    },
+    policy::circuit::merge::{Merged, Replica, Subject, merge, project},
 };
 
 const SCOPES: [CircuitScope; 2] = [CircuitScope::Endpoint, CircuitScope::Credential];
 
 /// Merges what the replicas report, and says what they are told.
 pub fn decide(situation: &Situation<'_>, decisions: &mut Decisions) {
-    let replicas = replicas(situation);
     let mut rows = Vec::new();
     let mut look_again: Option<Timestamp> = None;
     for subject in subjects(situation.deployment) {
         let before = find(&decisions.record.circuits, &subject);
+        let replicas = replicas(situation, &subject);
         let Merged { row, look_again: again } = merge(&subject, before, &replicas, situation.now, situation.jitter);
         look_again = look_again.into_iter().chain(again).min();
         rows.extend(row);
@@ -43,31 +40,24 @@ pub fn told(
     name: &str,
     before: &[MergedCircuit],
 ) -> Vec<MergedCircuit> {
-    let tell = |subject: Subject<'_>| {
-        let target = marks::target(subject.remote);
+    let tell = |subject: Subject| {
         let same = |c: &&MergedCircuit| c.backend == subject.backend && c.scope == subject.scope;
         let before = before.iter().find(same);
         match find(rows, &subject) {
-            Some(row) => project(row, &target, name, before),
-            None => before.filter(|before| before.target == target).cloned(),
+            Some(row) => project(row, &subject.target, name, before),
+            None => before.filter(|before| before.target == subject.target).cloned(),
         }
     };
     subjects(deployment).filter_map(tell).collect()
 }
 
-fn subjects(deployment: &InferenceDeployment) -> impl Iterator<Item = Subject<'_>> {
+fn subjects(deployment: &InferenceDeployment) -> impl Iterator<Item = Subject> + use<'_> {
     let remotes = deployment.spec.backends.iter();
     let remotes = remotes.filter_map(|b| Some((b.name.as_str(), b.remote.as_ref()?)));
-    remotes.flat_map(|(backend, remote): (_, &RemoteBackend)| {
-        SCOPES.map(|scope| Subject {
-            backend,
-            scope,
-            remote,
-        })
-    })
+    remotes.flat_map(|(backend, remote)| SCOPES.map(|scope| Subject::new(backend, scope, remote)))
 }
 
-fn find<'a>(rows: &'a [CircuitStatus], subject: &Subject<'_>) -> Option<&'a CircuitStatus> {
+fn find<'a>(rows: &'a [CircuitStatus], subject: &Subject) -> Option<&'a CircuitStatus> {
     rows.iter()
         .find(|row| row.backend == subject.backend && row.scope == subject.scope)
 }
@@ -80,7 +70,7 @@ fn numbers(rows: &[CircuitStatus]) -> Vec<(&str, CircuitScope, u64, CircuitState
 }
 
 /// The replicas with their pods. One whose pod is gone or not Ready holds what it holds, and has no vote.
-fn replicas<'a>(situation: &Situation<'a>) -> Vec<Replica<'a>> {
+fn replicas<'a>(situation: &Situation<'a>, subject: &Subject) -> Vec<Replica<'a>> {
     let pods = &situation.live.pods;
     let stays = |pod: &Pod, uid: &str| {
         pod.uid().as_deref() == Some(uid)
@@ -92,10 +82,8 @@ fn replicas<'a>(situation: &Situation<'a>) -> Vec<Replica<'a>> {
     replicas
         .map(|object| {
             let pod = pods.iter().find(|pod| pod.metadata.name == object.metadata.name);
-            Replica {
-                object,
-                stays: pod.is_some_and(|pod| stays(pod, &object.spec.pod_uid)),
-            }
+            let stays = pod.is_some_and(|pod| stays(pod, &object.spec.pod_uid));
+            Replica::new(object, subject, stays)
         })
         .collect()
 }

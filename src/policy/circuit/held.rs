@@ -192,7 +192,14 @@ impl Turn {
         };
         if over {
             let lost = self.probes.any_lost();
-            self.end(if lost { ProbeOutcome::Inconclusive } else { ProbeOutcome::Done }, None);
+            self.end(
+                if lost {
+                    ProbeOutcome::Inconclusive
+                } else {
+                    ProbeOutcome::Done
+                },
+                None,
+            );
         }
         over
     }

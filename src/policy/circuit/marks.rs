@@ -46,7 +46,8 @@ mod tests {
     #[test]
     fn another_endpoint_is_another_target() {
         let spec = |endpoint: &str| -> RemoteBackend {
-            serde_json::from_value(serde_json::json!({"provider": "LiteLLM", "endpoint": endpoint, "model": "m"})).unwrap()
+            serde_json::from_value(serde_json::json!({"provider": "LiteLLM", "endpoint": endpoint, "model": "m"}))
+                .unwrap()
         };
         assert_eq!(target(&spec("http://a.example")), target(&spec("http://a.example")));
         assert_ne!(target(&spec("http://a.example")), target(&spec("http://b.example")));

@@ -22,8 +22,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{CircuitConfig, marks};
 use crate::api::{
-    CircuitOverride, CircuitProbe, CircuitScope, CircuitState, CircuitStatus, InferenceReplica, MergedCircuit, ProbePhase,
-    RemoteBackend, ReplicaCircuit,
+    CircuitOverride, CircuitProbe, CircuitScope, CircuitState, CircuitStatus, InferenceReplica, MergedCircuit,
+    ProbePhase, RemoteBackend, ReplicaCircuit,
 };
 
 pub use project::project;
@@ -34,23 +34,69 @@ const ACCEPT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// One circuit of a deployment's spec.
-#[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
+#[derive(Clone, Debug)]
+pub struct Subject {
     /// Name of the backend.
-    pub backend: &'a str,
+    pub backend: String,
     /// What it breaks.
     pub scope: CircuitScope,
-    /// The backend.
-    pub remote: &'a RemoteBackend,
+    /// Provider, as the spec spells it.
+    pub provider: String,
+    /// The provider's address.
+    pub endpoint: String,
+    /// Mark of both.
+    pub target: String,
+    /// How the circuit behaves.
+    pub config: CircuitConfig,
 }
 
-/// A replica as the API server has it: one state of the object.
+impl Subject {
+    /// A circuit of a backend.
+    #[must_use]
+    pub fn new(backend: &str, scope: CircuitScope, remote: &RemoteBackend) -> Self {
+        Self {
+            backend: backend.to_owned(),
+            scope,
+            provider: format!("{:?}", remote.provider),
+            endpoint: remote.endpoint.clone(),
+            target: marks::target(remote),
+            config: remote.into(),
+        }
+    }
+}
+
+/// A replica as the API server has it: one state of its object.
 #[derive(Clone, Copy, Debug)]
 pub struct Replica<'a> {
-    /// The object.
-    pub object: &'a InferenceReplica,
-    /// Its pod is not going: it votes and may be given a token.
+    /// Its name.
+    pub name: &'a str,
+    /// What it was told of the circuit.
+    pub told: Option<&'a MergedCircuit>,
+    /// What it reports of the circuit.
+    pub report: Option<&'a ReplicaCircuit>,
+    /// It has reported anything at all.
+    pub speaks: bool,
+    /// Its pod is Ready and not going: it votes and may be given a token.
     pub stays: bool,
+}
+
+impl<'a> Replica<'a> {
+    /// What an object says of a circuit; of another endpoint's it says nothing.
+    #[must_use]
+    pub fn new(object: &'a InferenceReplica, subject: &Subject, stays: bool) -> Self {
+        let about = |backend: &str, scope, target: &str| {
+            backend == subject.backend && scope == subject.scope && target == subject.target
+        };
+        let told = object.spec.circuits.iter();
+        let reports = object.status.iter().flat_map(|status| &status.circuits);
+        Self {
+            name: object.metadata.name.as_deref().unwrap_or_default(),
+            told: told.into_iter().find(|c| about(&c.backend, c.scope, &c.target)),
+            report: reports.into_iter().find(|c| about(&c.backend, c.scope, &c.target)),
+            speaks: object.status.is_some(),
+            stays,
+        }
+    }
 }
 
 /// A decision.
@@ -65,16 +111,15 @@ pub struct Merged {
 /// Decides on one circuit. `jitter` is a random number in `[0, 1)`.
 #[must_use]
 pub fn merge(
-    subject: &Subject<'_>,
+    subject: &Subject,
     before: Option<&CircuitStatus>,
     replicas: &[Replica<'_>],
     now: Timestamp,
     jitter: f64,
 ) -> Merged {
     let mut machine = Machine {
-        config: CircuitConfig::from(subject.remote),
-        target: marks::target(subject.remote),
-        subject: *subject,
+        subject,
+        config: &subject.config,
         replicas,
         now,
         jitter,
@@ -92,9 +137,8 @@ fn says_something(row: &CircuitStatus) -> bool {
 }
 
 struct Machine<'a> {
-    subject: Subject<'a>,
-    config: CircuitConfig,
-    target: String,
+    subject: &'a Subject,
+    config: &'a CircuitConfig,
     replicas: &'a [Replica<'a>],
     now: Timestamp,
     jitter: f64,
@@ -103,14 +147,14 @@ struct Machine<'a> {
 
 impl CircuitStatus {
     /// The row to go on from. Another endpoint starts anew, in an epoch of its own.
-    fn of(subject: &Subject<'_>, before: Option<&Self>) -> Self {
-        let Subject { backend, scope, remote } = subject;
-        let provider = format!("{:?}", remote.provider);
-        let fresh = Self::closed((*backend).to_owned(), *scope, provider, Some(remote.endpoint.clone()));
-        let Some(before) = before else { return fresh };
-        if before.provider == fresh.provider && before.endpoint == fresh.endpoint {
+    fn of(subject: &Subject, before: Option<&Self>) -> Self {
+        let same = |row: &&Self| row.provider == subject.provider && row.endpoint.as_ref() == Some(&subject.endpoint);
+        if let Some(before) = before.filter(same) {
             return before.clone();
         }
+        let (provider, endpoint) = (subject.provider.clone(), Some(subject.endpoint.clone()));
+        let fresh = Self::closed(subject.backend.clone(), subject.scope, provider, endpoint);
+        let Some(before) = before else { return fresh };
         Self {
             epoch: before.epoch + 1,
             sequence: before.sequence + 1,
@@ -142,8 +186,8 @@ impl Machine<'_> {
     /// A replica was told of a later decision than the row knows: the status was restored from an older copy. What the replicas were
     /// told goes on, and no token is given while one that nobody remembers could be in use.
     fn restore(&mut self) {
-        let told = self.replicas.iter().filter_map(|r| self.told(r));
-        let Some(newest) = told.max_by_key(|told| told.sequence).cloned() else {
+        let told = self.replicas.iter().filter_map(|r| r.told);
+        let Some(newest) = told.max_by_key(|told| told.sequence) else {
             return;
         };
         if newest.sequence <= self.row.sequence {
@@ -153,11 +197,12 @@ impl Machine<'_> {
         let open = newest.state != CircuitState::Closed;
         self.row.epoch = newest.epoch;
         self.row.sequence = newest.sequence;
-        self.row.opened_at = newest.opened_at.filter(|_| open);
-        self.row.retry_at = newest.retry_at.filter(|_| open).map(|at| Time(at.0.max(patience.0)));
+        self.row.opened_at = newest.opened_at.clone().filter(|_| open);
+        let retry_at = newest.retry_at.as_ref().filter(|_| open);
+        self.row.retry_at = retry_at.map(|at| Time(at.0.max(patience.0)));
         self.row.trips = Some(newest.trips);
-        self.row.last_error = newest.last_error;
-        self.row.key_hash = newest.key_hash;
+        self.row.last_error.clone_from(&newest.last_error);
+        self.row.key_hash.clone_from(&newest.key_hash);
         self.row.probes.clear();
         self.decided();
     }
@@ -219,20 +264,6 @@ impl Machine<'_> {
         }
     }
 
-    fn told<'r>(&self, replica: &Replica<'r>) -> Option<&'r MergedCircuit> {
-        let rows = &replica.object.spec.circuits;
-        rows.iter().find(|c| self.is_about(&c.backend, c.scope, &c.target))
-    }
-
-    fn report<'r>(&self, replica: &Replica<'r>) -> Option<&'r ReplicaCircuit> {
-        let rows = &replica.object.status.as_ref()?.circuits;
-        rows.iter().find(|c| self.is_about(&c.backend, c.scope, &c.target))
-    }
-
-    fn is_about(&self, backend: &str, scope: CircuitScope, target: &str) -> bool {
-        backend == self.subject.backend && scope == self.subject.scope && target == self.target
-    }
-
     /// Now, as status shows it: whole seconds.
     fn instant(&self) -> Time {
         Time(whole(self.now))
@@ -242,7 +273,11 @@ impl Machine<'_> {
     fn after(&self, wait: Duration) -> Time {
         let exact = self.now.checked_add(wait).unwrap_or(Timestamp::MAX);
         let floor = whole(exact);
-        let up = if floor < exact { Duration::from_secs(1) } else { Duration::ZERO };
+        let up = if floor < exact {
+            Duration::from_secs(1)
+        } else {
+            Duration::ZERO
+        };
         Time(floor.checked_add(up).unwrap_or(exact))
     }
 

@@ -9,11 +9,9 @@ use tracing::{info, warn};
 
 use super::Signals;
 use crate::{
-    api::{MergedCircuit, ProbeReport},
+    api::{MergedCircuit, ProbeReport, ReplicaCircuit},
     error::ErrorKind,
-    policy::circuit::{
-        Circuit, CircuitConfig, CircuitView, OpenForAll, Permit, Refused, Transition, Verdict, Word,
-    },
+    policy::circuit::{Circuit, CircuitConfig, CircuitView, Label, Permit, Refused, Transition, Verdict, Word},
     runtime::{
         clock::{Clock, jitter},
         sync::lock,
@@ -41,8 +39,8 @@ struct Inner {
 impl Inner {
     fn obey(&mut self, recorded: Option<ProbeReport>, clock: Clock) -> Option<Transition> {
         let merged = self.merged.as_ref()?;
-        let binds = merged.key_hash.is_none() || merged.key_hash == self.key;
-        self.circuit.obey(&word(merged, binds, clock), recorded, clock.now())
+        let word = Word::of(merged, self.key.as_ref(), |at| clock.instant(at));
+        self.circuit.obey(&word, recorded, clock.now())
     }
 }
 
@@ -132,10 +130,13 @@ impl Breaker {
         lock(&self.inner).circuit.view(now)
     }
 
-    /// Mark of the key in use.
+    /// What the controller merges, and whether it accepts a probe token.
     #[must_use]
-    pub fn key(&self) -> Option<String> {
-        lock(&self.inner).key.clone()
+    pub fn report(&self, label: Label<'_>) -> (Option<ReplicaCircuit>, bool) {
+        let view = self.view();
+        let key = lock(&self.inner).key.clone();
+        let report = view.report(label, key, |at| self.clock.timestamp(at));
+        (report, view.accepting)
     }
 
     fn record(&self, permit: Permit, verdict: Verdict) {
@@ -156,23 +157,6 @@ impl Breaker {
             Transition::Probe => info!(circuit = self.label, probe = ?view.probe, "a probe token"),
         }
         self.signals.urgent();
-    }
-}
-
-/// A merged circuit in times of our own clock.
-fn word(merged: &MergedCircuit, binds: bool, clock: Clock) -> Word {
-    let open = merged.opened_at.as_ref().map(|opened_at| OpenForAll {
-        opened_at: clock.instant(opened_at.0),
-        retry_at: clock.instant(merged.retry_at.as_ref().unwrap_or(opened_at).0),
-        trips: merged.trips,
-        last_error: merged.last_error.as_deref().and_then(ErrorKind::named),
-        token: merged.probe,
-    });
-    Word {
-        epoch: merged.epoch,
-        sequence: merged.sequence,
-        open,
-        binds,
     }
 }
 
@@ -223,7 +207,11 @@ impl Leave {
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        self.record(if self.sent { Verdict::NotCounted } else { Verdict::Unsent });
+        self.record(if self.sent {
+            Verdict::NotCounted
+        } else {
+            Verdict::Unsent
+        });
     }
 }
 

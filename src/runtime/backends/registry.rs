@@ -162,7 +162,9 @@ impl Ears for Registry {
     fn told(&self, replica: &InferenceReplica) {
         let reports = replica.status.as_ref().map_or(&[][..], |status| &status.circuits);
         for merged in &replica.spec.circuits {
-            let same = |c: &&ReplicaCircuit| (&c.backend, c.scope, &c.target) == (&merged.backend, merged.scope, &merged.target);
+            let same = |c: &&ReplicaCircuit| {
+                (&c.backend, c.scope, &c.target) == (&merged.backend, merged.scope, &merged.target)
+            };
             let recorded = reports.iter().find(same).and_then(|report| report.probe);
             if let Some(breaker) = self.routing().breaker(&merged.backend, merged.scope, &merged.target) {
                 breaker.obey(merged, recorded);

@@ -9,7 +9,7 @@ use crate::{
         InferenceReplicaStatus, PROTOCOL_VERSION, ReplicaCircuit, conditions::reason,
     },
     error::ErrorKind,
-    policy::circuit::CircuitView,
+    policy::circuit::{CircuitView, Label},
     runtime::{clock::Clock, local::EngineView, remote::classify::scrub::shown, report::News},
 };
 
@@ -134,40 +134,25 @@ fn engine(own: &Engine) -> EngineStatus {
     }
 }
 
-/// What the controller merges: circuits that are open, have a vote, or follow a merged one.
+/// What the controller merges, and whether a probe token is accepted with it.
 fn replica_circuits(registry: &Registry) -> (Vec<ReplicaCircuit>, bool) {
     let (mut rows, mut accepting) = (Vec::new(), false);
-    each_circuit(registry, |backend, remote, scope, breaker, view| {
-        let says_nothing = view.state == CircuitState::Closed && !view.judged && view.sequence == 0;
-        if says_nothing {
-            return;
-        }
-        accepting |= view.accepting;
-        let times = times(registry.clock, &view);
-        rows.push(ReplicaCircuit {
-            backend: backend.name.to_string(),
+    each_circuit(registry, |backend, remote, scope, breaker| {
+        let (row, accepts) = breaker.report(Label {
+            backend: &backend.name,
             scope,
-            target: remote.target.clone(),
-            state: view.state,
-            epoch: view.epoch,
-            sequence: view.sequence,
-            judged: view.judged,
-            demand: view.demand,
-            opened_at: times.0,
-            retry_at: times.1,
-            trips: view.trips,
-            last_error: view.last_error.map(|kind| kind.as_str().to_owned()),
-            message: String::new(),
-            key_hash: breaker.key(),
-            probe: view.probe,
+            target: &remote.target,
         });
+        rows.extend(row);
+        accepting |= accepts;
     });
     (rows, accepting)
 }
 
 fn deployment_circuits(registry: &Registry) -> Vec<CircuitStatus> {
     let mut rows = Vec::new();
-    each_circuit(registry, |backend, remote, scope, _, view| {
+    each_circuit(registry, |backend, remote, scope, breaker| {
+        let view = breaker.view();
         let times = times(registry.clock, &view);
         let (provider, endpoint) = (format!("{:?}", remote.spec.provider), remote.spec.endpoint.clone());
         rows.push(CircuitStatus {
@@ -184,11 +169,11 @@ fn deployment_circuits(registry: &Registry) -> Vec<CircuitStatus> {
 
 type Times = (Option<Time>, Option<Time>);
 
-fn each_circuit(registry: &Registry, mut row: impl FnMut(&Backend, &Remote, CircuitScope, &Breaker, CircuitView)) {
+fn each_circuit(registry: &Registry, mut row: impl FnMut(&Backend, &Remote, CircuitScope, &Breaker)) {
     for backend in &registry.routing().backends {
         let Kind::Remote(remote) = &backend.kind else { continue };
         for (scope, breaker) in remote.circuits() {
-            row(backend, remote, scope, breaker, breaker.view());
+            row(backend, remote, scope, breaker);
         }
     }
 }

@@ -48,16 +48,14 @@ impl<'a> Machine<'a> {
 
     /// The token as it goes on; `None` when it can be used no more.
     fn follow(&mut self, probe: CircuitProbe, tally: &mut Tally) -> Option<CircuitProbe> {
-        let holder = self.replicas.iter().find(|r| name(r) == probe.replica);
-        let report = holder.and_then(|r| self.report(r));
+        let holder = self.replicas.iter().find(|r| r.name == probe.replica);
+        let report = holder.and_then(|r| r.report);
         let heard = report.and_then(|r| r.probe).filter(|p| p.sequence == probe.sequence);
-        // A token that was taken back when its round ended decides nothing any more.
-        let in_round = probe.sequence > self.row.changed;
         match heard.map(|h| h.outcome) {
-            Some(ProbeOutcome::Accepted) => self.follow_accepted(probe, holder, in_round, tally),
+            Some(ProbeOutcome::Accepted) => self.follow_accepted(probe, holder, tally),
             None => self.follow_offered(probe, holder, tally),
             Some(_) => {
-                if let (true, Some(heard), Some(report)) = (in_round, heard, report) {
+                if let (true, Some(heard), Some(report)) = (self.in_round(&probe), heard, report) {
                     tally.add(&probe, heard, report);
                 }
                 None
@@ -65,20 +63,28 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// A token that was taken back when its round ended decides nothing any more.
+    const fn in_round(&self, probe: &CircuitProbe) -> bool {
+        probe.sequence > self.row.changed
+    }
+
     fn follow_accepted(
         &self,
         mut probe: CircuitProbe,
         holder: Option<&Replica<'a>>,
-        in_round: bool,
         tally: &mut Tally,
     ) -> Option<CircuitProbe> {
-        let told = holder.and_then(|r| self.told(r));
+        let told = holder.and_then(|r| r.told);
         let carried = told.and_then(|t| t.probe).is_some_and(|t| t.sequence == probe.sequence);
         match probe.phase {
-            ProbePhase::Withdrawn if !(in_round && carried) => {
-                let report = holder.and_then(|r| self.report(r));
+            ProbePhase::Withdrawn if !(self.in_round(&probe) && carried) => {
+                let report = holder.and_then(|r| r.report);
                 let follows = report.is_some_and(|r| Some(r.sequence) >= probe.withdrawn);
-                (!follows && !self.overdue(&probe)).then_some(probe)
+                if follows {
+                    None
+                } else {
+                    self.unless_overdue(probe, tally)
+                }
             }
             // It was taken back and accepted at once, and the acceptance came first.
             ProbePhase::Offered | ProbePhase::Withdrawn => {
@@ -97,12 +103,11 @@ impl<'a> Machine<'a> {
         holder: Option<&Replica<'a>>,
         tally: &mut Tally,
     ) -> Option<CircuitProbe> {
-        let told = holder.and_then(|r| self.told(r)).map(|t| t.sequence);
+        let told = holder.and_then(|r| r.told).map(|t| t.sequence);
         match (probe.phase, holder) {
             // Seen in one state of the object: without the token, and not accepted. It cannot be any more.
             (ProbePhase::Withdrawn, Some(_)) if told >= probe.withdrawn => None,
             (ProbePhase::Withdrawn, Some(_)) => Some(probe),
-            (ProbePhase::Withdrawn, None) => (!self.overdue(&probe)).then_some(probe),
             (ProbePhase::Offered, Some(_)) => {
                 if self.passed(&probe.since, ACCEPT) {
                     self.row.sequence += 1;
@@ -110,21 +115,19 @@ impl<'a> Machine<'a> {
                 }
                 Some(probe)
             }
-            (ProbePhase::Accepted, _) | (ProbePhase::Offered, None) => self.unless_overdue(probe, tally),
+            (ProbePhase::Accepted, _) | (_, None) => self.unless_overdue(probe, tally),
         }
     }
 
-    /// A holder that is heard no more: its probe has failed.
+    /// A holder that is heard no more: a probe of this round has failed.
     fn unless_overdue(&self, probe: CircuitProbe, tally: &mut Tally) -> Option<CircuitProbe> {
-        if !self.overdue(&probe) {
+        if !self.passed(&probe.since, self.config.probe_deadline()) {
             return Some(probe);
         }
-        tally.failed.get_or_insert_default();
+        if self.in_round(&probe) {
+            tally.failed.get_or_insert_default();
+        }
         None
-    }
-
-    fn overdue(&self, probe: &CircuitProbe) -> bool {
-        self.passed(&probe.since, self.config.probe_deadline())
     }
 
     /// Gives what may still be probed in this round to replicas that refuse requests, once it is time.
@@ -159,15 +162,15 @@ impl<'a> Machine<'a> {
 
     /// Names of the replicas that would find a request to probe with.
     fn waiting(&self) -> Vec<String> {
-        let holds = |replica: &Replica<'a>| self.row.probes.iter().any(|p| p.replica == name(replica));
+        let holds = |replica: &Replica<'a>| self.row.probes.iter().any(|p| p.replica == replica.name);
         let wants = |report: &ReplicaCircuit| {
             report.demand && report.epoch == self.row.epoch && self.key(report) == self.row.key_hash
         };
         let mut names: Vec<_> = self
             .replicas
             .iter()
-            .filter(|r| r.stays && !holds(r) && self.report(r).is_some_and(wants))
-            .map(|r| name(r).to_owned())
+            .filter(|r| r.stays && !holds(r) && r.report.is_some_and(wants))
+            .map(|r| r.name.to_owned())
             .collect();
         names.sort();
         names
@@ -188,10 +191,6 @@ impl Tally {
         }
         self.succeeded = self.succeeded.saturating_add(heard.succeeded.min(probe.calls));
     }
-}
-
-fn name<'a>(replica: &Replica<'a>) -> &'a str {
-    replica.object.metadata.name.as_deref().unwrap_or_default()
 }
 
 /// An index below `count`.

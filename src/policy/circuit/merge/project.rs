@@ -5,12 +5,7 @@ use crate::api::{CircuitState, CircuitStatus, MergedCircuit, ProbePhase, ProbeTo
 /// What replica `name` is to be told of `row`, beneath what is forced: the override it reads itself. `target` is the mark of the row's endpoint, `told` what it was told last. `None` for a
 /// circuit that was never decided on. Never older than what it was told: a controller whose cache lags says nothing new.
 #[must_use]
-pub fn project(
-    row: &CircuitStatus,
-    target: &str,
-    name: &str,
-    told: Option<&MergedCircuit>,
-) -> Option<MergedCircuit> {
+pub fn project(row: &CircuitStatus, target: &str, name: &str, told: Option<&MergedCircuit>) -> Option<MergedCircuit> {
     let probe = row.probes.iter().find(|p| p.replica == name);
     let (number, token) = probe.map_or((0, None), |probe| match probe.phase {
         ProbePhase::Offered | ProbePhase::Accepted => (

@@ -50,7 +50,7 @@ impl<'a> Machine<'a> {
 
     fn ballots(&self) -> BTreeMap<Option<String>, Ballot<'a>> {
         let mut ballots = BTreeMap::<_, Ballot<'a>>::new();
-        for report in self.staying().filter_map(|r| self.report(r)) {
+        for report in self.staying().filter_map(|r| r.report) {
             let votes = report.judged || is_open(report);
             if !votes || report.epoch != self.row.epoch {
                 continue;
@@ -91,11 +91,10 @@ impl<'a> Machine<'a> {
         if self.subject.scope == CircuitScope::Endpoint {
             return;
         }
-        let mut reporting = self.staying().filter(|r| r.object.status.is_some()).peekable();
-        let has_another = |report: &ReplicaCircuit| {
-            report.sequence >= self.row.changed && report.key_hash != self.row.key_hash
-        };
-        if reporting.peek().is_some() && reporting.all(|r| self.report(r).is_some_and(has_another)) {
+        let mut reporting = self.staying().filter(|r| r.speaks).peekable();
+        let has_another =
+            |report: &ReplicaCircuit| report.sequence >= self.row.changed && report.key_hash != self.row.key_hash;
+        if reporting.peek().is_some() && reporting.all(|r| r.report.is_some_and(has_another)) {
             self.close();
         }
     }
