@@ -20,7 +20,7 @@ use super::{
     memory::Memory,
     metrics::Metrics,
     pace::{Pace, Turn},
-    status::{self, Problem, StatusError, View, transitions},
+    status::{self, Problem, StatusError, View, circuit_transitions, transitions},
     stores::{Guarded, Stores},
     validate::{ValidateError, Validated, subject},
 };
@@ -218,6 +218,9 @@ async fn record(
         let (subject, record) = (situation.subject, &decisions.record);
         let version = status::record(&context.client, subject, &version, record, &context.metrics).await?;
         context.memory.recorded(subject, version);
+        for transition in circuit_transitions(&held.record.circuits, &record.circuits) {
+            context.events.tell(subject, transition);
+        }
     }
     Ok(decisions)
 }
