@@ -16,6 +16,7 @@ mod upstream;
 
 mod access;
 mod admission;
+mod circuits;
 mod corpus;
 mod drain;
 mod failures;
