@@ -180,7 +180,8 @@ impl Dispatcher {
                 Err(Failed::Before(miss)) => return Err(*miss),
                 Err(Failed::During(failed)) => *failed,
             };
-            if miss.classified.retry == RetryRule::RebuiltSession && !rebuilt {
+            // A probe is one call: what it comes to counts.
+            if miss.classified.retry == RetryRule::RebuiltSession && !rebuilt && !ticket.is_probe() {
                 ticket.fail_uncounted(&miss);
                 remote.renew(&used);
                 rebuilt = true;
@@ -210,16 +211,19 @@ impl Dispatcher {
         let session = remote
             .session()
             .map_err(|unusable| Failed::before(Miss::at(Progress::Unsent, unusable.classified())))?;
-        let (target, question, ticket) = self
+        let (target, question, mut ticket) = self
             .prepare(routing, backend, remote, job, &session)
             .await
             .map_err(Failed::before)?;
         match send(target, question, self.asker(routing)).await {
-            Ok(answer) => Ok(Reply {
-                backend: Arc::clone(&backend.name),
-                answer,
-                ticket,
-            }),
+            Ok(answer) => {
+                ticket.begun();
+                Ok(Reply {
+                    backend: Arc::clone(&backend.name),
+                    answer,
+                    ticket,
+                })
+            }
             Err(miss) => Err(Failed::During(Box::new((miss, ticket, session)))),
         }
     }
@@ -318,7 +322,7 @@ fn no_token(remote: &Remote, session: &Session, error: &TokenError) -> Miss {
         TokenError::Refused(_) => InferenceError::Unauthorized { message },
         TokenError::Unreachable(_) => return Miss::unsent(InferenceError::NetworkError { message }),
     };
-    remote.refuse_session(session, &error);
+    remote.refuse_session(session, &error, None, None);
     let mut miss = Miss::unsent(error);
     miss.classified.retry = RetryRule::NextBackend;
     miss
@@ -352,8 +356,13 @@ fn fits(remote: &Remote, head: &Head) -> Result<(), Miss> {
     }))
 }
 
-/// Of two failures the client is told the one that a backend answered with; among refusals of ours the one that passes by itself.
+/// Of two failures the client is told the one that a backend answered with; among refusals of ours the one that passes by itself, and of
+/// two open circuits the one that is probed first.
 fn worth_telling(before: Option<Lost>, now: Lost) -> Lost {
+    let open = |lost: &Lost| match lost.miss.classified.error {
+        InferenceError::CircuitOpen { retry_at_unix_ms, .. } => Some(retry_at_unix_ms),
+        _ => None,
+    };
     let rank = |lost: &Lost| match lost.miss.progress {
         Progress::Sent | Progress::Answered => 2,
         Progress::Unsent if lost.miss.classified.error.contract().retry_after => 1,
@@ -361,6 +370,7 @@ fn worth_telling(before: Option<Lost>, now: Lost) -> Lost {
     };
     match before {
         Some(before) if rank(&before) > rank(&now) => before,
+        Some(before) if open(&before).zip(open(&now)).is_some_and(|(before, now)| before <= now) => before,
         _ => now,
     }
 }
