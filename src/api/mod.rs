@@ -13,6 +13,7 @@ mod duration;
 mod local;
 mod money;
 pub mod names;
+mod price;
 mod remote;
 mod replica;
 pub mod schema;
@@ -27,9 +28,10 @@ pub use deployment::{InferenceDeployment, InferenceDeploymentSpec};
 pub use duration::DurationString;
 pub use local::{ClaimTemplate, EngineKind, GpuPrice, Gpus, LocalBackend, PodOverrides};
 pub use money::{Decimal, MoneyError, NanoUsd, PicoUsd};
+pub use price::{PriceTier, TokenPrice};
 pub use remote::{
     CircuitBreaker, CircuitOverride, Credentials, RateLimit, RemoteBackend, RemoteProvider, Retry, SecretKeyRef,
-    Timeouts, TokenPrice,
+    Timeouts,
 };
 pub use replica::{
     BackendReport, EngineIsolation, EngineState, EngineStatus, InferenceReplica, InferenceReplicaSpec,

@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Decimal, DurationString};
+use super::{Decimal, DurationString, TokenPrice};
 
 /// The providers whose wire formats are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +34,9 @@ pub enum RemoteProvider {
 ), validation = (
     "!has(self.apiVersion) || self.provider == 'AzureOpenAI'",
     "apiVersion is for provider AzureOpenAI; for others it would do nothing"
+), validation = (
+    "!has(self.contextLength) || !has(self.price) || !has(self.price.tiers) || self.price.tiers.all(t, t.aboveInputTokens < self.contextLength)",
+    "a tier of prices that begins at contextLength or above would do nothing"
 ))]
 pub struct RemoteBackend {
     /// Whose wire format the endpoint speaks.
@@ -92,19 +95,6 @@ pub struct SecretKeyRef {
     /// Key inside the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
     pub key: String,
-}
-
-/// Prices of tokens, in USD a million tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TokenPrice {
-    /// Input tokens.
-    pub input_per_million_tokens: Decimal,
-    /// Input tokens that the provider reports as cached; the input price when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cached_input_per_million_tokens: Option<Decimal>,
-    /// Output tokens.
-    pub output_per_million_tokens: Decimal,
 }
 
 /// A provider's limits.

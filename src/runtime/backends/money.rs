@@ -143,11 +143,7 @@ mod tests {
     use super::*;
     use crate::api::PicoUsd;
 
-    const PRICES: Prices = Prices {
-        input: PicoUsd(1_000_000),
-        cached_input: PicoUsd(1_000_000),
-        output: PicoUsd(1_000_000),
-    };
+    const PRICES: Prices = Prices::flat(PicoUsd(1_000_000), PicoUsd(1_000_000));
 
     fn money(limit: &str, period: BudgetPeriod) -> Money {
         let budget = Budget {

@@ -231,11 +231,7 @@ mod tests {
     use crate::runtime::request::head::read;
 
     fn price() -> TokenPrice {
-        TokenPrice {
-            input_per_million_tokens: "1".parse().unwrap(),
-            cached_input_per_million_tokens: None,
-            output_per_million_tokens: "1".parse().unwrap(),
-        }
+        serde_json::from_str(r#"{"inputPerMillionTokens":"1","outputPerMillionTokens":"1"}"#).unwrap()
     }
 
     fn cost(operation: Operation, body: &str, context: Option<u32>) -> Result<u64, Unbounded> {
