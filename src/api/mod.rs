@@ -30,8 +30,8 @@ pub use local::{ClaimTemplate, EngineKind, GpuPrice, Gpus, LocalBackend, PodOver
 pub use money::{Decimal, MoneyError, NanoUsd, PicoUsd};
 pub use price::{PriceTier, TokenPrice};
 pub use remote::{
-    CircuitBreaker, CircuitOverride, Credentials, RateLimit, RemoteBackend, RemoteProvider, Retry, SecretKeyRef,
-    Timeouts,
+    CircuitBreaker, CircuitOverride, Credentials, OutputLimitField, RateLimit, RemoteBackend, RemoteProvider, Retry,
+    SecretKeyRef, Timeouts,
 };
 pub use replica::{
     BackendReport, EngineIsolation, EngineState, EngineStatus, InferenceReplica, InferenceReplicaSpec,

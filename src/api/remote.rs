@@ -25,6 +25,15 @@ pub enum RemoteProvider {
     OpenAICompatible,
 }
 
+/// The field of a chat request that holds the output limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OutputLimitField {
+    /// `max_tokens`.
+    MaxTokens,
+    /// `max_completion_tokens`, which newer models of OpenAI demand.
+    MaxCompletionTokens,
+}
+
 /// A provider's API. Hot: everything but the Secret references takes effect without a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -34,6 +43,9 @@ pub enum RemoteProvider {
 ), validation = (
     "!has(self.apiVersion) || self.provider == 'AzureOpenAI'",
     "apiVersion is for provider AzureOpenAI; for others it would do nothing"
+), validation = (
+    "!has(self.outputLimitField) || self.provider in ['AzureOpenAI', 'LiteLLM', 'OpenAICompatible']",
+    "outputLimitField is for providers AzureOpenAI, LiteLLM and OpenAICompatible; for others it would do nothing"
 ), validation = (
     "!has(self.contextLength) || !has(self.price) || !has(self.price.tiers) || self.price.tiers.all(t, t.aboveInputTokens < self.contextLength)",
     "a tier of prices that begins at contextLength or above would do nothing"
@@ -60,6 +72,11 @@ pub struct RemoteBackend {
     #[schemars(range(min = 16, max = 10_000_000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_length: Option<u32>,
+    /// The field that this server reads the output limit of a chat from. When absent: `max_completion_tokens` for Azure OpenAI from
+    /// `apiVersion` 2024-09 on, `max_tokens` for LiteLLM and for OpenAI-compatible servers. Under a budget it is the only one that is
+    /// sent to the latter two, whichever the client wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_limit_field: Option<OutputLimitField>,
     /// What tokens cost. Required under a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<TokenPrice>,
@@ -230,6 +247,22 @@ pub struct Timeouts {
     /// Of the whole attempt; `10m` when absent. At most `serving.drain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<DurationString>,
+}
+
+/// The first version of Azure's API that knows `max_completion_tokens`.
+const AZURE_COMPLETION_TOKENS: &str = "2024-09-01";
+
+impl RemoteBackend {
+    /// The field of a chat's output limit.
+    #[must_use]
+    pub fn output_limit_field(&self) -> OutputLimitField {
+        let is_new = self.api_version.as_deref().is_none_or(|v| v >= AZURE_COMPLETION_TOKENS);
+        self.output_limit_field.unwrap_or(match self.provider {
+            RemoteProvider::OpenAI => OutputLimitField::MaxCompletionTokens,
+            RemoteProvider::AzureOpenAI if is_new => OutputLimitField::MaxCompletionTokens,
+            _ => OutputLimitField::MaxTokens,
+        })
+    }
 }
 
 fn or(given: Option<&DurationString>, default: Duration) -> Duration {

@@ -63,6 +63,13 @@ impl Money {
         })
     }
 
+    /// When the window of `now` ends; `None` when it never does.
+    #[must_use]
+    pub fn window_end(&self, now: Timestamp) -> Option<Timestamp> {
+        drop(self.account_at(now));
+        lock(&self.current).0.end
+    }
+
     fn account_at(&self, now: Timestamp) -> Arc<Mutex<Account>> {
         let mut current = lock(&self.current);
         let (held, account_now) = &mut *current;

@@ -19,6 +19,7 @@ use crate::{
     error::{InferenceError, Provider},
     policy::{
         circuit::{CircuitConfig, Refused},
+        pricing::Prices,
         reach::AllowedAddresses,
         retry::{RetryBudget, RetryPolicy},
     },
@@ -105,6 +106,8 @@ pub struct Remote {
     pub provider: Provider,
     /// Where it takes which operation.
     pub addresses: Addresses,
+    /// What its tokens cost, when they cost anything.
+    pub prices: Option<Prices>,
     name: String,
     health: Arc<Health>,
     means: Means,
@@ -126,6 +129,11 @@ impl Remote {
             spec: spec.clone(),
             provider: provider(spec.provider, name),
             addresses: Addresses::new(spec),
+            prices: spec
+                .price
+                .as_ref()
+                .map(Prices::from)
+                .filter(|prices| !prices.are_free()),
             name: name.to_owned(),
             health: Arc::new(Health {
                 endpoint: breaker("Endpoint"),
@@ -148,6 +156,9 @@ impl Remote {
         if spec.provider != self.spec.provider || spec.endpoint != self.spec.endpoint {
             return fresh;
         }
+        if !self.is_bound_as(spec) {
+            self.health.violated.store(false, Ordering::Relaxed);
+        }
         self.health.endpoint.reconfigure(circuit_config(spec));
         self.health.credential.reconfigure(circuit_config(spec));
         let same_key = spec.credentials == self.spec.credentials;
@@ -167,6 +178,19 @@ impl Remote {
             changed.earn_probe();
         }
         changed
+    }
+
+    /// Whether the bounds of requests are what they were: all that a bound which was violated may have been wrong in.
+    fn is_bound_as(&self, spec: &RemoteBackend) -> bool {
+        let terms = |spec: &RemoteBackend| {
+            (
+                spec.model.clone(),
+                spec.context_length,
+                spec.output_limit_field,
+                spec.price.clone(),
+            )
+        };
+        terms(spec) == terms(&self.spec)
     }
 
     fn has_key_of(&self, session: &Session) -> bool {
