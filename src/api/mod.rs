@@ -14,6 +14,7 @@ mod duration;
 mod local;
 mod money;
 pub mod names;
+mod price;
 mod remote;
 mod replica;
 pub mod schema;
@@ -32,9 +33,10 @@ pub use deployment::{InferenceDeployment, InferenceDeploymentSpec};
 pub use duration::DurationString;
 pub use local::{ClaimTemplate, EngineKind, GpuPrice, Gpus, LocalBackend, PodOverrides};
 pub use money::{Decimal, MoneyError, NanoUsd, PicoUsd};
+pub use price::{PriceTier, TokenPrice};
 pub use remote::{
-    CircuitBreaker, CircuitOverride, Credentials, RateLimit, RemoteBackend, RemoteProvider, Retry, SecretKeyRef,
-    Timeouts, TokenPrice,
+    CircuitBreaker, CircuitOverride, Credentials, OutputLimitField, RateLimit, RemoteBackend, RemoteProvider, Retry,
+    SecretKeyRef, Timeouts,
 };
 pub use replica::{
     BackendReport, EngineIsolation, EngineState, EngineStatus, InferenceReplica, InferenceReplicaSpec,

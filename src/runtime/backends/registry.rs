@@ -63,7 +63,7 @@ impl Backend {
     /// True when a request costs money.
     #[must_use]
     pub fn is_paid(&self) -> bool {
-        matches!(&self.kind, Kind::Remote(remote) if remote.spec.price.is_some())
+        matches!(&self.kind, Kind::Remote(remote) if remote.prices.is_some())
     }
 }
 

@@ -92,9 +92,9 @@ fn remote_blocked(remote: &Remote) -> Blocked {
         return Some((unusable.reason(), unusable.to_string()));
     }
     if remote.bound_violated() {
-        let message =
-            "the provider reported more than the reserved bound: the backend is stopped until the process restarts";
-        return Some((reason::EXHAUSTED, message.to_owned()));
+        let message = "the provider reported more than had been reserved, which is booked: the backend is stopped until its model, \
+            contextLength, outputLimitField or price is changed";
+        return Some((reason::BOUND_VIOLATED, message.to_owned()));
     }
     let [endpoint, credential] = remote.circuits();
     circuit_blocked(credential).or_else(|| circuit_blocked(endpoint))

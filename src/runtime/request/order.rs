@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{
     ask::{OutputLimit, inexpressible, question},
     attempt::{Answer, Asker, Question, send},
-    bound::{DEFAULT_OUTPUT_LIMIT, Unbounded, worst_case},
+    bound::{DEFAULT_OUTPUT_LIMIT, Terms, Unbounded, bound},
     head::Head,
     local::LocalRoute,
     outcome::{Miss, Progress},
@@ -19,10 +19,10 @@ use super::{
 };
 use crate::{
     error::{InferenceError, RetryRule},
-    policy::{circuit::Refused, pricing::Prices},
+    policy::circuit::Refused,
     runtime::{
-        backends::{Backend, Hold, Kind, Registry, Remote, Routing},
-        metrics::Metrics,
+        backends::{Backend, Hold, Kind, Money, Registry, Remote, Routing},
+        metrics::{BudgetRefusal, Metrics},
         remote::{google::TokenError, session::Session, wire::address::NoAddress},
     },
 };
@@ -244,7 +244,7 @@ impl Dispatcher {
         let credential = session.credential.headers().await;
         let credential = credential.map_err(|error| no_token(remote, session, &error))?;
         let question = question(remote, job, self.limit(routing, remote))?;
-        let hold = self.reserve(routing, remote, job)?;
+        let hold = self.reserve(routing, backend, remote, job)?;
         let (provider, timers) = (remote.provider.clone(), Timers::from(&remote.timeouts()));
         let target = Target::provider(session.client.clone(), uri, credential, provider, timers, &job.id);
         let ticket = Ticket::new(Arc::clone(&backend.name), Arc::clone(&self.metrics), Some(stake), hold);
@@ -252,7 +252,7 @@ impl Dispatcher {
     }
 
     fn limit(&self, routing: &Routing, remote: &Remote) -> OutputLimit {
-        let binding = remote.spec.price.is_some() && self.registry.money.is_some();
+        let binding = remote.prices.is_some() && self.registry.money.is_some();
         let default = configured_limit(routing).or_else(|| binding.then_some(DEFAULT_OUTPUT_LIMIT));
         OutputLimit { default, binding }
     }
@@ -279,26 +279,57 @@ impl Dispatcher {
         Miss::unsent_for(error, refused.retry_at.saturating_sub(clock.now()))
     }
 
-    fn reserve(&self, routing: &Routing, remote: &Remote, job: &Job) -> Result<Option<Hold>, Miss> {
-        let Some(price) = &remote.spec.price else {
+    fn reserve(&self, routing: &Routing, backend: &Backend, remote: &Remote, job: &Job) -> Result<Option<Hold>, Miss> {
+        let Some(prices) = &remote.prices else {
             return Ok(None);
         };
         let Some(money) = &self.registry.money else {
             return without_account(routing);
         };
-        let limit = configured_limit(routing).unwrap_or(DEFAULT_OUTPUT_LIMIT);
-        let amount = worst_case(&job.head, &job.body, price, remote.spec.context_length, limit)
-            .map_err(|Unbounded { field, message }| Miss::inexpressible(&field, &message, RetryRule::FreeBackend))?;
-        let exceeded = || InferenceError::BudgetExceeded {
-            deployment: routing.snapshot.full_name(),
-        };
+        let now = Timestamp::now();
         if remote.bound_violated() {
-            return Err(Miss::unsent(exceeded()));
+            self.metrics
+                .refused_for_budget(&backend.name, BudgetRefusal::BoundViolated);
+            let mut miss = exceeded(routing, money, now);
+            // Its reports cannot be trusted; what others cost is known.
+            miss.classified.retry = RetryRule::NextBackend;
+            return Err(miss);
         }
-        money
-            .reserve(amount, Prices::from(price), remote.violated(), Timestamp::now())
-            .map(Some)
-            .ok_or_else(|| Miss::unsent(exceeded()))
+        let amount = bound(&job.head, &job.body, &terms(routing, remote)).and_then(|bound| bound.worst_case(prices));
+        let amount = amount.map_err(|Unbounded { field, message }| {
+            self.metrics.refused_for_budget(&backend.name, BudgetRefusal::Unbounded);
+            Miss::inexpressible(&field, &message, RetryRule::NextBackend)
+        })?;
+        let hold = money.reserve(amount, *prices, remote.violated(), now);
+        hold.map(Some).ok_or_else(|| {
+            self.metrics.refused_for_budget(&backend.name, BudgetRefusal::Exhausted);
+            exceeded(routing, money, now)
+        })
+    }
+}
+
+/// A window's end that is nearer than this is worth waiting for; clients sleep for as long as they are told.
+const SOON: Duration = Duration::from_secs(3_600);
+
+/// There is no money for the request.
+fn exceeded(routing: &Routing, money: &Money, now: Timestamp) -> Miss {
+    let end = money.window_end(now);
+    let mut miss = Miss::unsent(InferenceError::BudgetExceeded {
+        deployment: routing.snapshot.full_name(),
+        window_end_unix_ms: end.map(Timestamp::as_millisecond),
+    });
+    let left = end.and_then(|end| Duration::try_from(now.duration_until(end)).ok());
+    miss.classified.wait = left.filter(|left| *left <= SOON);
+    miss
+}
+
+fn terms(routing: &Routing, remote: &Remote) -> Terms {
+    let price = remote.spec.price.as_ref();
+    Terms {
+        provider: remote.spec.provider,
+        context_length: remote.spec.context_length,
+        cache_write: price.is_some_and(|price| price.cache_write_input_per_million_tokens.is_some()),
+        default_limit: configured_limit(routing).unwrap_or(DEFAULT_OUTPUT_LIMIT),
     }
 }
 
