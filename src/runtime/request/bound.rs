@@ -4,10 +4,13 @@
 //! input tokens of everything written in it. What is not written in it (images, files) counts as the backend's context length. Fields
 //! whose cost is not known are refused by name.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
 
 use super::head::{Head, Operation};
 use crate::{
@@ -87,8 +90,8 @@ pub fn worst_case(
     context_length: Option<u32>,
     output_limit: u64,
 ) -> Result<NanoUsd, Unbounded> {
-    let fields: BTreeMap<Cow<'_, str>, &RawValue> =
-        serde_json::from_slice(body).map_err(|_| unbounded("the body", "must be a JSON object".into()))?;
+    let Once(fields) = serde_json::from_slice(body)
+        .map_err(|error| unbounded("the body", format!("must be a JSON object under a budget: {error}")))?;
     let unknown = fields.keys().find(|field| !allowed(head.operation, field));
     if let Some(field) = unknown {
         return Err(unbounded(
@@ -124,6 +127,36 @@ fn unbounded(field: &str, message: String) -> Unbounded {
     }
 }
 
+/// The fields of an object, each written once: of two with one name a provider may read the other one than we do.
+struct Once<'a>(BTreeMap<Cow<'a, str>, &'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Once<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Once<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = BTreeMap::new();
+                while let Some((Name(name), value)) = map.next_entry()? {
+                    if fields.contains_key(&name) {
+                        return Err(A::Error::custom(format_args!("the field {name:?} is written twice")));
+                    }
+                    fields.insert(name, value);
+                }
+                Ok(Once(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// Borrowed where it has no escapes.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
 /// Fields that are allowed with values of known cost only.
 fn fixed_values(fields: &BTreeMap<Cow<'_, str>, &RawValue>) -> Result<(), Unbounded> {
     let fixed: [(&str, &[&str]); 3] = [
@@ -142,10 +175,10 @@ fn fixed_values(fields: &BTreeMap<Cow<'_, str>, &RawValue>) -> Result<(), Unboun
             return Err(unbounded(field, message));
         }
     }
-    let tools = fields
-        .get("tools")
-        .and_then(|raw| serde_json::from_str::<Vec<Value>>(raw.get()).ok());
-    let server_side = |tool: &Value| tool.get("type").and_then(Value::as_str) != Some("function");
+    let tools = fields.get("tools").map_or("null", |raw| raw.get());
+    let tools: Option<Vec<Part<'_>>> = serde_json::from_str(tools)
+        .map_err(|_| unbounded("tools", "must be a list of objects, each field written once".into()))?;
+    let server_side = |tool: &Part<'_>| tool.kind.as_deref() != Some("function");
     match tools.unwrap_or_default().iter().position(server_side) {
         Some(index) => Err(unbounded(
             &format!("tools[{index}].type"),
@@ -164,6 +197,7 @@ struct Message<'a> {
     audio: Option<&'a RawValue>,
 }
 
+/// A part of a content, or a tool.
 #[derive(Deserialize)]
 struct Part<'a> {
     #[serde(borrow, rename = "type")]
@@ -185,9 +219,15 @@ fn beyond_text(fields: &BTreeMap<Cow<'_, str>, &RawValue>) -> Result<Option<Stri
                 "has another price: leave it out".into(),
             ));
         }
-        if let Some(parts) = message.content.filter(|raw| raw.get().starts_with('[')) {
-            let beyond = beyond_text_part(m, parts)?;
+        let Some(content) = message.content else { continue };
+        if content.get().starts_with('[') {
+            let beyond = beyond_text_part(m, content)?;
             found = found.or(beyond);
+        } else if !content.get().starts_with(['"', 'n']) {
+            return Err(unbounded(
+                &format!("messages[{m}].content"),
+                "must be a text or a list of parts".into(),
+            ));
         }
     }
     Ok(found)
@@ -289,6 +329,24 @@ mod tests {
                 "messages[0].content[0]",
             ),
             (r#""messages":[{"audio":{"id":"x"}}]"#, "messages[0].audio"),
+            // Ways to say something that was not looked at.
+            (
+                r#""messages":[{"content":{"type":"image_url"}}]"#,
+                "messages[0].content",
+            ),
+            (
+                r#""tools":[{"type":"web_search"}],"tools":[{"type":"function"}]"#,
+                "the body",
+            ),
+            (
+                r#""tools":[{"type":"web_search"}],"tool\u0073":[{"type":"function"}]"#,
+                "the body",
+            ),
+            (r#""tools":[{"type":"web_search","type":"function"}]"#, "tools"),
+            (
+                r#""tools":[{"type":"web_search","x":1e999},{"type":"web_search"}]"#,
+                "tools[0].type",
+            ),
             (r#""max_tokens":18446744073709551615"#, "max_tokens"),
         ] {
             let body = format!(r#"{{"model":"m",{fields}}}"#);

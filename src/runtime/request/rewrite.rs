@@ -68,7 +68,7 @@ pub fn rewrite(body: &Bytes, head: &Head, wanted: Wanted<'_>) -> Bytes {
         let span = head.spans.stream_options.clone();
         set(span, "stream_options", usage_asked(body, head));
     }
-    if let Some(limit) = limit(head, wanted) {
+    if let Some(limit) = limit(body, head, wanted) {
         set(
             wanted.limit_field.span(head),
             wanted.limit_field.name(),
@@ -80,11 +80,12 @@ pub fn rewrite(body: &Bytes, head: &Head, wanted: Wanted<'_>) -> Bytes {
 }
 
 /// The output limit to write, if one is to be written.
-fn limit(head: &Head, wanted: Wanted<'_>) -> Option<u64> {
+fn limit(body: &Bytes, head: &Head, wanted: Wanted<'_>) -> Option<u64> {
     if head.operation == Operation::Embeddings {
         return None;
     }
-    let unheeded = wanted.limit_field == LimitField::MaxTokens && head.spans.max_tokens.is_none();
+    let given = head.spans.max_tokens.clone().and_then(|span| body.get(span));
+    let unheeded = wanted.limit_field == LimitField::MaxTokens && given.is_none_or(|raw| raw == b"null");
     match head.output_limit {
         None => wanted.output_limit,
         given => given.filter(|_| wanted.binding && unheeded),
@@ -160,9 +161,9 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_paid_for_stands_in_the_field_that_is_heeded() {
-        let body = Bytes::from_static(br#"{"model":"a","max_completion_tokens":5}"#);
-        let head = read(Operation::Chat, &body).unwrap();
-        let written = |binding| {
+        let written = |body: &'static str, binding| {
+            let body = Bytes::from_static(body.as_bytes());
+            let head = read(Operation::Chat, &body).unwrap();
             let wanted = Wanted {
                 model: "a",
                 output_limit: Some(9),
@@ -171,11 +172,21 @@ mod tests {
             };
             rewrite(&body, &head, wanted)
         };
-        assert_eq!(written(false), body);
-        assert_eq!(
-            written(true),
-            r#"{"max_tokens":5,"model":"a","max_completion_tokens":5}"#
-        );
+        for (body, bound) in [
+            (
+                r#"{"model":"a","max_completion_tokens":5}"#,
+                r#"{"max_tokens":5,"model":"a","max_completion_tokens":5}"#,
+            ),
+            // Found by fuzzing: a field that says nothing limits nothing.
+            (
+                r#"{"model":"a","max_completion_tokens":5,"max_tokens":null}"#,
+                r#"{"model":"a","max_completion_tokens":5,"max_tokens":5}"#,
+            ),
+            (r#"{"model":"a","max_tokens":5}"#, r#"{"model":"a","max_tokens":5}"#),
+        ] {
+            assert_eq!(written(body, false), body);
+            assert_eq!(written(body, true), bound);
+        }
     }
 
     #[test]

@@ -1,0 +1,250 @@
+//! Requests: what is not ours to change reaches the provider as it was written, what cannot be said to it is refused by name, and what
+//! is reserved covers what is sent.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use futures::stream;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use inference_operator::{
+    api::{NanoUsd, RemoteProvider, TokenPrice},
+    runtime::{
+        remote::wire::{Inexpressible, Target, anthropic, gemini},
+        request::{
+            body::{self, Bodies},
+            bound::worst_case,
+            head::{self, Head, Operation},
+            rewrite::{LimitField, Wanted, rewrite},
+        },
+    },
+};
+use serde_json::Value;
+
+use crate::{json::Fields, pieces};
+
+/// The provider's name of the model: no input has it by chance.
+const MODEL: &str = "gemini-2.5 \"zz\"";
+/// The output limit of requests that name none.
+const LIMIT: u64 = 777;
+/// A field that nobody knows.
+const UNKNOWN: &str = "zz_unknown";
+
+/// Takes the bytes for the body of a request to every route and sends it to every provider.
+pub fn check(data: &[u8]) {
+    let received = received(data);
+    assert_eq!(received, data, "the body is what was sent");
+    for operation in [Operation::Chat, Operation::Completions, Operation::Embeddings] {
+        match head::read(operation, &received) {
+            Ok(head) => {
+                passed_on(&head, &received);
+                translated(&head, &received);
+                reserved(&head, &received);
+            }
+            Err(error) => {
+                assert!(!error.message.is_empty() && error.param.is_none_or(|param| error.message.starts_with(param)))
+            }
+        }
+    }
+}
+
+/// Reads the body as it comes from a client, in pieces.
+fn received(data: &[u8]) -> Bytes {
+    let frames: Vec<_> = pieces(data)
+        .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece))))
+        .collect();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    let body = StreamBody::new(stream::iter(frames));
+    runtime
+        .block_on(body::read(body, &Bodies::default()))
+        .expect("it is small")
+        .bytes
+}
+
+/// OpenAI's family: only our own fields are written, every other byte of a value stays.
+fn passed_on(head: &Head, body: &Bytes) {
+    for provider in [RemoteProvider::OpenAI, RemoteProvider::OpenAICompatible] {
+        for binding in [false, true] {
+            let limit_field = LimitField::of(Some(provider), head.operation);
+            let wanted = Wanted {
+                model: MODEL,
+                output_limit: Some(LIMIT),
+                limit_field,
+                binding,
+            };
+            let sent = rewrite(body, head, wanted);
+            unchanged(head, body, &sent);
+            let again = head::read(head.operation, &sent).expect("it can be read again");
+            assert_eq!(
+                (again.model.as_str(), again.stream, again.n),
+                (MODEL, head.stream, head.n)
+            );
+            assert!(!head.stream || again.include_usage, "usage is always asked");
+            if head.operation != Operation::Embeddings {
+                assert_eq!(again.output_limit, Some(head.output_limit.unwrap_or(LIMIT)));
+                heeded(&again, &sent, limit_field, binding);
+            }
+        }
+    }
+}
+
+fn unchanged(head: &Head, body: &[u8], sent: &[u8]) {
+    let ours = |name: &str| match name {
+        "model" | "max_tokens" | "max_completion_tokens" => true,
+        "stream_options" => head.stream,
+        _ => false,
+    };
+    let others = |body: &[u8]| -> Vec<_> { Fields::of(body).0.into_iter().filter(|(name, _)| !ours(name)).collect() };
+    assert_eq!(others(sent), others(body));
+    let options = |body: &[u8]| {
+        let fields = Fields::of(body);
+        let mut options: Value = serde_json::from_str(fields.get("stream_options")?).ok()?;
+        options.as_object_mut()?.remove("include_usage");
+        Some(options)
+    };
+    if let Some(given) = options(body) {
+        assert_eq!(options(sent), Some(given), "other stream options stay");
+    }
+}
+
+/// A limit that is paid for stands in the field that this provider knows.
+fn heeded(sent: &Head, body: &[u8], field: LimitField, binding: bool) {
+    let fields = Fields::of(body);
+    let limit = |name| fields.get(name).and_then(|text| text.parse::<u64>().ok());
+    let known = match field {
+        LimitField::MaxTokens => limit("max_tokens"),
+        LimitField::MaxCompletionTokens => limit("max_completion_tokens").or(limit("max_tokens")),
+    };
+    if binding {
+        assert!(
+            known.is_some() && known <= sent.output_limit,
+            "{}",
+            String::from_utf8_lossy(body)
+        );
+    }
+}
+
+fn encoded(head: &Head, body: &[u8], vertex: Option<bool>) -> Result<Bytes, Inexpressible> {
+    let target = Target {
+        model: MODEL,
+        output_limit: Some(LIMIT),
+    };
+    match vertex {
+        None => anthropic::encode(head, body, target),
+        Some(vertex) => gemini::encode(head, body, target, vertex),
+    }
+}
+
+/// Anthropic, and Gemini at both addresses: all of it is said, or a field is named.
+fn translated(head: &Head, body: &[u8]) {
+    for vertex in [None, Some(false), Some(true)] {
+        match encoded(head, body, vertex) {
+            Err(Inexpressible { field, message }) => assert!(!field.is_empty() && !message.is_empty()),
+            Ok(sent) => {
+                let sent: Value = serde_json::from_slice(&sent).expect("it is JSON");
+                said(head, body, &sent);
+                unknown_is_named(head, body, vertex);
+            }
+        }
+    }
+}
+
+/// Every text of the conversation is in what is sent.
+fn said(head: &Head, body: &[u8], sent: &Value) {
+    let Ok(request) = serde_json::from_slice::<Value>(body) else {
+        return;
+    };
+    let mut strings = Vec::new();
+    collect(sent, &mut strings);
+    let sent = strings.concat();
+    let texts: Vec<&str> = match head.operation {
+        Operation::Embeddings => texts(&request["input"]).collect(),
+        _ => request["messages"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .flat_map(|m| texts(&m["content"]))
+            .collect(),
+    };
+    for text in texts {
+        // The result of a tool that is an object goes as that object to Gemini.
+        assert!(
+            sent.contains(text) || text.trim_start().starts_with('{'),
+            "{text:?} was dropped"
+        );
+    }
+}
+
+fn texts(content: &Value) -> impl Iterator<Item = &str> {
+    let parts = content.as_array().into_iter().flatten();
+    parts
+        .filter_map(|part| part.as_str().or(part["text"].as_str()))
+        .chain(content.as_str())
+}
+
+fn collect<'a>(value: &'a Value, strings: &mut Vec<&'a str>) {
+    match value {
+        Value::String(text) => strings.push(text),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, strings)),
+        Value::Object(fields) => fields.values().for_each(|field| collect(field, strings)),
+        _ => {}
+    }
+}
+
+/// The same request with one more field is refused for it.
+fn unknown_is_named(head: &Head, body: &[u8], vertex: Option<bool>) {
+    let mut more = body.to_vec();
+    let field = format!("\"{UNKNOWN}\":1,");
+    more.splice(head.spans.start..head.spans.start, field.bytes());
+    let head = head::read(head.operation, &more).expect("an unknown field is no fault");
+    let error = encoded(&head, &more, vertex).expect_err("it would be dropped");
+    assert_eq!(error.field, UNKNOWN, "{error}");
+}
+
+/// What a budget reserves covers every text and every limit that is sent.
+fn reserved(head: &Head, body: &Bytes) {
+    let cost = |input: &str, output: &str| worst_case(head, body, &price(input, output), Some(1), LIMIT);
+    // A dollar a million tokens is 1,000 nano-USD a token.
+    let (Ok(NanoUsd(input)), Ok(NanoUsd(output))) = (cost("1", "0"), cost("0", "1")) else {
+        return;
+    };
+    if let Ok(request) = serde_json::from_slice::<Value>(body) {
+        let mut strings = Vec::new();
+        collect(&request, &mut strings);
+        let bytes: usize = strings.iter().map(|text| text.len()).sum();
+        assert!(input / 1_000 >= bytes as u64 * head.n);
+    }
+    if head.operation != Operation::Embeddings {
+        assert!(output / 1_000 >= head.output_limit.unwrap_or(LIMIT) * head.n);
+    }
+    for vertex in [None, Some(false), Some(true)] {
+        if let Ok(sent) = encoded(head, body, vertex) {
+            let sent: Value = serde_json::from_slice(&sent).expect("it is JSON");
+            limit_is_reserved(head, &sent, output / 1_000);
+        }
+    }
+}
+
+fn limit_is_reserved(head: &Head, sent: &Value, reserved: u64) {
+    if head.operation != Operation::Chat {
+        return;
+    }
+    let config = &sent["generationConfig"];
+    let limit = sent["max_tokens"]
+        .as_u64()
+        .or(config["maxOutputTokens"].as_u64())
+        .expect("a limit is always sent");
+    let answers = config["candidateCount"].as_u64().unwrap_or(1);
+    assert!(
+        reserved >= limit.saturating_mul(answers),
+        "{reserved} for {answers} × {limit}"
+    );
+}
+
+fn price(input: &str, output: &str) -> TokenPrice {
+    serde_json::from_value(serde_json::json!({"inputPerMillionTokens": input, "outputPerMillionTokens": output}))
+        .expect("a price")
+}
