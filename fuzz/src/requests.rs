@@ -8,14 +8,14 @@ use futures::stream;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use inference_operator::{
-    api::{NanoUsd, RemoteProvider, TokenPrice},
+    api::{OutputLimitField, RemoteProvider},
     runtime::{
         remote::wire::{Inexpressible, Target, anthropic, gemini},
         request::{
             body::{self, Bodies},
-            bound::worst_case,
+            bound::{Bound, Terms, bound},
             head::{self, Head, Operation},
-            rewrite::{LimitField, Wanted, rewrite},
+            rewrite::{Wanted, rewrite},
         },
     },
 };
@@ -29,6 +29,8 @@ const MODEL: &str = "gemini-2.5 \"zz\"";
 const LIMIT: u64 = 777;
 /// A field that nobody knows.
 const UNKNOWN: &str = "zz_unknown";
+/// One that knows both fields of the limit, and one that may know either.
+const OPENAIS: [RemoteProvider; 2] = [RemoteProvider::OpenAI, RemoteProvider::OpenAICompatible];
 /// Objects that get it, of one request.
 const MOST_OBJECTS: usize = 16;
 /// Fields whose objects have fields of OpenAI's only, in a request that is taken.
@@ -82,18 +84,26 @@ fn received(data: &[u8]) -> Bytes {
         .bytes
 }
 
+/// What is written for a provider of OpenAI's family, with a paid limit or without one.
+fn rewritten(head: &Head, body: &Bytes, provider: RemoteProvider, paid: bool) -> Bytes {
+    let is_openai = provider == RemoteProvider::OpenAI;
+    let wanted = Wanted {
+        model: MODEL,
+        output_limit: Some(LIMIT),
+        limit_field: match head.operation {
+            Operation::Chat if is_openai => OutputLimitField::MaxCompletionTokens,
+            _ => OutputLimitField::MaxTokens,
+        },
+        sole: paid && !is_openai,
+    };
+    rewrite(body, head, wanted)
+}
+
 /// OpenAI's family: only our own fields are written, every other byte of a value stays.
 fn passed_on(head: &Head, body: &Bytes) {
-    for provider in [RemoteProvider::OpenAI, RemoteProvider::OpenAICompatible] {
-        for binding in [false, true] {
-            let limit_field = LimitField::of(Some(provider), head.operation);
-            let wanted = Wanted {
-                model: MODEL,
-                output_limit: Some(LIMIT),
-                limit_field,
-                binding,
-            };
-            let sent = rewrite(body, head, wanted);
+    for provider in OPENAIS {
+        for paid in [false, true] {
+            let sent = rewritten(head, body, provider, paid);
             unchanged(head, body, &sent);
             let again = head::read(head.operation, &sent).expect("it can be read again");
             assert_eq!(
@@ -103,7 +113,6 @@ fn passed_on(head: &Head, body: &Bytes) {
             assert!(!head.stream || again.include_usage, "usage is always asked");
             if head.operation != Operation::Embeddings {
                 assert_eq!(again.output_limit, Some(head.output_limit.unwrap_or(LIMIT)));
-                heeded(&again, &sent, limit_field, binding);
             }
         }
     }
@@ -125,23 +134,6 @@ fn unchanged(head: &Head, body: &[u8], sent: &[u8]) {
     };
     if let Some(given) = options(body) {
         assert_eq!(options(sent), Some(given), "other stream options stay");
-    }
-}
-
-/// A limit that is paid for stands in the field that this provider knows.
-fn heeded(sent: &Head, body: &[u8], field: LimitField, binding: bool) {
-    let fields = Fields::of(body);
-    let limit = |name| fields.get(name).and_then(|text| text.parse::<u64>().ok());
-    let known = match field {
-        LimitField::MaxTokens => limit("max_tokens"),
-        LimitField::MaxCompletionTokens => limit("max_completion_tokens").or(limit("max_tokens")),
-    };
-    if binding {
-        assert!(
-            known.is_some() && known <= sent.output_limit,
-            "{}",
-            String::from_utf8_lossy(body)
-        );
     }
 }
 
@@ -256,45 +248,71 @@ fn pointers(value: &Value, at: String, objects: &mut Vec<String>) {
 
 /// What a budget reserves covers every text and every limit that is sent.
 fn reserved(head: &Head, body: &Bytes) {
-    let cost = |input: &str, output: &str| worst_case(head, body, &price(input, output), Some(1), LIMIT);
-    // A dollar a million tokens is 1,000 nano-USD a token.
-    let (Ok(NanoUsd(input)), Ok(NanoUsd(output))) = (cost("1", "0"), cost("0", "1")) else {
-        return;
-    };
-    if let Ok(request) = serde_json::from_slice::<Value>(body) {
-        let mut strings = Vec::new();
-        collect(&request, &mut strings);
-        let bytes: usize = strings.iter().map(|text| text.len()).sum();
-        assert!(input / 1_000 >= bytes as u64 * head.n);
-    }
-    if head.operation != Operation::Embeddings {
-        assert!(output / 1_000 >= head.output_limit.unwrap_or(LIMIT) * head.n);
-    }
-    for vertex in [None, Some(false), Some(true)] {
-        if let Ok(sent) = encoded(head, body, vertex) {
-            let sent: Value = serde_json::from_slice(&sent).expect("it is JSON");
-            limit_is_reserved(head, &sent, output / 1_000);
+    for provider in OPENAIS
+        .into_iter()
+        .chain([RemoteProvider::Anthropic, RemoteProvider::Gemini])
+    {
+        let terms = Terms {
+            provider,
+            context_length: Some(1),
+            cache_write: true,
+            default_limit: LIMIT,
+        };
+        let sent = match provider {
+            RemoteProvider::Anthropic => encoded(head, body, None),
+            RemoteProvider::Gemini => encoded(head, body, Some(false)),
+            _ => Ok(rewritten(head, body, provider, true)),
+        };
+        if let (Ok(bound), Ok(sent)) = (bound(head, body, &terms), sent)
+            && let Ok(sent) = serde_json::from_slice(&sent)
+        {
+            covers(&bound, head, provider, &sent);
         }
     }
 }
 
-fn limit_is_reserved(head: &Head, sent: &Value, reserved: u64) {
-    if head.operation != Operation::Chat {
+fn covers(bound: &Bound, head: &Head, provider: RemoteProvider, sent: &Value) {
+    let mut strings = Vec::new();
+    collect(sent, &mut strings);
+    // Images and files are counted as the context length.
+    let is_text = |text: &&&str| !text.starts_with("data:") && !text.starts_with("http") && !text.starts_with("gs:");
+    let bytes: usize = strings.iter().filter(is_text).map(|text| text.len()).sum();
+    let media = sent.to_string().contains("inlineData") || sent.to_string().contains("base64");
+    assert!(
+        media || bound.input >= bytes as u64,
+        "{} for {bytes} bytes: {sent}",
+        bound.input
+    );
+    if head.operation == Operation::Embeddings {
         return;
     }
+    let whole = |value: &Value| value.as_u64();
     let config = &sent["generationConfig"];
-    let limit = sent["max_tokens"]
-        .as_u64()
-        .or(config["maxOutputTokens"].as_u64())
-        .expect("a limit is always sent");
-    let answers = config["candidateCount"].as_u64().unwrap_or(1);
+    let limits = [
+        &sent["max_tokens"],
+        &sent["max_completion_tokens"],
+        &config["maxOutputTokens"],
+    ]
+    .map(whole);
+    if provider == RemoteProvider::OpenAICompatible {
+        assert!(
+            limits[0].is_some() && sent["max_completion_tokens"].is_null(),
+            "the one field that every server knows"
+        );
+    }
+    let limit = limits.into_iter().flatten().max().expect("a limit is always sent");
+    let answers = [&sent["n"], &sent["best_of"], &config["candidateCount"]]
+        .map(whole)
+        .into_iter()
+        .flatten()
+        .max();
+    let prompts = sent["prompt"].as_array().map_or(1, |list| match list.first() {
+        Some(Value::Number(_)) | None => 1,
+        _ => list.len() as u64,
+    });
+    let most = limit.saturating_mul(answers.unwrap_or(1)).saturating_mul(prompts);
     assert!(
-        reserved >= limit.saturating_mul(answers),
-        "{reserved} for {answers} × {limit}"
+        bound.output.saturating_mul(bound.answers) >= most,
+        "{bound:?} for {most}: {sent}"
     );
-}
-
-fn price(input: &str, output: &str) -> TokenPrice {
-    serde_json::from_value(serde_json::json!({"inputPerMillionTokens": input, "outputPerMillionTokens": output}))
-        .expect("a price")
 }
