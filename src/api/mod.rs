@@ -10,6 +10,8 @@ mod budget;
 pub mod conditions;
 mod deployment;
 mod duration;
+mod lease;
+mod ledger;
 mod local;
 mod money;
 pub mod names;
@@ -25,6 +27,8 @@ pub use backend::{Backend, BackendKind};
 pub use budget::{Budget, BudgetPeriod, OnExhausted};
 pub use deployment::{InferenceDeployment, InferenceDeploymentSpec};
 pub use duration::DurationString;
+pub use lease::{BudgetReport, Denied, EndedProcess, LeaseGrant, LeaseReport, ReplicaBudget, Want, WindowEnd};
+pub use ledger::{BudgetStatus, BudgetWindow, ClosedWindow, LeaseRow, LostLedger};
 pub use local::{ClaimTemplate, EngineKind, GpuPrice, Gpus, LocalBackend, PodOverrides};
 pub use money::{Decimal, MoneyError, NanoUsd, PicoUsd};
 pub use remote::{
@@ -37,9 +41,7 @@ pub use replica::{
 };
 pub use serving::{Queue, ScaleToZero, Serving, Spill};
 pub use source::{HuggingFaceSource, ImageSource, ModelSource, PersistentVolumeClaimSource, UrlSource};
-pub use status::{
-    BudgetStatus, BudgetWindow, CircuitScope, CircuitState, CircuitStatus, ErrorRow, InferenceDeploymentStatus,
-};
+pub use status::{CircuitScope, CircuitState, CircuitStatus, ErrorRow, InferenceDeploymentStatus};
 
 /// API group of both resources.
 pub const GROUP: &str = "inference-operator.dev";

@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CircuitScope, CircuitState, ErrorRow};
+use super::{BudgetReport, CircuitScope, CircuitState, ErrorRow, ReplicaBudget};
 
 /// Written by the controller alone.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -38,6 +38,9 @@ pub struct InferenceReplicaSpec {
     #[serde(rename = "deploymentUID")]
     #[schemars(length(min = 1, max = 64))]
     pub deployment_uid: String,
+    /// The pod's part of the ledger; absent without a budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<ReplicaBudget>,
 }
 
 /// Written by the replica alone.
@@ -72,6 +75,9 @@ pub struct InferenceReplicaStatus {
     #[schemars(length(max = 112))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ErrorRow>,
+    /// What became of the money that was granted; absent without a budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetReport>,
 }
 
 /// Whether a replica may send to a backend now.

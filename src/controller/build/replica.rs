@@ -22,6 +22,7 @@ fn replica(subject: &Subject, pod: &Pod) -> Option<InferenceReplica> {
             pod_uid: pod.uid()?,
             deployment_name: subject.name.clone(),
             deployment_uid: subject.uid.clone(),
+            budget: None,
         },
     );
     replica.metadata = subject.meta(pod.name_any(), subject.tier_labels(tier));

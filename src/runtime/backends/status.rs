@@ -26,6 +26,7 @@ pub fn replica_status(registry: &Registry, boot_id: &str, ready: bool) -> Infere
         backends: routing.backends.iter().map(|b| report(registry, b)).collect(),
         circuits: replica_circuits(registry),
         errors: registry.errors.rows(),
+        budget: None,
     }
 }
 
