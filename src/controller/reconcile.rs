@@ -181,7 +181,7 @@ async fn carry_out(
     };
     let decisions = decide(&situation);
     if !decisions.look_live {
-        return follow(situation, decisions, context).await;
+        return Box::pin(follow(situation, decisions, context)).await;
     }
     let (deployment, live) = read_live(&context.client, subject, &live).await?;
     let situation = Situation {
@@ -191,7 +191,7 @@ async fn carry_out(
         read_live: true,
         ..situation
     };
-    follow(situation, decide(&situation), context).await
+    Box::pin(follow(situation, decide(&situation), context)).await
 }
 
 /// Carries out what is decided, and the rest of the spec.
