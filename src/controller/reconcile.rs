@@ -21,7 +21,7 @@ use super::{
     metrics::Metrics,
     pace::{Pace, Turn},
     server_time::ServerTime,
-    status::{self, Problem, StatusError, View, transitions},
+    status::{self, Problem, StatusError, View, circuit_transitions, transitions},
     stores::{Guarded, Stores},
     validate::{ValidateError, Validated, subject},
 };
@@ -252,6 +252,9 @@ async fn record(
         let over = version.unwrap_or_default();
         let record = &decisions.record;
         version = Some(status::record(&context.client, subject, &over, record, &context.metrics).await?);
+        for transition in circuit_transitions(&held.record.circuits, &record.circuits) {
+            context.events.tell(subject, transition);
+        }
     }
     if !decisions.annotations.is_empty() {
         let (over, annotations) = (version.unwrap_or_default(), &decisions.annotations);
