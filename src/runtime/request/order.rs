@@ -295,10 +295,7 @@ impl Dispatcher {
         let now = Timestamp::now();
         if remote.bound_violated() {
             refused(BudgetRefusal::BoundViolated);
-            let mut miss = exceeded(routing, money, now);
-            // Its reports cannot be trusted; what others cost is known.
-            miss.classified.retry = RetryRule::NextBackend;
-            return Err(miss);
+            return Err(bound_violated(routing));
         }
         let amount = bound(&job.head, &job.body, &terms(routing, &remote)).and_then(|bound| bound.worst_case(&prices));
         let amount = amount.map_err(|Unbounded { field, message }| {
@@ -360,6 +357,16 @@ fn exceeded(routing: &Routing, money: &Money, now: Timestamp) -> Miss {
     });
     let left = end.and_then(|end| Duration::try_from(now.duration_until(end)).ok());
     miss.classified.wait = left.filter(|left| *left <= SOON);
+    miss
+}
+
+/// The backend reported more than was proved possible: no end of a window mends that, and other backends' bounds hold.
+fn bound_violated(routing: &Routing) -> Miss {
+    let mut miss = Miss::unsent(InferenceError::BudgetExceeded {
+        deployment: routing.snapshot.full_name(),
+        window_end_unix_ms: None,
+    });
+    miss.classified.retry = RetryRule::NextBackend;
     miss
 }
 

@@ -46,13 +46,28 @@ pub struct Live {
     /// Wakes no later than the deadline; moved only when it must be, not with every event.
     timer: Pin<Box<Sleep>>,
     finish: Option<Finish>,
-    /// What was reported last, unless more of the answer has come since.
-    usage: Option<Usage>,
-    /// That is the whole answer's, whatever follows.
-    is_total: bool,
-    /// The provider's own end came.
-    ended: bool,
-    over: bool,
+    reported: Reported,
+    end: End,
+}
+
+/// What was reported last, unless more of the answer has come since.
+#[derive(Clone, Copy, Debug)]
+enum Reported {
+    Nothing,
+    /// With part of the answer: the whole answer's if nothing follows.
+    OnTheWay(Usage),
+    /// The whole answer's, whatever follows.
+    Total(Usage),
+}
+
+/// How the stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    NotYet,
+    /// Its bytes did.
+    OfBytes,
+    /// The provider said so.
+    Said,
 }
 
 /// The next piece for the client.
@@ -78,10 +93,8 @@ impl Live {
             started: false,
             answering: false,
             finish: None,
-            usage: None,
-            is_total: false,
-            ended: false,
-            over: false,
+            reported: Reported::Nothing,
+            end: End::NotYet,
         });
         live.await_content().await?;
         Ok(live)
@@ -106,7 +119,7 @@ impl Live {
         }
         match self.held.pop_front() {
             Some(bytes) => Ok(Piece::Events(bytes)),
-            None if self.over => Ok(Piece::End),
+            None if self.end != End::NotYet => Ok(Piece::End),
             None => self.pull().await,
         }
     }
@@ -114,7 +127,11 @@ impl Live {
     /// Tokens of the whole answer, once that is certain. A report on the way tells less than what will be billed.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
-        self.usage.filter(|_| self.is_total || self.ended)
+        match self.reported {
+            Reported::Total(usage) => Some(usage),
+            Reported::OnTheWay(usage) => (self.end == End::Said).then_some(usage),
+            Reported::Nothing => None,
+        }
     }
 
     /// Why the model stopped, once it has.
@@ -170,8 +187,7 @@ impl Live {
     }
 
     fn done(&mut self) {
-        self.over = true;
-        self.ended = true;
+        self.end = End::Said;
         // Lets the connection go back to its pool when the end of the body has come already.
         let _ = self.incoming.frame().now_or_never();
     }
@@ -180,11 +196,13 @@ impl Live {
         self.started |= chunk.content;
         self.answering |= chunk.answers;
         self.finish = chunk.finish.or(self.finish);
-        if chunk.usage.is_some() || chunk.content {
-            self.usage = chunk.usage;
-            let says_no_more = chunk.usage_only || self.reader.reports_totals();
-            self.is_total = says_no_more && chunk.usage.is_some() && self.finish.is_some();
-        }
+        let is_last = self.finish.is_some() && (chunk.usage_only || self.reader.reports_totals());
+        self.reported = match chunk.usage {
+            Some(usage) if is_last => Reported::Total(usage),
+            Some(usage) => Reported::OnTheWay(usage),
+            None if chunk.content => Reported::Nothing,
+            None => self.reported,
+        };
         if chunk.unfiltered {
             self.bench.asker.metrics.unfiltered_answer();
         }
@@ -254,10 +272,10 @@ impl Live {
         {
             return Ok(piece);
         }
-        if self.over {
+        if self.end != End::NotYet {
             return Ok(Piece::End);
         }
-        self.over = true;
+        self.end = End::OfBytes;
         if self.finish.is_some() {
             return Ok(self.reader.end().map_or(Piece::End, Piece::Events));
         }

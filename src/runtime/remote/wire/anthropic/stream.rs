@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use super::Text;
 use super::answer::{Counts, UsageOut, finish};
 use super::events::{Arguments, Block, CallOut, Delta, Event, FunctionOut, Kind, Message, Out};
+use crate::policy::pricing::Usage;
 use crate::runtime::remote::events::Chunk;
 use crate::runtime::remote::wire::{Asked, Heard};
 
@@ -31,6 +32,8 @@ pub struct Stream {
     /// Our events up to the value of `delta`.
     before: Vec<u8>,
     counts: Counts,
+    /// Reported with the reason to stop or after it.
+    usage: Option<Usage>,
     calls: u64,
     open: Vec<OpenCall>,
     finished: bool,
@@ -47,6 +50,7 @@ impl Stream {
             asked,
             before: Vec::new(),
             counts: Counts::default(),
+            usage: None,
             calls: 0,
             open: Vec::new(),
             finished: false,
@@ -221,12 +225,14 @@ impl Stream {
         let first = said.filter(|_| !self.finished);
         self.finished |= said.is_some();
         let finish = first.map(|(_, finish)| finish);
+        let usage = usage.filter(|_| self.finished).and_then(|_| self.counts.usage());
+        self.usage = usage.or(self.usage);
         Heard::Chunk {
             bytes: first.map_or_else(Bytes::new, |(word, _)| self.written(&Out::default(), Some(word))),
             chunk: Chunk {
                 content: finish.is_some(),
                 finish,
-                usage: usage.filter(|_| self.finished).and_then(|_| self.counts.usage()),
+                usage,
                 usage_only: false,
                 answers: finish.is_some(),
                 unfiltered: false,
@@ -236,7 +242,7 @@ impl Stream {
 
     fn last(&mut self) -> Bytes {
         self.ended = true;
-        let usage = self.counts.usage().filter(|_| self.asked.include_usage);
+        let usage = self.usage.filter(|_| self.asked.include_usage);
         let mut bytes = Vec::new();
         if let Some(usage) = usage {
             bytes = self.common("[],\"usage\":");

@@ -147,6 +147,19 @@ fn usage_is_reported_when_it_is_final() {
     );
 }
 
+/// Found by fuzzing: the client was told the count that the stream began with.
+#[test]
+fn a_client_is_told_no_other_usage_than_is_booked() {
+    let mut stream = Stream::new(asked(true));
+    chunk(&mut stream, START);
+    let without = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#;
+    assert_eq!(chunk(&mut stream, without).1.usage, None);
+    assert_eq!(
+        stream.event(br#"{"type":"message_stop"}"#),
+        Heard::Done("data: [DONE]\n\n".into())
+    );
+}
+
 #[test]
 fn later_input_counts_replace_earlier_ones() {
     for (later, expected) in [
