@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+
 /// Runs a model for many seeds, says how many, and names the seed that failed. `MODEL_SEED=N` runs that one alone, `MODEL_RUNS=N` so many.
 pub fn schedules(name: &str, default: u64, mut run: impl FnMut(&mut Dice)) {
     let number = |variable: &str| std::env::var(variable).ok().and_then(|text| text.parse::<u64>().ok());
@@ -29,29 +31,20 @@ impl Drop for Replay {
     }
 }
 
-/// Randomness from a seed: SplitMix64, which costs next to nothing in a build without optimisation.
+/// Randomness from a seed.
 #[derive(Debug)]
-pub struct Dice(u64);
+pub struct Dice(SmallRng);
 
 impl Dice {
     /// The same seed throws the same.
     #[must_use]
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+    pub fn new(seed: u64) -> Self {
+        Self(SmallRng::seed_from_u64(seed))
     }
 
     /// 0 to `sides` - 1.
     pub fn throw(&mut self, sides: usize) -> usize {
-        let wide = u128::from(self.next()) * sides.max(1) as u128;
-        usize::try_from(wide >> 64).unwrap_or_default()
+        self.0.random_range(0..sides.max(1))
     }
 
     /// True once in `sides` throws.
@@ -60,9 +53,8 @@ impl Dice {
     }
 
     /// A number in `[0, 1)`.
-    #[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
     pub fn jitter(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        self.0.random()
     }
 }
 

@@ -16,9 +16,11 @@ mod upstream;
 
 mod access;
 mod admission;
+mod bounds;
 mod circuits;
 mod corpus;
 mod drain;
+mod exhausted;
 mod failures;
 mod formats;
 mod fuzz;
@@ -31,4 +33,5 @@ mod program;
 mod reach;
 mod requests;
 mod secrets;
+mod settling;
 mod timers;

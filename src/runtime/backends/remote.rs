@@ -19,6 +19,7 @@ use crate::{
     error::{InferenceError, Provider},
     policy::{
         circuit::{Refused, marks},
+        pricing::Prices,
         reach::AllowedAddresses,
         retry::{RetryBudget, RetryPolicy},
     },
@@ -116,6 +117,8 @@ pub struct Remote {
     pub addresses: Addresses,
     /// What its endpoint is known by to other replicas.
     pub target: String,
+    /// What its tokens cost, when they cost anything.
+    pub prices: Option<Prices>,
     name: String,
     health: Arc<Health>,
     means: Means,
@@ -141,6 +144,11 @@ impl Remote {
             provider: provider(spec.provider, name),
             addresses: Addresses::new(spec),
             target: marks::target(spec),
+            prices: spec
+                .price
+                .as_ref()
+                .map(Prices::from)
+                .filter(|prices| !prices.are_free()),
             name: name.to_owned(),
             health: Arc::new(Health {
                 endpoint: breaker("Endpoint"),
@@ -163,6 +171,9 @@ impl Remote {
         if spec.provider != self.spec.provider || spec.endpoint != self.spec.endpoint {
             return fresh;
         }
+        if !self.is_bound_as(spec) {
+            self.health.violated.store(false, Ordering::Relaxed);
+        }
         self.health.endpoint.reconfigure(spec.into());
         self.health.credential.reconfigure(spec.into());
         let same_key = spec.credentials == self.spec.credentials;
@@ -178,6 +189,19 @@ impl Remote {
         };
         changed.follow_key();
         changed
+    }
+
+    /// Whether the bounds of requests are what they were: all that a bound which was violated may have been wrong in.
+    fn is_bound_as(&self, spec: &RemoteBackend) -> bool {
+        let terms = |spec: &RemoteBackend| {
+            (
+                spec.model.clone(),
+                spec.context_length,
+                spec.output_limit_field,
+                spec.price.clone(),
+            )
+        };
+        terms(spec) == terms(&self.spec)
     }
 
     /// Another key in force earns its circuit one probe. A key that is gone earns nothing.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{
     ask::{OutputLimit, inexpressible, question},
     attempt::{Answer, Asker, Question, send},
-    bound::{DEFAULT_OUTPUT_LIMIT, Unbounded, worst_case},
+    bound::{DEFAULT_OUTPUT_LIMIT, Terms, Unbounded, bound},
     head::Head,
     local::LocalRoute,
     outcome::{Miss, Progress},
@@ -19,10 +19,10 @@ use super::{
 };
 use crate::{
     error::{InferenceError, RetryRule},
-    policy::{circuit::Refused, pricing::Prices},
+    policy::circuit::Refused,
     runtime::{
-        backends::{Backend, Hold, Kind, Registry, Remote, Routing},
-        metrics::Metrics,
+        backends::{Backend, Hold, Kind, Money, NoMoney, Registry, Remote, Routing},
+        metrics::{BudgetRefusal, Metrics},
         remote::{google::TokenError, session::Session, wire::address::NoAddress},
     },
 };
@@ -175,7 +175,9 @@ impl Dispatcher {
         let (mut retries, mut rebuilt) = (0, false);
         remote.first_attempt();
         loop {
-            let (miss, ticket, used) = match self.once(routing, backend, remote, job).await {
+            // Retries share the time of one attempt: a request never takes longer than `total` at one backend.
+            let timers = Timers::from(&remote.timeouts()).after(started.elapsed());
+            let (miss, ticket, used) = match self.once(routing, backend, remote, job, timers).await {
                 Ok(reply) => return Ok(reply),
                 Err(Failed::Before(miss)) => return Err(*miss),
                 Err(Failed::During(failed)) => *failed,
@@ -207,12 +209,13 @@ impl Dispatcher {
         backend: &Backend,
         remote: &Arc<Remote>,
         job: &Job,
+        timers: Timers,
     ) -> Result<Reply, Failed> {
         let session = remote
             .session()
             .map_err(|unusable| Failed::before(Miss::at(Progress::Unsent, unusable.classified())))?;
         let (target, question, mut ticket) = self
-            .prepare(routing, backend, remote, job, &session)
+            .prepare(routing, backend, remote, job, &session, timers)
             .await
             .map_err(Failed::before)?;
         match send(target, question, self.asker(routing)).await {
@@ -236,6 +239,7 @@ impl Dispatcher {
         remote: &Arc<Remote>,
         job: &Job,
         session: &Arc<Session>,
+        timers: Timers,
     ) -> Result<(Target, Question, Ticket), Miss> {
         fits(remote, &job.head)?;
         let address = remote.addresses.of(job.head.operation, job.head.stream);
@@ -244,15 +248,15 @@ impl Dispatcher {
         let credential = session.credential.headers().await;
         let credential = credential.map_err(|error| no_token(remote, session, &error))?;
         let question = question(remote, job, self.limit(routing, remote))?;
-        let hold = self.reserve(routing, remote, job)?;
-        let (provider, timers) = (remote.provider.clone(), Timers::from(&remote.timeouts()));
+        let (stake, hold) = self.reserve(routing, backend, job, stake).await?;
+        let provider = remote.provider.clone();
         let target = Target::provider(session.client.clone(), uri, credential, provider, timers, &job.id);
         let ticket = Ticket::new(Arc::clone(&backend.name), Arc::clone(&self.metrics), Some(stake), hold);
         Ok((target, question, ticket))
     }
 
     fn limit(&self, routing: &Routing, remote: &Remote) -> OutputLimit {
-        let binding = remote.spec.price.is_some() && self.registry.money.is_some();
+        let binding = remote.prices.is_some() && self.registry.money(routing).is_some();
         let default = configured_limit(routing).or_else(|| binding.then_some(DEFAULT_OUTPUT_LIMIT));
         OutputLimit { default, binding }
     }
@@ -279,26 +283,104 @@ impl Dispatcher {
         Miss::unsent_for(error, refused.retry_at.saturating_sub(clock.now()))
     }
 
-    fn reserve(&self, routing: &Routing, remote: &Remote, job: &Job) -> Result<Option<Hold>, Miss> {
-        let Some(price) = &remote.spec.price else {
-            return Ok(None);
+    /// Sets the worst case aside. While that takes time, the leave of the circuits is given back: a probe must not wait for money.
+    async fn reserve(
+        &self,
+        routing: &Routing,
+        backend: &Backend,
+        job: &Job,
+        stake: Stake,
+    ) -> Result<(Stake, Option<Hold>), Miss> {
+        let (remote, session) = (Arc::clone(&stake.remote), Arc::clone(&stake.session));
+        let Some((prices, money)) = remote.prices.zip(self.registry.money(routing)) else {
+            return Ok((stake, None));
         };
-        let Some(money) = &self.registry.money else {
-            return without_account(routing);
-        };
-        let limit = configured_limit(routing).unwrap_or(DEFAULT_OUTPUT_LIMIT);
-        let amount = worst_case(&job.head, &job.body, price, remote.spec.context_length, limit)
-            .map_err(|Unbounded { field, message }| Miss::inexpressible(&field, &message, RetryRule::FreeBackend))?;
-        let exceeded = || InferenceError::BudgetExceeded {
-            deployment: routing.snapshot.full_name(),
-        };
+        let refused = |reason| self.metrics.refused_for_budget(&backend.name, reason);
+        let now = Timestamp::now();
         if remote.bound_violated() {
-            return Err(Miss::unsent(exceeded()));
+            refused(BudgetRefusal::BoundViolated);
+            return Err(bound_violated(routing));
         }
-        money
-            .reserve(amount, Prices::from(price), remote.violated(), Timestamp::now())
-            .map(Some)
-            .ok_or_else(|| Miss::unsent(exceeded()))
+        let amount = bound(&job.head, &job.body, &terms(routing, &remote)).and_then(|bound| bound.worst_case(&prices));
+        let amount = amount.map_err(|Unbounded { field, message }| {
+            refused(BudgetRefusal::Unbounded);
+            Miss::inexpressible(&field, &message, RetryRule::NextBackend)
+        })?;
+        let no_money = |error| match error {
+            NoMoney::Denied => {
+                refused(BudgetRefusal::Exhausted);
+                exceeded(routing, money, now)
+            }
+            NoMoney::NotYet | NoMoney::Closed => {
+                refused(BudgetRefusal::NoLease);
+                no_lease()
+            }
+        };
+        match money.reserve(amount, prices, remote.violated(), now) {
+            Ok(hold) => return Ok((stake, Some(hold))),
+            Err(NoMoney::NotYet) => drop(stake),
+            Err(error) => return Err(no_money(error)),
+        }
+        let hold = money.wait(amount, prices, remote.violated(), patience(routing, backend));
+        let hold = hold.await.map_err(no_money)?;
+        match self.stake(&remote, &session) {
+            Ok(stake) => Ok((stake, Some(hold))),
+            Err(miss) => {
+                hold.release();
+                Err(miss)
+            }
+        }
+    }
+}
+
+/// How long a request waits for money before another backend is asked.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// As long as in the queue when nobody else could answer.
+fn patience(routing: &Routing, backend: &Backend) -> Duration {
+    let last = routing.backends.last().is_some_and(|last| last.name == backend.name);
+    let queue = routing.snapshot.serving().queue_timeout();
+    if last { queue } else { queue.min(PATIENCE) }
+}
+
+/// There is money, but not here yet: the controller is busy or away, or it waits for others to give some back.
+fn no_lease() -> Miss {
+    let message = "no part of the budget has been granted to this replica yet".to_owned();
+    Miss::unsent_for(InferenceError::Backpressure { message }, Duration::from_secs(1))
+}
+
+/// A window's end that is nearer than this is worth waiting for; clients sleep for as long as they are told.
+const SOON: Duration = Duration::from_secs(3_600);
+
+/// There is no money for the request.
+fn exceeded(routing: &Routing, money: &Money, now: Timestamp) -> Miss {
+    let end = money.window_end(now);
+    let mut miss = Miss::unsent(InferenceError::BudgetExceeded {
+        deployment: routing.snapshot.full_name(),
+        window_end_unix_ms: end.map(Timestamp::as_millisecond),
+    });
+    let left = end.and_then(|end| Duration::try_from(now.duration_until(end)).ok());
+    miss.classified.wait = left.filter(|left| *left <= SOON);
+    miss
+}
+
+/// The backend reported more than was proved possible: no end of a window mends that, and other backends' bounds hold.
+fn bound_violated(routing: &Routing) -> Miss {
+    let mut miss = Miss::unsent(InferenceError::BudgetExceeded {
+        deployment: routing.snapshot.full_name(),
+        window_end_unix_ms: None,
+    });
+    miss.classified.retry = RetryRule::NextBackend;
+    miss
+}
+
+fn terms(routing: &Routing, remote: &Remote) -> Terms {
+    let price = remote.spec.price.as_ref();
+    Terms {
+        provider: remote.spec.provider,
+        context_length: remote.spec.context_length,
+        cache_write: price.is_some_and(|price| price.cache_write_input_per_million_tokens.is_some()),
+        default_limit: configured_limit(routing).unwrap_or(DEFAULT_OUTPUT_LIMIT),
     }
 }
 
@@ -381,17 +463,4 @@ fn nobody() -> Lost {
         backend: "".into(),
         miss: Miss::unsent_for(InferenceError::Backpressure { message }, Duration::from_secs(1)),
     }
-}
-
-/// A process without an account sends nothing for which a budget was written: the controller refuses such a deployment, but a running
-/// pod hears of the changed spec first.
-fn without_account(routing: &Routing) -> Result<Option<Hold>, Miss> {
-    if routing.snapshot.spec.budget.is_none() {
-        return Ok(None);
-    }
-    let message =
-        "this version grants no budget in a cluster: nothing is sent to a paid backend while spec.budget is set";
-    Err(Miss::unsent(InferenceError::Backpressure {
-        message: message.into(),
-    }))
 }

@@ -189,8 +189,60 @@ pub(in crate::runtime) const fn releases(rule: BudgetRule, progress: Progress) -
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
-    use crate::error::ErrorKind as K;
+    use crate::{
+        api::{NanoUsd, PicoUsd},
+        error::ErrorKind as K,
+        policy::pricing::Prices,
+        runtime::backends::Money,
+    };
+
+    fn money() -> Arc<Money> {
+        let budget = serde_json::from_str(r#"{"limit":"1.00","period":"Total"}"#).unwrap();
+        Arc::new(Money::alone(&budget, Timestamp::UNIX_EPOCH).unwrap())
+    }
+
+    fn ticket(money: &Money) -> Ticket {
+        let prices = Prices::flat(PicoUsd(1_000), PicoUsd(1_000));
+        let hold = money
+            .reserve(NanoUsd(100), prices, &Arc::default(), Timestamp::UNIX_EPOCH)
+            .ok();
+        Ticket::new("up".into(), Arc::default(), None, hold)
+    }
+
+    /// Settled, uncertain, and what is left.
+    fn booked(money: &Money) -> String {
+        let status = money.status(Timestamp::UNIX_EPOCH).unwrap();
+        format!("{} {} {}", status.settled, status.uncertain, status.remaining)
+    }
+
+    #[tokio::test]
+    async fn a_panic_settles_what_the_task_held() {
+        let money = money();
+        let (first, mut second) = (ticket(&money), ticket(&money));
+        let one = tokio::spawn(async move {
+            let _held = first;
+            panic!("a fault of the request's task");
+        });
+        let two = tokio::spawn(async move {
+            second.report(Some(Usage {
+                input_tokens: 7,
+                ..Usage::default()
+            }));
+            panic!("another one, after the report");
+        });
+        assert!(one.await.unwrap_err().is_panic() && two.await.unwrap_err().is_panic());
+        assert_eq!(booked(&money), "0.000000007 0.0000001 0.999999893");
+    }
+
+    #[test]
+    fn an_attempt_that_is_dropped_is_uncertain_as_a_whole() {
+        let money = money();
+        drop(ticket(&money));
+        assert_eq!(booked(&money), "0.00 0.0000001 0.9999999");
+    }
 
     #[test]
     fn reservations_go_back_as_the_table_says() {

@@ -138,7 +138,16 @@ async fn alone(
         engine: own_engine,
         cluster: None,
     })?);
-    open(options, &front, signals, supervised, shown, shutdown).await
+    let code = open(options, &front, signals, supervised, shown, shutdown).await?;
+    let routing = front.registry.routing();
+    if let Some(account) = front
+        .registry
+        .money(&routing)
+        .and_then(|m| m.status(jiff::Timestamp::now()))
+    {
+        info!(settled = %account.settled, uncertain = %account.uncertain, "the budget's account ends with the process");
+    }
+    Ok(code)
 }
 
 /// Opens the ports and serves until asked to end or until the engine is given up.
