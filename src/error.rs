@@ -207,6 +207,12 @@ impl ErrorKind {
             Self::Internal => "internal",
         }
     }
+
+    /// The kind that the wire spells so.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
 }
 
 impl InferenceError {

@@ -7,9 +7,12 @@
 mod access;
 mod backend;
 mod budget;
+mod circuit;
 pub mod conditions;
 mod deployment;
 mod duration;
+mod lease;
+mod ledger;
 mod local;
 mod money;
 pub mod names;
@@ -24,8 +27,14 @@ mod status;
 pub use access::{Access, AccessType, ApiKeyAccess, ServiceAccountAccess};
 pub use backend::{Backend, BackendKind};
 pub use budget::{Budget, BudgetPeriod, OnExhausted};
+pub use circuit::{
+    CircuitProbe, CircuitScope, CircuitState, CircuitStatus, MergedCircuit, ProbeOutcome, ProbePhase, ProbeReport,
+    ProbeToken, ReplicaCircuit,
+};
 pub use deployment::{InferenceDeployment, InferenceDeploymentSpec};
 pub use duration::DurationString;
+pub use lease::{BudgetReport, Denied, EndedProcess, LeaseGrant, LeaseReport, ReplicaBudget, Want, WindowEnd};
+pub use ledger::{BudgetStatus, BudgetWindow, ClosedWindow, LeaseRow, LostLedger};
 pub use local::{ClaimTemplate, EngineKind, GpuPrice, Gpus, LocalBackend, PodOverrides};
 pub use money::{Decimal, MoneyError, NanoUsd, PicoUsd};
 pub use price::{PriceTier, TokenPrice};
@@ -35,13 +44,11 @@ pub use remote::{
 };
 pub use replica::{
     BackendReport, EngineIsolation, EngineState, EngineStatus, InferenceReplica, InferenceReplicaSpec,
-    InferenceReplicaStatus, ReplicaCircuit,
+    InferenceReplicaStatus,
 };
 pub use serving::{Queue, ScaleToZero, Serving, Spill};
 pub use source::{HuggingFaceSource, ImageSource, ModelSource, PersistentVolumeClaimSource, UrlSource};
-pub use status::{
-    BudgetStatus, BudgetWindow, CircuitScope, CircuitState, CircuitStatus, ErrorRow, InferenceDeploymentStatus,
-};
+pub use status::{ErrorRow, InferenceDeploymentStatus};
 
 /// API group of both resources.
 pub const GROUP: &str = "inference-operator.dev";

@@ -14,11 +14,14 @@ use super::{
     apply::{ApplyError, Outcome, Writer},
     build::{self, Defaults, Subject},
     call::CallError,
-    dereference::{DereferenceError, Live, dereference},
+    decide::{Decisions, Situation, decide, held},
+    dereference::{DereferenceError, dereference, read_live},
     events::Events,
     memory::Memory,
     metrics::Metrics,
-    status::{self, Problem, StatusError, View, transitions},
+    pace::{Pace, Turn},
+    server_time::ServerTime,
+    status::{self, Problem, StatusError, View, circuit_transitions, transitions},
     stores::{Guarded, Stores},
     validate::{ValidateError, Validated, subject},
 };
@@ -39,6 +42,9 @@ pub enum ReconcileError {
     /// Step 4.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// A live read.
+    #[error(transparent)]
+    Read(#[from] CallError),
     /// Step 5.
     #[error(transparent)]
     Status(#[from] StatusError),
@@ -47,7 +53,9 @@ pub enum ReconcileError {
 impl ReconcileError {
     const fn call(&self) -> Option<&CallError> {
         match self {
-            Self::Apply(ApplyError::Call(error)) | Self::Status(StatusError::Call(error)) => Some(error),
+            Self::Apply(ApplyError::Call(error)) | Self::Status(StatusError::Call(error)) | Self::Read(error) => {
+                Some(error)
+            }
             _ => None,
         }
     }
@@ -76,6 +84,10 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Failures in a row, by object.
     pub failures: Arc<Failures>,
+    /// How often statuses are written.
+    pub pace: Arc<Pace>,
+    /// The API server's clock.
+    pub server_time: ServerTime,
 }
 
 /// Failures in a row, by namespace and name.
@@ -157,84 +169,153 @@ async fn carry_out(
     deployment: &InferenceDeployment,
     context: &Context,
 ) -> Result<Action, ReconcileError> {
-    let live = dereference(&context.stores, &context.memory, subject)?;
-    if let Err(error) = context.validated.check(subject, deployment) {
+    let live = dereference(&context.stores, &context.memory, subject, &deployment.metadata)?;
+    let situation = Situation {
+        subject,
+        deployment,
+        live: &live,
+        now: Timestamp::now(),
+        server_now: context.server_time.now(),
+        read_live: false,
+        jitter: rand::random(),
+    };
+    let decisions = decide(&situation);
+    if !decisions.look_live {
+        return Box::pin(follow(situation, decisions, context)).await;
+    }
+    let (deployment, live) = read_live(&context.client, subject, &live).await?;
+    let situation = Situation {
+        deployment: &deployment,
+        live: &live,
+        server_now: context.server_time.now(),
+        read_live: true,
+        ..situation
+    };
+    Box::pin(follow(situation, decide(&situation), context)).await
+}
+
+/// Carries out what is decided, and the rest of the spec.
+async fn follow(situation: Situation<'_>, decisions: Decisions, context: &Context) -> Result<Action, ReconcileError> {
+    let Situation {
+        subject,
+        deployment,
+        live,
+        ..
+    } = situation;
+    let mut turn = context.pace.turn(&subject.uid);
+    let decisions = record(&situation, decisions, &mut turn, context).await?;
+    let writer = Writer {
+        client: &context.client,
+        subject,
+        live,
+        memory: &context.memory,
+        metrics: &context.metrics,
+    };
+    let (outcome, look_again) = if let Err(error) = context.validated.check(subject, deployment) {
+        // Pods that run go on being told what is decided.
+        let replicas = build::replicas(subject, live, &decisions.orders);
+        writer.apply_replicas(replicas).await?;
         let problem = Problem {
             reason: error.reason(),
             message: error.to_string(),
         };
-        update_status(subject, deployment, &live, Err(problem), context).await?;
-        return Ok(Action::await_change());
-    }
-    let prepared = build::build(subject, &deployment.spec, &live, &context.defaults)?;
-    let writer = Writer {
-        client: &context.client,
-        subject,
-        live: &live,
-        memory: &context.memory,
-        metrics: &context.metrics,
+        (Err(problem), RESYNC)
+    } else {
+        let prepared = build::build(subject, &deployment.spec, live, &decisions.orders, &context.defaults)?;
+        match Box::pin(writer.apply(prepared)).await {
+            Ok(outcome) => (Ok(outcome), RESYNC),
+            Err(error) => (Err(problem(error)?), LOOK_AGAIN),
+        }
     };
-    match Box::pin(writer.apply(prepared)).await {
-        Ok(outcome) => {
-            update_status(subject, deployment, &live, Ok(&outcome), context).await?;
-            Ok(Action::requeue(RESYNC))
-        }
-        Err(error) => {
-            let Some(problem) = problem(&error) else {
-                return Err(error.into());
-            };
-            update_status(subject, deployment, &live, Err(problem), context).await?;
-            tracing::warn!(object = %subject.name, namespace = %subject.namespace, %error, "stalled");
-            Ok(Action::requeue(LOOK_AGAIN))
-        }
-    }
+    update_status(situation, &decisions, outcome.as_ref(), &mut turn, context).await?;
+    let times = [decisions.look_again, turn.later(), Some(look_again)];
+    Ok(Action::requeue(times.into_iter().flatten().min().unwrap_or(RESYNC)))
 }
 
-/// What people must mend; `None` for what the next try may get over.
-fn problem(error: &ApplyError) -> Option<Problem> {
-    let reason = match error {
+/// Records what is decided when it differs from what is recorded or told. What is not due yet is decided again when it is.
+async fn record(
+    situation: &Situation<'_>,
+    decisions: Decisions,
+    turn: &mut Turn<'_>,
+    context: &Context,
+) -> Result<Decisions, ReconcileError> {
+    let held = held(situation);
+    let same = (&decisions.record, &decisions.orders) == (&held.record, &held.orders);
+    if (same && decisions.annotations.is_empty()) || !turn.may(decisions.urgent) {
+        return Ok(Decisions {
+            look_again: decisions.look_again,
+            ..held
+        });
+    }
+    let (subject, mut version) = (situation.subject, situation.deployment.resource_version());
+    if decisions.record != held.record {
+        let over = version.unwrap_or_default();
+        let record = &decisions.record;
+        version = Some(status::record(&context.client, subject, &over, record, &context.metrics).await?);
+        for transition in circuit_transitions(&held.record.circuits, &record.circuits) {
+            context.events.tell(subject, transition);
+        }
+    }
+    if !decisions.annotations.is_empty() {
+        let (over, annotations) = (version.unwrap_or_default(), &decisions.annotations);
+        version = Some(status::annotate(&context.client, subject, &over, annotations, &context.metrics).await?);
+    }
+    context.memory.recorded(subject, version.unwrap_or_default());
+    Ok(decisions)
+}
+
+/// What people must mend.
+///
+/// # Errors
+/// What the next try may get over.
+fn problem(error: ApplyError) -> Result<Problem, ApplyError> {
+    let reason = match &error {
         ApplyError::NameConflict { .. } => reason::NAME_CONFLICT,
         ApplyError::Call(call) if call.is_refusal() => reason::APPLY_FAILED,
         ApplyError::Template(_) | ApplyError::Json(..) => reason::APPLY_FAILED,
-        ApplyError::Call(_) => return None,
+        ApplyError::Call(_) => return Err(error),
     };
-    Some(Problem {
+    tracing::warn!(%error, "stalled");
+    Ok(Problem {
         reason,
         message: error.to_string(),
     })
 }
 
 async fn update_status(
-    subject: &Subject,
-    deployment: &InferenceDeployment,
-    live: &Live,
-    outcome: Result<&Outcome, Problem>,
+    situation: Situation<'_>,
+    decisions: &Decisions,
+    outcome: Result<&Outcome, &Problem>,
+    turn: &mut Turn<'_>,
     context: &Context,
 ) -> Result<(), StatusError> {
-    let cached: Vec<Deployment> = live.workloads.iter().map(|d| (**d).clone()).collect();
+    let workloads = &situation.live.workloads;
+    let cached: Vec<Deployment> = workloads.iter().map(|d| (**d).clone()).collect();
     let (deployments, kept, problem) = match outcome {
         Ok(Outcome { resources, kept }) => (&resources.deployments, kept.as_slice(), None),
-        Err(problem) => (&cached, [].as_slice(), Some(problem)),
+        Err(problem) => (&cached, [].as_slice(), Some(problem.clone())),
     };
-    let generation = deployment.metadata.generation.unwrap_or(0);
-    let view = View::new(subject, generation, &deployment.spec, live, deployments, kept, problem);
-    let old = deployment.status.clone().unwrap_or_default();
-    let new = status::compute(&view, &old, &Time(Timestamp::now()));
-    publish(subject, &old, &new, context).await
+    let circuits = decisions.record.circuits.clone();
+    let view = View::new(situation, deployments, kept, problem, circuits);
+    let old = situation.deployment.status.clone().unwrap_or_default();
+    let new = status::compute(&view, &old, &Time(situation.now));
+    publish(situation.subject, &old, &new, turn, context).await
 }
 
-/// Writes a status that differs and tells of its transitions; the budget's part is not the controller's to compare here.
+/// Writes a status that differs and tells of its transitions. What is recorded by conditional writes is not compared here.
 async fn publish(
     subject: &Subject,
     old: &InferenceDeploymentStatus,
     new: &InferenceDeploymentStatus,
+    turn: &mut Turn<'_>,
     context: &Context,
 ) -> Result<(), StatusError> {
     let comparable = InferenceDeploymentStatus {
-        budget: None,
+        budget: new.budget.clone(),
+        circuits: new.circuits.clone(),
         ..old.clone()
     };
-    if comparable == *new {
+    if comparable == *new || !turn.may(status::is_urgent(old, new)) {
         return Ok(());
     }
     status::write(&context.client, subject, new, &context.metrics).await?;

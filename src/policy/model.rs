@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 /// Runs a model for many seeds, says how many, and names the seed that failed. `MODEL_SEED=N` runs that one alone, `MODEL_RUNS=N` so many.
 pub fn schedules(name: &str, default: u64, mut run: impl FnMut(&mut Dice)) {
@@ -33,12 +33,13 @@ impl Drop for Replay {
 
 /// Randomness from a seed.
 #[derive(Debug)]
-pub struct Dice(StdRng);
+pub struct Dice(SmallRng);
 
 impl Dice {
     /// The same seed throws the same.
+    #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self(StdRng::seed_from_u64(seed))
+        Self(SmallRng::seed_from_u64(seed))
     }
 
     /// 0 to `sides` - 1.
@@ -90,11 +91,13 @@ impl<T: Clone> Default for ApiServer<T> {
 
 impl<T: Clone> ApiServer<T> {
     /// A live read.
+    #[must_use]
     pub fn get(&self, name: &str) -> Option<Versioned<T>> {
         self.live.get(name).cloned()
     }
 
     /// Names of all objects.
+    #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.live.keys().cloned().collect()
     }
@@ -173,6 +176,7 @@ impl<T: Clone> Cache<T> {
     }
 
     /// An object as the cache has it.
+    #[must_use]
     pub fn get(&self, name: &str) -> Option<&Versioned<T>> {
         self.seen.get(name)
     }

@@ -76,6 +76,8 @@ fn process(server: &Server) -> Context {
         events,
         metrics,
         failures: Arc::default(),
+        pace: Arc::default(),
+        server_time: ServerTime::default(),
     }
 }
 

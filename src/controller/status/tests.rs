@@ -6,7 +6,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::{InferenceDeploymentSpec, InferenceReplica, conditions::reason},
-    controller::{build::fixtures, dereference::Live},
+    controller::{
+        build::fixtures,
+        decide::{Situation, decide},
+        dereference::Live,
+    },
+    policy::circuit::marks,
 };
 
 fn parse<T: serde::de::DeserializeOwned>(value: Value) -> T {
@@ -87,17 +92,22 @@ impl Case {
 
     fn status(&self, old: &InferenceDeploymentStatus, now: &str) -> InferenceDeploymentStatus {
         let subject = fixtures::subject();
-        let problem = self.problem.clone();
-        let view = View::new(
-            &subject,
-            3,
-            &self.spec,
-            &self.live,
-            &self.deployments,
-            &self.kept,
-            problem,
-        );
-        compute(&view, old, &Time(now.parse().unwrap()))
+        let mut deployment = fixtures::both();
+        deployment.spec = self.spec.clone();
+        deployment.status = Some(old.clone());
+        let at: jiff::Timestamp = now.parse().unwrap();
+        let situation = Situation {
+            subject: &subject,
+            deployment: &deployment,
+            live: &self.live,
+            now: at,
+            server_now: None,
+            read_live: false,
+            jitter: 0.0,
+        };
+        let circuits = decide(&situation).record.circuits;
+        let view = View::new(situation, &self.deployments, &self.kept, self.problem.clone(), circuits);
+        compute(&view, old, &Time(at))
     }
 
     fn first(&self) -> InferenceDeploymentStatus {
@@ -187,6 +197,11 @@ fn a_new_spec_reconciles_until_every_replica_has_acted_on_it() {
     switching.expect("Reconciling", "True", reason::ROLLING_OUT, "assistant-remote stays");
 }
 
+/// Mark of the remote backend's endpoint.
+fn target() -> String {
+    marks::target(fixtures::both().spec.backends[1].remote.as_ref().unwrap())
+}
+
 #[test]
 fn a_refused_key_names_backend_secret_and_key() {
     let mut case = Case::new();
@@ -194,8 +209,11 @@ fn a_refused_key_names_backend_secret_and_key() {
         let status = r.status.as_mut().unwrap();
         status.backends[1] =
             parse(json!({"name": "openai", "available": false, "reason": "Unauthorized", "message": "401"}));
-        status.circuits = parse(json!([{"backend": "openai", "scope": "Credential", "state": "Open",
-            "lastError": "unauthorized", "message": "Incorrect API key provided"}]));
+        status.circuits = parse(
+            json!([{"backend": "openai", "scope": "Credential", "state": "Open", "target": target(),
+            "openedAt": "2026-01-01T00:00:00Z", "keyHash": "k", "lastError": "unauthorized",
+            "message": "Incorrect API key provided"}]),
+        );
     });
     case.expect(
         "CredentialsAccepted",

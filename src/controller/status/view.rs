@@ -3,11 +3,12 @@
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::ResourceExt;
 
-use super::{merged_circuits, pods};
+use super::pods;
 use crate::{
     api::{BackendReport, CircuitStatus, InferenceDeploymentSpec, InferenceReplica, InferenceReplicaStatus},
     controller::{
         build::{Subject, Tier, scaled_tier, tier_of, tiers},
+        decide::Situation,
         dereference::Live,
     },
 };
@@ -35,7 +36,7 @@ pub struct Member<'a> {
 impl Member<'_> {
     /// The kubelet calls it Ready and it is not going.
     pub fn is_ready(&self) -> bool {
-        self.pod.metadata.deletion_timestamp.is_none() && pods::condition(self.pod, "Ready") == Some("True")
+        self.pod.metadata.deletion_timestamp.is_none() && is_ready(self.pod)
     }
 }
 
@@ -72,26 +73,28 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// Joins pods and reports.
     pub fn new(
-        subject: &'a Subject,
-        generation: i64,
-        spec: &'a InferenceDeploymentSpec,
-        live: &'a Live,
+        situation: Situation<'a>,
         deployments: &'a [Deployment],
         kept: &'a [String],
         problem: Option<Problem>,
+        circuits: Vec<CircuitStatus>,
     ) -> Self {
-        let mut view = Self {
+        let Situation {
             subject,
-            generation,
-            spec,
+            deployment,
+            live,
+            ..
+        } = situation;
+        Self {
+            subject,
+            generation: deployment.metadata.generation.unwrap_or(0),
+            spec: &deployment.spec,
             deployments,
             kept,
             problem,
             members: members(subject, live),
-            circuits: Vec::new(),
-        };
-        view.circuits = merged_circuits(&view);
-        view
+            circuits,
+        }
     }
 
     /// Wanted pods of all tiers.
@@ -157,6 +160,11 @@ fn members<'a>(subject: &Subject, live: &'a Live) -> Vec<Member<'a>> {
             })
         })
         .collect()
+}
+
+/// The kubelet calls it Ready.
+pub fn is_ready(pod: &Pod) -> bool {
+    pods::condition(pod, "Ready") == Some("True")
 }
 
 /// An evicted pod stays and speaks no more: its last report says nothing of now.

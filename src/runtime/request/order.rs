@@ -175,12 +175,15 @@ impl Dispatcher {
         let (mut retries, mut rebuilt) = (0, false);
         remote.first_attempt();
         loop {
-            let (miss, ticket, used) = match self.once(routing, backend, remote, job).await {
+            // Retries share the time of one attempt: a request never takes longer than `total` at one backend.
+            let timers = Timers::from(&remote.timeouts()).after(started.elapsed());
+            let (miss, ticket, used) = match self.once(routing, backend, remote, job, timers).await {
                 Ok(reply) => return Ok(reply),
                 Err(Failed::Before(miss)) => return Err(*miss),
                 Err(Failed::During(failed)) => *failed,
             };
-            if miss.classified.retry == RetryRule::RebuiltSession && !rebuilt {
+            // A probe is one call: what it comes to counts.
+            if miss.classified.retry == RetryRule::RebuiltSession && !rebuilt && !ticket.is_probe() {
                 ticket.fail_uncounted(&miss);
                 remote.renew(&used);
                 rebuilt = true;
@@ -206,20 +209,24 @@ impl Dispatcher {
         backend: &Backend,
         remote: &Arc<Remote>,
         job: &Job,
+        timers: Timers,
     ) -> Result<Reply, Failed> {
         let session = remote
             .session()
             .map_err(|unusable| Failed::before(Miss::at(Progress::Unsent, unusable.classified())))?;
-        let (target, question, ticket) = self
-            .prepare(routing, backend, remote, job, &session)
+        let (target, question, mut ticket) = self
+            .prepare(routing, backend, remote, job, &session, timers)
             .await
             .map_err(Failed::before)?;
         match send(target, question, self.asker(routing)).await {
-            Ok(answer) => Ok(Reply {
-                backend: Arc::clone(&backend.name),
-                answer,
-                ticket,
-            }),
+            Ok(answer) => {
+                ticket.begun();
+                Ok(Reply {
+                    backend: Arc::clone(&backend.name),
+                    answer,
+                    ticket,
+                })
+            }
             Err(miss) => Err(Failed::During(Box::new((miss, ticket, session)))),
         }
     }
@@ -232,6 +239,7 @@ impl Dispatcher {
         remote: &Arc<Remote>,
         job: &Job,
         session: &Arc<Session>,
+        timers: Timers,
     ) -> Result<(Target, Question, Ticket), Miss> {
         fits(remote, &job.head)?;
         let address = remote.addresses.of(job.head.operation, job.head.stream);
@@ -241,7 +249,7 @@ impl Dispatcher {
         let credential = credential.map_err(|error| no_token(remote, session, &error))?;
         let question = question(remote, job, self.limit(routing, remote))?;
         let hold = self.reserve(routing, backend, remote, job)?;
-        let (provider, timers) = (remote.provider.clone(), Timers::from(&remote.timeouts()));
+        let provider = remote.provider.clone();
         let target = Target::provider(session.client.clone(), uri, credential, provider, timers, &job.id);
         let ticket = Ticket::new(Arc::clone(&backend.name), Arc::clone(&self.metrics), Some(stake), hold);
         Ok((target, question, ticket))
@@ -356,7 +364,7 @@ fn no_token(remote: &Remote, session: &Session, error: &TokenError) -> Miss {
         TokenError::Refused(_) => InferenceError::Unauthorized { message },
         TokenError::Unreachable(_) => return Miss::unsent(InferenceError::NetworkError { message }),
     };
-    remote.refuse_session(session, &error);
+    remote.refuse_session(session, &error, None, None);
     let mut miss = Miss::unsent(error);
     miss.classified.retry = RetryRule::NextBackend;
     miss
@@ -390,8 +398,13 @@ fn fits(remote: &Remote, head: &Head) -> Result<(), Miss> {
     }))
 }
 
-/// Of two failures the client is told the one that a backend answered with; among refusals of ours the one that passes by itself.
+/// Of two failures the client is told the one that a backend answered with; among refusals of ours the one that passes by itself, and of
+/// two open circuits the one that is probed first.
 fn worth_telling(before: Option<Lost>, now: Lost) -> Lost {
+    let open = |lost: &Lost| match lost.miss.classified.error {
+        InferenceError::CircuitOpen { retry_at_unix_ms, .. } => Some(retry_at_unix_ms),
+        _ => None,
+    };
     let rank = |lost: &Lost| match lost.miss.progress {
         Progress::Sent | Progress::Answered => 2,
         Progress::Unsent if lost.miss.classified.error.contract().retry_after => 1,
@@ -399,6 +412,7 @@ fn worth_telling(before: Option<Lost>, now: Lost) -> Lost {
     };
     match before {
         Some(before) if rank(&before) > rank(&now) => before,
+        Some(before) if open(&before).zip(open(&now)).is_some_and(|(before, now)| before <= now) => before,
         _ => now,
     }
 }

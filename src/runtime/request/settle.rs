@@ -47,8 +47,12 @@ pub struct Stake {
 }
 
 impl Ticket {
-    /// An attempt begins.
-    pub const fn new(backend: Arc<str>, metrics: Arc<Metrics>, stake: Option<Stake>, hold: Option<Hold>) -> Self {
+    /// An attempt begins: it is sent at once.
+    pub fn new(backend: Arc<str>, metrics: Arc<Metrics>, mut stake: Option<Stake>, hold: Option<Hold>) -> Self {
+        if let Some(stake) = &mut stake {
+            stake.endpoint.send();
+            stake.credential.send();
+        }
         Self {
             backend,
             metrics,
@@ -64,6 +68,20 @@ impl Ticket {
     pub fn with_place(mut self, place: Place) -> Self {
         self.place = Some(place);
         self
+    }
+
+    /// The first content of the answer has come.
+    pub fn begun(&mut self) {
+        if let Some(stake) = &mut self.stake {
+            stake.endpoint.begun();
+            stake.credential.begun();
+        }
+    }
+
+    /// True when the attempt decides whether a circuit closes.
+    pub fn is_probe(&self) -> bool {
+        let probes = |stake: &Stake| stake.endpoint.is_probe() || stake.credential.is_probe();
+        self.stake.as_ref().is_some_and(probes)
     }
 
     /// The backend reported usage.
@@ -101,12 +119,14 @@ impl Ticket {
             remote,
             session,
             endpoint,
-            credential: _,
+            credential,
         }) = self.stake.take()
         {
             match miss.classified.circuit {
                 CircuitRule::EndpointFailure => endpoint.failed(miss.classified.error.kind(), miss.classified.wait),
-                CircuitRule::CredentialRefused => remote.refuse_session(&session, &miss.classified.error),
+                CircuitRule::CredentialRefused => {
+                    remote.refuse_session(&session, &miss.classified.error, miss.classified.wait, Some(credential));
+                }
                 CircuitRule::Ignored | CircuitRule::EnginePoisoned => {}
             }
         }

@@ -20,7 +20,7 @@ use crate::{
         backends::Means,
         config::{self, Identity, Keys, Snapshot},
         front::admin::Admin,
-        report::{self, OwnReplica},
+        report::{self, Ears, OwnReplica},
     },
 };
 
@@ -61,6 +61,7 @@ pub async fn serve(
         means: Means {
             keys: Keys::Directory(keys),
             allowed: options.allowed.clone().unwrap_or_default(),
+            salt: identity.deployment_uid.clone(),
         },
         engine: own_engine,
         cluster: Some(Cluster {
@@ -78,7 +79,17 @@ pub async fn serve(
         views,
         shutdown.clone(),
     ));
-    let reporter = tokio::spawn(report::run(client, own, news, gate_opener, shutdown.clone()));
+    let ears: Arc<dyn Ears> = Arc::clone(&front.registry) as _;
+    let gate = front.registry.remote_gate.clone();
+    let inbox = report::inbox::run(
+        client.clone(),
+        own.clone(),
+        Arc::clone(&ears),
+        gate_opener,
+        shutdown.clone(),
+    );
+    tokio::spawn(inbox);
+    let reporter = tokio::spawn(report::run(client, own, news, ears, gate, shutdown.clone()));
     let code = open(options, &front, signals, supervised, shown, shutdown).await;
     // The last report and Event are written before the process ends.
     shutdown.cancel();

@@ -133,6 +133,7 @@ async fn alone(
         means: Means {
             keys: options.keys.clone().map_or(Keys::Environment, Keys::Directory),
             allowed: options.allowed.clone().unwrap_or_else(AllowedAddresses::loopback),
+            salt: String::new(),
         },
         engine: own_engine,
         cluster: None,
