@@ -99,7 +99,7 @@ fn local_blocked(registry: &Registry) -> Blocked {
     }
 }
 
-fn remote_blocked(remote: &Remote) -> Blocked {
+pub(super) fn remote_blocked(remote: &Remote) -> Blocked {
     if let Some(unusable) = remote.unusable() {
         return Some((unusable.reason(), unusable.to_string()));
     }
