@@ -10,7 +10,7 @@
 //!
 //! | group | resource | verbs |
 //! |---|---|---|
-//! | inference-operator.dev | inferencedeployments | get, list, watch |
+//! | inference-operator.dev | inferencedeployments | get, list, watch, patch (annotations) |
 //! | inference-operator.dev | inferencedeployments/status | patch |
 //! | inference-operator.dev | inferencereplicas | get, list, watch, create, patch, delete |
 //! | inference-operator.dev | inferencereplicas/status | patch * |
@@ -27,7 +27,6 @@
 mod apply;
 mod build;
 mod call;
-mod circuits;
 mod decide;
 mod dereference;
 mod events;
@@ -42,6 +41,7 @@ mod pace;
 mod reconcile;
 pub mod run;
 mod server;
+mod server_time;
 mod status;
 mod stores;
 mod validate;

@@ -77,6 +77,7 @@ fn process(server: &Server) -> Context {
         metrics,
         failures: Arc::default(),
         pace: Arc::default(),
+        server_time: ServerTime::default(),
     }
 }
 

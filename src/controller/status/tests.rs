@@ -100,6 +100,8 @@ impl Case {
             deployment: &deployment,
             live: &self.live,
             now: at,
+            server_now: None,
+            read_live: false,
             jitter: 0.0,
         };
         let circuits = decide(&situation).record.circuits;

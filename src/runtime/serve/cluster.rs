@@ -62,6 +62,7 @@ pub async fn serve(
         means: Means {
             keys: Keys::Directory(keys),
             allowed,
+            salt: identity.deployment_uid.clone(),
         },
         engine: own_engine,
         cluster: Some(Cluster {
