@@ -19,6 +19,7 @@ mod admission;
 mod bounds;
 mod corpus;
 mod drain;
+mod engines;
 mod exhausted;
 mod failures;
 mod formats;
