@@ -11,6 +11,8 @@ mod circuit;
 pub mod conditions;
 mod deployment;
 mod duration;
+mod lease;
+mod ledger;
 mod local;
 mod money;
 pub mod names;
@@ -31,6 +33,8 @@ pub use circuit::{
 };
 pub use deployment::{InferenceDeployment, InferenceDeploymentSpec};
 pub use duration::DurationString;
+pub use lease::{BudgetReport, Denied, EndedProcess, LeaseGrant, LeaseReport, ReplicaBudget, Want, WindowEnd};
+pub use ledger::{BudgetStatus, BudgetWindow, ClosedWindow, LeaseRow, LostLedger};
 pub use local::{ClaimTemplate, EngineKind, GpuPrice, Gpus, LocalBackend, PodOverrides};
 pub use money::{Decimal, MoneyError, NanoUsd, PicoUsd};
 pub use price::{PriceTier, TokenPrice};
@@ -44,7 +48,7 @@ pub use replica::{
 };
 pub use serving::{Queue, ScaleToZero, Serving, Spill};
 pub use source::{HuggingFaceSource, ImageSource, ModelSource, PersistentVolumeClaimSource, UrlSource};
-pub use status::{BudgetStatus, BudgetWindow, ErrorRow, InferenceDeploymentStatus};
+pub use status::{ErrorRow, InferenceDeploymentStatus};
 
 /// API group of both resources.
 pub const GROUP: &str = "inference-operator.dev";

@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorRow, MergedCircuit, ReplicaCircuit};
+use super::{BudgetReport, ErrorRow, MergedCircuit, ReplicaBudget, ReplicaCircuit};
 
 /// Written by the controller alone.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +41,9 @@ pub struct InferenceReplicaSpec {
     #[schemars(length(max = 16))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub circuits: Vec<MergedCircuit>,
+    /// The pod's part of the ledger; absent without a budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<ReplicaBudget>,
 }
 
 /// Written by the replica alone.
@@ -75,6 +78,9 @@ pub struct InferenceReplicaStatus {
     #[schemars(length(max = 112))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ErrorRow>,
+    /// What became of the money that was granted; absent without a budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetReport>,
 }
 
 /// Whether a replica may send to a backend now.

@@ -21,7 +21,7 @@ use super::{
     metrics::Metrics,
     pace::{Pace, Turn},
     server_time::ServerTime,
-    status::{self, Problem, StatusError, View, transitions},
+    status::{self, Problem, StatusError, View, circuit_transitions, transitions},
     stores::{Guarded, Stores},
     validate::{ValidateError, Validated, subject},
 };
@@ -181,7 +181,7 @@ async fn carry_out(
     };
     let decisions = decide(&situation);
     if !decisions.look_live {
-        return follow(situation, decisions, context).await;
+        return Box::pin(follow(situation, decisions, context)).await;
     }
     let (deployment, live) = read_live(&context.client, subject, &live).await?;
     let situation = Situation {
@@ -191,7 +191,7 @@ async fn carry_out(
         read_live: true,
         ..situation
     };
-    follow(situation, decide(&situation), context).await
+    Box::pin(follow(situation, decide(&situation), context)).await
 }
 
 /// Carries out what is decided, and the rest of the spec.
@@ -252,6 +252,9 @@ async fn record(
         let over = version.unwrap_or_default();
         let record = &decisions.record;
         version = Some(status::record(&context.client, subject, &over, record, &context.metrics).await?);
+        for transition in circuit_transitions(&held.record.circuits, &record.circuits) {
+            context.events.tell(subject, transition);
+        }
     }
     if !decisions.annotations.is_empty() {
         let (over, annotations) = (version.unwrap_or_default(), &decisions.annotations);
