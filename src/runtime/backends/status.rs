@@ -141,7 +141,7 @@ fn engine(own: &Engine) -> EngineStatus {
     EngineStatus {
         state,
         message,
-        isolation: Some(own.isolation),
+        isolation: own.isolation,
         context_length,
     }
 }
