@@ -20,6 +20,7 @@ mod bounds;
 mod circuits;
 mod corpus;
 mod drain;
+mod engines;
 mod exhausted;
 mod failures;
 mod formats;

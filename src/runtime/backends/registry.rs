@@ -74,7 +74,7 @@ pub struct Engine {
     /// Whether it may be sent requests.
     pub view: watch::Receiver<EngineView>,
     /// Whether it is kept apart from the keys.
-    pub isolation: EngineIsolation,
+    pub isolation: Option<EngineIsolation>,
     /// What the request path tells the supervisor.
     pub activity: Arc<Activity>,
 }
