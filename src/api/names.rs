@@ -49,6 +49,8 @@ pub const DIR_KEYS: &str = "/var/run/inference-operator/keys";
 pub const DIR_PEER_TOKEN: &str = "/var/run/inference-operator/peer";
 /// File name of the token inside [`DIR_PEER_TOKEN`].
 pub const FILE_PEER_TOKEN: &str = "token";
+/// Directory of what the runtime leaves for the next process of its pod: the budget's journal.
+pub const DIR_JOURNAL: &str = "/var/run/inference-operator/journal";
 /// Directory at which the model's volume is mounted.
 pub const DIR_MODEL: &str = "/models";
 

@@ -17,6 +17,7 @@ mod upstream;
 mod access;
 mod admission;
 mod bounds;
+mod circuits;
 mod corpus;
 mod drain;
 mod engines;

@@ -55,6 +55,12 @@ pub fn common(subject: &Subject, spec: &InferenceDeploymentSpec) -> Vec<Mounted>
         mounted(empty_dir(TEMPORARY, Some("1Gi"), false), "/tmp", false),
         mounted(api_access(), DIR_API_ACCESS, true),
         mounted(peer_token(subject), names::DIR_PEER_TOKEN, true),
+        // In memory: it must not outlive the node, and it is written twice a request.
+        mounted(
+            empty_dir("inference-journal", Some("1Mi"), true),
+            names::DIR_JOURNAL,
+            false,
+        ),
     ];
     all.extend(keys(spec).map(|volume| mounted(volume, names::DIR_KEYS, true)));
     all

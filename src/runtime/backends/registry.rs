@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
-use super::{Breaker, ErrorBook, Means, Money, Remote, Signals};
+use super::{Breaker, ErrorBook, Leased, Means, Money, Remote, Signals};
 use crate::{
     api::{BackendKind, CircuitScope, EngineIsolation, InferenceReplica, LocalBackend, ReplicaCircuit},
     runtime::{
@@ -96,8 +96,8 @@ pub struct Registry {
     pub engine: Option<Engine>,
     /// False until remote backends may be used (design section 9).
     pub remote_gate: watch::Receiver<bool>,
-    /// The budget of a process that runs alone.
-    pub money: Option<Money>,
+    /// The money for paid backends; `None` for a process that runs alone without a budget.
+    money: Option<Money>,
 }
 
 impl Registry {
@@ -108,9 +108,10 @@ impl Registry {
         means: Means,
         engine: Option<Engine>,
         remote_gate: watch::Receiver<bool>,
-        money: Option<Money>,
+        money: impl FnOnce(Clock, &Arc<Signals>) -> Option<Money>,
     ) -> Self {
         let (clock, signals) = (Clock::start(), Arc::<Signals>::default());
+        let money = money(clock, &signals);
         let backends = backends(&snapshot, |name, spec| Remote::new(name, spec, &means, clock, &signals));
         Self {
             routing: ArcSwap::from_pointee(Routing { snapshot, backends }),
@@ -131,10 +132,16 @@ impl Registry {
         self.routing.load_full()
     }
 
-    /// Version of our object as it was told last.
+    /// The money for paid backends, while the configuration has a budget.
     #[must_use]
-    pub fn told_version(&self) -> Option<String> {
-        self.told.load().as_deref().cloned()
+    pub fn money(&self, routing: &Routing) -> Option<&Money> {
+        self.money.as_ref().filter(|_| routing.snapshot.spec.budget.is_some())
+    }
+
+    /// The leases, in a cluster.
+    #[must_use]
+    pub fn leases(&self) -> Option<&Arc<Leased>> {
+        self.money.as_ref()?.leases()
     }
 
     /// Takes a new configuration. What is known of an endpoint that stays is kept.
@@ -170,9 +177,16 @@ impl Ears for Registry {
                 breaker.obey(merged, recorded);
             }
         }
+        if let (Some(leases), Some(budget)) = (self.leases(), &replica.spec.budget) {
+            leases.told(budget);
+        }
         // Last: whoever reads it before the circuits never writes over a state that they have not seen.
         self.told.store(replica.metadata.resource_version.clone().map(Arc::new));
         self.signals.routine();
+    }
+
+    fn told_version(&self) -> Option<String> {
+        self.told.load().as_deref().cloned()
     }
 
     fn written(&self, news: &News) {

@@ -119,7 +119,7 @@ async fn pod(plan: Plan<'_>) -> Pod {
         allowed: AllowedAddresses::loopback(),
         salt: String::new(),
     };
-    let registry = Arc::new(Registry::new(Arc::clone(&snapshot), means, engine, gate, None));
+    let registry = Arc::new(Registry::new(Arc::clone(&snapshot), means, engine, gate, |_, _| None));
     let peers = Peers::fixed(plan.peers, token.path().to_owned());
     let front = Arc::new(Front {
         admission: Arc::new(Admission::new(Arc::clone(&metrics))),

@@ -143,6 +143,7 @@ fn domain() -> Domain {
     let denied = [
         names::DIR_KEYS,
         names::DIR_PEER_TOKEN,
+        names::DIR_JOURNAL,
         DIR_SERVICE_ACCOUNT,
         TERMINATION_LOG,
     ];

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     api::names,
+    policy::budget::journal::boot_id,
     runtime::{
         access::Verifier,
         backends::Means,
@@ -50,6 +51,7 @@ pub async fn serve(
         return Ok(0);
     };
     let (gate_opener, gate) = watch::channel(false);
+    let boot = rand::random_range(1..=u64::MAX);
     let keys = options.keys.clone().unwrap_or_else(|| names::DIR_KEYS.into());
     let own = OwnReplica {
         namespace: identity.namespace.clone(),
@@ -69,10 +71,14 @@ pub async fn serve(
             identity,
             gate,
             verifier,
+            boot,
+            journal: names::DIR_JOURNAL.into(),
         }),
     })?);
     tend::configuration(&front, snapshots, shutdown.clone());
-    let news = tend::news(&front, format!("{:016x}", rand::random::<u64>()), shutdown.clone());
+    tend::money(&front, shutdown.clone());
+    let closing = CancellationToken::new();
+    let (news, telling) = tend::news(&front, boot_id(boot), closing.clone());
     let teller = tokio::spawn(report::events::run(
         client.clone(),
         own.clone(),
@@ -92,7 +98,12 @@ pub async fn serve(
     tokio::spawn(inbox);
     let reporter = tokio::spawn(report::run(client, own, news, ears, gate, shutdown.clone()));
     let code = open(options, &front, signals, supervised, shown, shutdown).await;
-    // The last report and Event are written before the process ends.
+    // The last report and Event are written before the process ends. Of its money it is the last word.
+    if let Some(leases) = front.registry.leases() {
+        leases.close();
+    }
+    closing.cancel();
+    let _ = telling.await;
     shutdown.cancel();
     let _ = tokio::join!(reporter, teller);
     code

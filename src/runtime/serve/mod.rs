@@ -140,8 +140,12 @@ async fn alone(
         cluster: None,
     })?);
     let code = open(options, &front, signals, supervised, shown, shutdown).await?;
-    if let Some(money) = &front.registry.money {
-        let account = money.status(jiff::Timestamp::now());
+    let routing = front.registry.routing();
+    if let Some(account) = front
+        .registry
+        .money(&routing)
+        .and_then(|m| m.status(jiff::Timestamp::now()))
+    {
         info!(settled = %account.settled, uncertain = %account.uncertain, "the budget's account ends with the process");
     }
     Ok(code)
