@@ -1,5 +1,6 @@
 //! Step 5: says how it is. Computed purely from what was applied, the pods and their reports; written only when it changed in meaning.
 
+mod budget;
 mod conditions;
 mod errors;
 mod pods;
@@ -24,6 +25,7 @@ use super::{
     decide::Record,
     metrics::{Metrics, Verb},
 };
+pub use budget::warnings;
 pub use conditions::Verdict;
 pub use transitions::{Transition, transitions};
 pub use view::{Problem, View, has_ended, is_ready};

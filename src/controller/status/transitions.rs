@@ -16,10 +16,11 @@ pub struct Transition {
 }
 
 /// Conditions whose changes are events, the most precise first: of several with one reason the first speaks.
-const TOLD: [&str; 7] = [
+const TOLD: [&str; 8] = [
     types::STALLED,
     types::CREDENTIALS_ACCEPTED,
     types::CIRCUIT_CLOSED,
+    types::WITHIN_BUDGET,
     types::MODEL_LOADED,
     types::READY,
     types::BACKENDS_AVAILABLE,
