@@ -1,5 +1,6 @@
 //! Step 5: says how it is. Computed purely from what was applied, the pods and their reports; written only when it changed in meaning.
 
+mod budget;
 mod circuits;
 mod conditions;
 mod errors;
@@ -25,6 +26,7 @@ use super::{
     decide::Record,
     metrics::{Metrics, Verb},
 };
+pub use budget::warnings;
 pub use circuits::circuit_transitions;
 pub use conditions::Verdict;
 pub use transitions::{Transition, transitions};

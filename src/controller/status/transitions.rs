@@ -17,9 +17,10 @@ pub struct Transition {
 }
 
 /// Conditions whose changes are events, the most precise first: of several with one reason the first speaks.
-const TOLD: [&str; 6] = [
+const TOLD: [&str; 7] = [
     types::STALLED,
     types::CREDENTIALS_ACCEPTED,
+    types::WITHIN_BUDGET,
     types::MODEL_LOADED,
     types::READY,
     types::BACKENDS_AVAILABLE,

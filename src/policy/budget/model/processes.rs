@@ -210,7 +210,7 @@ impl World {
         process.on_disk.clone_from(&process.file);
         let Some(write) = process.status(now) else { return };
         match self.send(write, dice) {
-            Ok(()) | Err(false) => {}
+            Ok(_) | Err(false) => {}
             Err(true) => self.see(index),
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     api::{Budget, BudgetPeriod, BudgetReport, BudgetStatus, NanoUsd, ReplicaBudget},
     policy::{
         budget::ledger::{Marks, Terms, attainable, outstanding},
-        model::{ApiServer, Dice},
+        model::{ApiServer, Conflict, Dice},
     },
 };
 
@@ -185,8 +185,9 @@ impl World {
         self.now += SignedDuration::from_secs(seconds);
     }
 
-    /// A write is sent; it arrives now, later, or never. True when it is known to have been done.
-    pub fn send(&mut self, write: Write, dice: &mut Dice) -> Result<(), bool> {
+    /// A write is sent; it arrives now, later, or never. Gives the new version when it is known to have been done, else whether it is
+    /// known that it was not.
+    pub fn send(&mut self, write: Write, dice: &mut Dice) -> Result<u64, bool> {
         match dice.throw(24) {
             0 => {
                 self.under_way.push(write);
@@ -198,17 +199,16 @@ impl World {
                 let _ = self.arrive(write);
                 Err(false)
             }
-            _ => self.arrive(write).map_err(|()| true),
+            _ => self.arrive(write).map_err(|Conflict| true),
         }
     }
 
     /// The API server carries a write out, if nobody was faster.
-    pub fn arrive(&mut self, write: Write) -> Result<(), ()> {
-        let done = match write {
+    pub fn arrive(&mut self, write: Write) -> Result<u64, Conflict> {
+        match write {
             Write::Deployment(seen, object) => self.deployments.put_if(DEPLOYMENT, object, Some(seen)),
             Write::Replica(name, seen, object) => self.replicas.put_if(&name, object, Some(seen)),
-        };
-        done.map(drop).map_err(drop)
+        }
     }
 
     /// One of the writes that are under way arrives.
