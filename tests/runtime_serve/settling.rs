@@ -1,6 +1,7 @@
 //! What every way for a request to end leaves in the account, through the real process: `settled` only what was reported for the whole
 //! answer, `uncertain` whole reservations that may have been billed, nothing in flight.
 
+use futures::{StreamExt, stream};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -20,6 +21,8 @@ const PLAIN: &str = ", retry: {maxRetries: 0}, timeouts: {connect: 300ms, firstT
 const PATIENT: &str = ", retry: {maxRetries: 0}, circuitBreaker: {consecutiveFailures: 1000, minimumRequests: 10000}";
 const STREAM: &str = r#","stream":true,"max_tokens":10"#;
 const WHOLE: &str = r#","max_tokens":10"#;
+/// Rows at a time.
+const AT_ONCE: usize = 3;
 /// [`CHAT`] and [`usage`] report 9 and 2 tokens.
 const REPORTED: u64 = 11 * 1_000;
 
@@ -281,22 +284,31 @@ fn streams() -> Vec<Row> {
     ]
 }
 
+async fn play((what, fields, act, left): Row) {
+    let (_provider, runtime) = against(act, PLAIN).await;
+    runtime.chat(fields).await;
+    // A refused key is asked for once more with a rebuilt session: two reservations, both given back.
+    let (settled, uncertain) = match left {
+        Left::Nothing => (0, 0),
+        Left::Reported => (REPORTED, 0),
+        Left::Uncertain => (0, reserved(fields, 10)),
+    };
+    booked(&runtime, what, settled, uncertain).await;
+}
+
 #[tokio::test]
 async fn every_end_leaves_what_may_have_been_billed() {
     let rows = [refusals(), whole_answers(), streams()].concat();
-    let count = rows.len();
-    for (what, fields, act, left) in rows {
-        let (_provider, runtime) = against(act, PLAIN).await;
-        runtime.chat(fields).await;
-        let (settled, uncertain) = match left {
-            Left::Nothing => (0, 0),
-            Left::Reported => (REPORTED, 0),
-            Left::Uncertain => (0, reserved(fields, 10)),
-        };
-        // A refused key is asked for once more with a rebuilt session: two reservations, both given back.
-        booked(&runtime, what, settled, uncertain).await;
-    }
-    println!("FIGURE ends of a request whose booking was right: {count} of {count}");
+    let played = stream::iter(rows.clone())
+        .map(play)
+        .buffer_unordered(AT_ONCE)
+        .count()
+        .await;
+    println!(
+        "FIGURE ends of a request whose booking was right: {played} of {}",
+        rows.len()
+    );
+    assert_eq!(played, rows.len());
 }
 
 #[tokio::test]

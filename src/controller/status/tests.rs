@@ -11,6 +11,7 @@ use crate::{
         decide::{Situation, decide},
         dereference::Live,
     },
+    policy::circuit::marks,
 };
 
 fn parse<T: serde::de::DeserializeOwned>(value: Value) -> T {
@@ -196,6 +197,11 @@ fn a_new_spec_reconciles_until_every_replica_has_acted_on_it() {
     switching.expect("Reconciling", "True", reason::ROLLING_OUT, "assistant-remote stays");
 }
 
+/// Mark of the remote backend's endpoint.
+fn target() -> String {
+    marks::target(fixtures::both().spec.backends[1].remote.as_ref().unwrap())
+}
+
 #[test]
 fn a_refused_key_names_backend_secret_and_key() {
     let mut case = Case::new();
@@ -203,8 +209,11 @@ fn a_refused_key_names_backend_secret_and_key() {
         let status = r.status.as_mut().unwrap();
         status.backends[1] =
             parse(json!({"name": "openai", "available": false, "reason": "Unauthorized", "message": "401"}));
-        status.circuits = parse(json!([{"backend": "openai", "scope": "Credential", "state": "Open",
-            "lastError": "unauthorized", "message": "Incorrect API key provided"}]));
+        status.circuits = parse(
+            json!([{"backend": "openai", "scope": "Credential", "state": "Open", "target": target(),
+            "openedAt": "2026-01-01T00:00:00Z", "keyHash": "k", "lastError": "unauthorized",
+            "message": "Incorrect API key provided"}]),
+        );
     });
     case.expect(
         "CredentialsAccepted",

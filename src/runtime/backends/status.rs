@@ -99,7 +99,7 @@ fn local_blocked(registry: &Registry) -> Blocked {
     }
 }
 
-fn remote_blocked(remote: &Remote) -> Blocked {
+pub(super) fn remote_blocked(remote: &Remote) -> Blocked {
     if let Some(unusable) = remote.unusable() {
         return Some((unusable.reason(), unusable.to_string()));
     }
@@ -141,7 +141,7 @@ fn engine(own: &Engine) -> EngineStatus {
     EngineStatus {
         state,
         message,
-        isolation: Some(own.isolation),
+        isolation: own.isolation,
         context_length,
     }
 }

@@ -109,7 +109,7 @@ async fn pod(plan: Plan<'_>) -> Pod {
     });
     let engine = plan.engine.map(|view| Engine {
         view: watch::channel(view).1,
-        isolation: EngineIsolation::None,
+        isolation: Some(EngineIsolation::None),
         activity: Arc::default(),
     });
     let (keys, metrics) = (Keys::Environment, Arc::<Metrics>::default());
@@ -151,7 +151,8 @@ async fn pod(plan: Plan<'_>) -> Pod {
 fn ready(engine: &Server, parallel: u32) -> EngineView {
     EngineView::Ready(Arc::new(EngineTarget {
         address: engine.address,
-        api_key: "engine-key".into(),
+        api_key: Some("engine-key".into()),
+        model: None,
         context_length: None,
         parallel,
         gone: CancellationToken::new(),

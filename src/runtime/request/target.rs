@@ -32,7 +32,7 @@ pub struct Timers {
     pub first_token: Duration,
     /// Between two pieces of an answer.
     pub idle: Duration,
-    /// Of the whole attempt.
+    /// Of the whole attempt, and of all retries at the same backend.
     pub total: Duration,
 }
 
@@ -42,6 +42,19 @@ impl From<&Timeouts> for Timers {
             first_token: spec.first_token(),
             idle: spec.idle(),
             total: spec.total(),
+        }
+    }
+}
+
+impl Timers {
+    /// What is left of them for a further attempt.
+    #[must_use]
+    pub fn after(self, elapsed: Duration) -> Self {
+        let total = self.total.saturating_sub(elapsed);
+        Self {
+            first_token: self.first_token.min(total),
+            idle: self.idle.min(total),
+            total,
         }
     }
 }
@@ -116,7 +129,7 @@ impl Target {
     pub fn own(client: &HttpClient, engine: OwnEngine, operation: Operation, request_id: &HeaderValue) -> Option<Self> {
         let uri = address(engine.target.address, operation)?;
         let mut headers = headers(request_id);
-        if let Some(authorization) = bearer(&engine.target.api_key) {
+        if let Some(authorization) = engine.target.api_key.as_ref().and_then(bearer) {
             headers.insert(header::AUTHORIZATION, authorization);
         }
         Some(Self {

@@ -36,7 +36,8 @@ pub async fn serve(
     let client = Client::try_default()
         .await
         .map_err(|error| ServeError::Kube(error.to_string()))?;
-    let (own_engine, mut supervised) = engine::start(engine::from_template()?)?;
+    let allowed = options.allowed.clone().unwrap_or_default();
+    let (own_engine, mut supervised) = engine::start(engine::from_template()?, None, allowed.clone())?;
     let mut snapshots = config::follow(&client, &identity, shutdown.clone());
     let verifier = Arc::new(Verifier::in_pod(client.clone())?);
     let snapshot = tokio::select! {
@@ -62,7 +63,7 @@ pub async fn serve(
         snapshot,
         means: Means {
             keys: Keys::Directory(keys),
-            allowed: options.allowed.clone().unwrap_or_default(),
+            allowed,
             salt: identity.deployment_uid.clone(),
         },
         engine: own_engine,

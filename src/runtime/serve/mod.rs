@@ -127,12 +127,13 @@ async fn alone(
         .spec
         .local()
         .map(|(name, local)| (name.to_owned(), local.clone()));
-    let (own_engine, supervised) = engine::start(backend)?;
+    let allowed = options.allowed.clone().unwrap_or_else(AllowedAddresses::loopback);
+    let (own_engine, supervised) = engine::start(backend, Some(snapshot.model()), allowed.clone())?;
     let front = Arc::new(assemble::front(Parts {
         snapshot,
         means: Means {
             keys: options.keys.clone().map_or(Keys::Environment, Keys::Directory),
-            allowed: options.allowed.clone().unwrap_or_else(AllowedAddresses::loopback),
+            allowed,
             salt: String::new(),
         },
         engine: own_engine,

@@ -26,8 +26,9 @@ use crate::{
     },
 };
 
-/// Events that are held back while no content comes; a stream of more is passed on as it is.
+/// Events that are held back while no content comes, and their bytes; a stream of more is passed on as it is.
 const MAX_HELD: usize = 256;
+const MAX_HELD_BYTES: usize = 1024 * 1024;
 
 /// A stream whose events are judged as they pass.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ pub struct Live {
     reader: Reader,
     /// Events that came before the first content.
     held: VecDeque<Bytes>,
+    held_bytes: usize,
     started: bool,
     /// Part of an answer has come, though no content: the provider has read the prompt.
     answering: bool,
@@ -90,6 +92,7 @@ impl Live {
             parser: Parser::default(),
             reader,
             held: VecDeque::new(),
+            held_bytes: 0,
             started: false,
             answering: false,
             finish: None,
@@ -103,10 +106,13 @@ impl Live {
     async fn await_content(&mut self) -> Result<(), Miss> {
         while !self.started {
             match self.pull().await? {
-                Piece::Events(bytes) => self.held.push_back(bytes),
+                Piece::Events(bytes) => {
+                    self.held_bytes += bytes.len();
+                    self.held.push_back(bytes);
+                }
                 Piece::End => return Err(nonsense("the stream ended without content")),
             }
-            self.started |= self.held.len() >= MAX_HELD;
+            self.started |= self.held.len() >= MAX_HELD || self.held_bytes >= MAX_HELD_BYTES;
         }
         Ok(())
     }
@@ -276,11 +282,11 @@ impl Live {
             return Ok(Piece::End);
         }
         self.end = End::OfBytes;
-        if self.finish.is_some() {
-            return Ok(self.reader.end().map_or(Piece::End, Piece::Events));
+        match self.reader.end() {
+            Some(bytes) if self.finish.is_some() => Ok(Piece::Events(bytes)),
+            _ => Err(Miss::sent(InferenceError::NetworkError {
+                message: "the stream was cut before the answer's end".into(),
+            })),
         }
-        Err(Miss::sent(InferenceError::NetworkError {
-            message: "the stream was cut before the answer's end".into(),
-        }))
     }
 }

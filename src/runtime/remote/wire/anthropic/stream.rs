@@ -14,6 +14,10 @@ use crate::policy::pricing::Usage;
 use crate::runtime::remote::events::Chunk;
 use crate::runtime::remote::wire::{Asked, Heard};
 
+/// Blocks of calls that may be open at once, and bytes of arguments that are kept for their ends.
+const MOST_OPEN: usize = 128;
+const MOST_KEPT: usize = 1024 * 1024;
+
 /// A call whose block is open.
 #[derive(Debug)]
 struct OpenCall {
@@ -115,6 +119,15 @@ impl Stream {
     }
 
     fn call(&mut self, index: u64, block: &Block<'_>) -> Option<Heard> {
+        let input = block.input.map_or("{}", RawValue::get);
+        let kept: usize = self
+            .open
+            .iter()
+            .filter_map(|open| Some(open.unless_sent.as_ref()?.len()))
+            .sum();
+        if self.open.len() >= MOST_OPEN || kept.saturating_add(input.len()) > MOST_KEPT {
+            return None;
+        }
         let call = self.calls;
         let out = CallOut {
             index: call,
@@ -126,7 +139,7 @@ impl Stream {
             },
         };
         self.calls += 1;
-        let input = block.input.map_or("{}", RawValue::get).to_owned();
+        let input = input.to_owned();
         self.open.push(OpenCall {
             block: index,
             call,
@@ -232,6 +245,7 @@ impl Stream {
             chunk: Chunk {
                 content: finish.is_some(),
                 finish,
+                finished: u64::from(finish.is_some()),
                 usage,
                 usage_only: false,
                 answers: finish.is_some(),
