@@ -1,5 +1,5 @@
 //! `status.budget`: the ledger of the budget itself, not a picture of it (design section 8). The controller alone writes it, always by
-//! a conditional write. Fields are written even when they are empty: the write is a merge patch, and what is left out would stay.
+//! a conditional write.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
@@ -26,29 +26,29 @@ pub struct BudgetStatus {
     /// What may still be granted.
     pub remaining: NanoUsd,
     /// What is spent and leased beyond the limit: after the limit was lowered, or a provider reported more than its bound.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over_limit: Option<NanoUsd>,
     /// Raised by every write of the ledger.
     #[serde(default)]
     pub sequence: u64,
     /// Present while the ledger was lost and nobody has said from where to go on.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<LostLedger>,
     /// The annotation that writes uncertain money off, while it is carried out and not yet removed.
     #[schemars(length(max = 64))]
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written_off: Option<String>,
     /// Percentages of `warnAtPercent` that were reached in this window.
     #[schemars(length(max = 10))]
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warned: Vec<u32>,
     /// One row a lease, a map by id.
     #[schemars(length(max = 2048), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leases: Vec<LeaseRow>,
     /// The last window, and earlier ones with leases that are not closed.
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["number"]))]
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub closed_windows: Vec<ClosedWindow>,
 }
 
@@ -61,13 +61,13 @@ pub struct BudgetWindow {
     pub number: u64,
     /// Period and time zone that gave the window its end.
     #[schemars(length(max = 80))]
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub calendar: String,
     /// First instant.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Time>,
     /// First instant after it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<Time>,
 }
 
@@ -126,6 +126,6 @@ pub struct LostLedger {
     /// Sequence of the first ledger after the loss: a replica whose spec is older may still hold a lease that the ledger does not know.
     pub since: u64,
     /// The amount that the annotation stated, while it is carried out and not yet removed.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopting: Option<NanoUsd>,
 }

@@ -253,14 +253,23 @@ async fn record(
     if decisions.record != held.record {
         let over = version.unwrap_or_default();
         let record = &decisions.record;
-        version = Some(status::record(&context.client, subject, &over, record, &context.metrics).await?);
-        for transition in circuit_transitions(&held.record.circuits, &record.circuits) {
-            context.events.tell(subject, transition);
-        }
+        version = Some(
+            status::record(
+                &context.client,
+                subject,
+                &over,
+                [&held.record, record],
+                &context.metrics,
+            )
+            .await?,
+        );
         let Subject { namespace, name, .. } = subject;
         context.metrics.denied(namespace, name, decisions.denied);
         for warning in status::warnings(held.record.budget.as_ref(), record.budget.as_ref()) {
             context.events.tell(subject, warning);
+        }
+        for transition in circuit_transitions(&held.record.circuits, &record.circuits) {
+            context.events.tell(subject, transition);
         }
     }
     if !decisions.annotations.is_empty() {
