@@ -49,6 +49,8 @@ pub const DIR_KEYS: &str = "/var/run/inference-operator/keys";
 pub const DIR_PEER_TOKEN: &str = "/var/run/inference-operator/peer";
 /// File name of the token inside [`DIR_PEER_TOKEN`].
 pub const FILE_PEER_TOKEN: &str = "token";
+/// Directory of what the runtime leaves for the next process of its pod: the budget's journal.
+pub const DIR_JOURNAL: &str = "/var/run/inference-operator/journal";
 /// Directory at which the model's volume is mounted.
 pub const DIR_MODEL: &str = "/models";
 
@@ -64,6 +66,9 @@ pub const ENV_DEPLOYMENT: &str = "INFERENCE_DEPLOYMENT";
 pub const ENV_DEPLOYMENT_UID: &str = "INFERENCE_DEPLOYMENT_UID";
 /// Environment variable with the local backend as JSON; absent in GPU-less pods. A pod's engine comes from its own template.
 pub const ENV_LOCAL_BACKEND: &str = "INFERENCE_LOCAL_BACKEND";
+/// Environment variable with what clients called the model when the pod's template was rendered; absent in GPU-less pods. An engine that
+/// names its model names it so, and requests to it carry that name: `spec.model` may change without new pods.
+pub const ENV_MODEL_NAME: &str = "INFERENCE_MODEL_NAME";
 
 /// Audience of the tokens that peers of one deployment show each other.
 #[must_use]

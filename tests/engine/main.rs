@@ -11,6 +11,8 @@
 
 mod bench;
 
+mod engines;
+mod external;
 mod faults;
 mod isolation;
 mod llama;

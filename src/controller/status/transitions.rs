@@ -138,7 +138,7 @@ mod tests {
         );
         assert!(transitions(&bad, &bad).is_empty());
         let back = transitions(&bad, &good);
-        assert!(back.iter().all(|t| !t.warning) && back.len() == 3, "{back:?}");
+        assert!(back.iter().all(|t| !t.warning) && back.len() == 2, "{back:?}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The local engine: a stable worker that supervises a replaceable context (design section 10).
 //!
 //! [`worker`] decides, purely; [`supervise`] carries out; [`context`] is one engine process with what watches it; [`engine`] knows the
-//! servers; [`exec`] and [`sandbox`] are what the process goes through on its way to become the engine.
+//! servers; [`external`] attends an engine that is no process of this pod; [`exec`] and [`sandbox`] are what the process goes through on its way to become the engine.
 
 mod activity;
 mod cgroup;
@@ -11,6 +11,7 @@ mod context;
 mod engine;
 mod environment;
 pub mod exec;
+mod external;
 mod http;
 mod lines;
 mod options;
@@ -36,7 +37,11 @@ pub use sandbox::Domain;
 pub use termination::{MESSAGE_LIMIT, Termination, Verdict, said, truncate};
 pub use view::{EngineTarget, EngineView};
 
-use self::{children::Children, supervise::Supervisor};
+use self::{
+    children::Children,
+    engine::{Adapter, Engine},
+    supervise::Supervisor,
+};
 use crate::{
     api::{EngineIsolation, LocalBackend},
     error::InferenceError,
@@ -51,26 +56,21 @@ pub struct Local {
     pub view: watch::Receiver<EngineView>,
     /// What the request path tells the supervisor.
     pub activity: Arc<Activity>,
-    /// How the engine is kept apart from the runtime's secrets.
-    pub isolation: EngineIsolation,
+    /// How the engine is kept apart from the runtime's secrets; `None` for one that runs elsewhere.
+    pub isolation: Option<EngineIsolation>,
     /// Ends when no process of the engine is left: after `shutdown` with `None`, or when the worker gave up, with the verdict whose
     /// [`Verdict::exit_code`] the process should end with. The termination message is written by then.
     pub ended: JoinHandle<Option<Termination>>,
 }
 
-/// Supervise the engine of `backend`, a name and its spec, until `shutdown`, placed as the environment says.
-pub fn spawn(backend: (String, LocalBackend), shutdown: CancellationToken) -> Result<Local, OptionsError> {
-    Ok(spawn_with(Options::from_env()?, backend, shutdown))
-}
-
-/// Supervise the engine of `backend` until `shutdown`.
+/// Supervise the engine of `backend`, a name and its spec, until `shutdown`.
 #[must_use]
-pub fn spawn_with(options: Options, backend: (String, LocalBackend), shutdown: CancellationToken) -> Local {
-    let (name, backend) = backend;
+pub fn spawn(options: Options, backend: (String, LocalBackend), shutdown: CancellationToken) -> Local {
+    let name = backend.0.clone();
+    let isolation = backend.1.url.is_none().then(sandbox::supported);
     let (sender, view) = watch::channel(EngineView::Loading);
     let activity = Arc::new(Activity::default());
-    let isolation = sandbox::supported();
-    if isolation == EngineIsolation::None {
+    if isolation == Some(EngineIsolation::None) {
         tracing::warn!("this kernel has no Landlock: the engine image is trusted with the keys");
     }
     if let Err(error) = exec::harden() {
@@ -88,19 +88,22 @@ pub fn spawn_with(options: Options, backend: (String, LocalBackend), shutdown: C
 
 async fn supervise(
     options: Options,
-    backend: LocalBackend,
+    backend: (String, LocalBackend),
     activity: Arc<Activity>,
     view: watch::Sender<EngineView>,
     shutdown: CancellationToken,
 ) -> Option<Termination> {
     let log = options.termination_log.clone();
-    let termination = match begin(options, &backend, activity, &view) {
-        Ok(supervisor) => supervisor.run(shutdown).await,
-        Err(error) => {
-            tracing::error!("the engine cannot be started: {}", termination::said(&error));
-            view.send_replace(EngineView::Failed(error.clone()));
-            Some(Termination::new(error, false, 0))
+    let termination = match engine::adapter(&backend.1) {
+        Ok(Adapter::Own(engine)) => match begin(options, engine, &backend, activity, &view) {
+            Ok(supervisor) => supervisor.run(shutdown).await,
+            Err(error) => Some(never_begun(error, &view)),
+        },
+        Ok(Adapter::Elsewhere(engine)) => {
+            external::attend(engine, options, &backend, activity, &view, shutdown).await;
+            None
         }
+        Err(error) => Some(never_begun(supervise::refused(&error), &view)),
     };
     if let (Some(termination), Some(log)) = (&termination, &log)
         && let Err(error) = termination.write(log)
@@ -110,13 +113,21 @@ async fn supervise(
     termination
 }
 
+fn never_begun(error: InferenceError, view: &watch::Sender<EngineView>) -> Termination {
+    tracing::error!("the engine cannot be started: {}", termination::said(&error));
+    view.send_replace(EngineView::Failed(error.clone()));
+    Termination::new(error, false, 0)
+}
+
 fn begin(
     options: Options,
-    backend: &LocalBackend,
+    engine: Box<dyn Engine>,
+    backend: &(String, LocalBackend),
     activity: Arc<Activity>,
     view: &watch::Sender<EngineView>,
 ) -> Result<Supervisor, InferenceError> {
-    let setup = supervise::Setup::new(options, backend, activity).map_err(|error| supervise::refused(&error))?;
+    let setup =
+        supervise::Setup::new(options, engine, backend, activity).map_err(|error| supervise::refused(&error))?;
     let children = start_children().map_err(|error| InferenceError::Internal {
         message: format!("cannot look after child processes: {error}"),
     })?;
