@@ -17,6 +17,7 @@ mod remote;
 mod replica;
 pub mod schema;
 mod serving;
+mod share;
 mod source;
 mod status;
 
@@ -36,6 +37,7 @@ pub use replica::{
     InferenceReplicaStatus, ReplicaCircuit,
 };
 pub use serving::{Queue, ScaleToZero, Serving, Spill};
+pub use share::{OrderedRate, ReportedRate, ShareOrder, ShareReport};
 pub use source::{HuggingFaceSource, ImageSource, ModelSource, PersistentVolumeClaimSource, UrlSource};
 pub use status::{
     BudgetStatus, BudgetWindow, CircuitScope, CircuitState, CircuitStatus, ErrorRow, InferenceDeploymentStatus,

@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CircuitScope, CircuitState, ErrorRow};
+use super::{CircuitScope, CircuitState, ErrorRow, ShareOrder, ShareReport};
 
 /// Written by the controller alone.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -38,6 +38,10 @@ pub struct InferenceReplicaSpec {
     #[serde(rename = "deploymentUID")]
     #[schemars(length(min = 1, max = 64))]
     pub deployment_uid: String,
+    /// The replica's shares of rate limits, one a limited backend.
+    #[schemars(length(max = 8))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<ShareOrder>,
 }
 
 /// Written by the replica alone.
@@ -72,6 +76,10 @@ pub struct InferenceReplicaStatus {
     #[schemars(length(max = 112))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ErrorRow>,
+    /// Shares of rate limits and the demand for them, one a limited backend.
+    #[schemars(length(max = 8))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<ShareReport>,
 }
 
 /// Whether a replica may send to a backend now.
