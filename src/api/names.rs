@@ -2,6 +2,8 @@
 
 /// Field manager of everything the controller applies.
 pub const CONTROLLER_MANAGER: &str = "inference-controller";
+/// Field manager of what the controller records by conditional writes: circuits and the ledger.
+pub const LEDGER_MANAGER: &str = "inference-controller-ledger";
 /// Field manager of a runtime's own status.
 pub const RUNTIME_MANAGER: &str = "inference-runtime";
 

@@ -95,7 +95,7 @@ impl Writer<'_> {
             stage: PhantomData,
         } = resources;
         // First, and whatever becomes of the rest: without its InferenceReplica a pod may not use remote backends.
-        let replicas = self.settle_all::<InferenceReplica>(replicas).await?;
+        let replicas = self.apply_replicas(replicas).await?;
         let account = self.settle(account).await?;
         let role = self.settle(role).await?;
         let binding = self.settle(binding).await?;
@@ -117,6 +117,11 @@ impl Writer<'_> {
         };
         let kept = self.sweep(&resources).await?;
         Ok(Outcome { resources, kept })
+    }
+
+    /// Tells the replicas what was decided.
+    pub async fn apply_replicas(&self, replicas: Vec<InferenceReplica>) -> Result<Vec<InferenceReplica>, ApplyError> {
+        self.settle_all(replicas).await
     }
 
     async fn settle_all<K: Child>(&self, prepared: Vec<K>) -> Result<Vec<K>, ApplyError> {
@@ -178,7 +183,7 @@ impl Writer<'_> {
         if going || self.memory.is_current(self.subject, K::KIND, desired, &found.meta) {
             return Ok(prepared);
         }
-        self.patch(prepared, desired, found.meta.uid.clone()).await
+        self.patch(prepared, desired, &found.meta).await
     }
 
     async fn create_or_take<K: Child>(&self, prepared: K, desired: u64) -> Result<K, ApplyError> {
@@ -187,15 +192,19 @@ impl Writer<'_> {
             Err(error) if error.is_already_exists() => {
                 let found: K = self.get(&prepared.name_any()).await?;
                 self.must_be_ours(K::KIND, found.meta())?;
-                self.patch(prepared, desired, found.uid()).await
+                self.patch(prepared, desired, found.meta()).await
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The UID makes it a conflict when the object was replaced by another of the same name in the meantime.
-    async fn patch<K: Child>(&self, mut prepared: K, desired: u64, uid: Option<String>) -> Result<K, ApplyError> {
-        prepared.meta_mut().uid = uid;
+    /// The UID makes it a conflict when the object was replaced by another of the same name in the meantime; the version, when
+    /// anything was written that the decision did not know of.
+    async fn patch<K: Child>(&self, mut prepared: K, desired: u64, found: &ObjectMeta) -> Result<K, ApplyError> {
+        prepared.meta_mut().uid.clone_from(&found.uid);
+        if K::DECIDED {
+            prepared.meta_mut().resource_version.clone_from(&found.resource_version);
+        }
         let name = prepared.name_any();
         let params = PatchParams::apply(names::CONTROLLER_MANAGER).force();
         let patch = Patch::Apply(&prepared);

@@ -25,6 +25,9 @@ pub enum DereferenceError {
     /// The cache lags behind our own writes: deciding now could repeat them.
     #[error("the cache has not seen the controller's own write of {0} yet")]
     Stale(Unseen),
+    /// The cache lags behind what was recorded.
+    #[error("the cache has not seen the controller's own record of decisions yet")]
+    StaleRecord,
 }
 
 /// A child that exists.
@@ -83,8 +86,16 @@ impl Live {
     }
 }
 
-/// Reads what exists of `subject`.
-pub fn dereference(stores: &Stores, memory: &Memory, subject: &Subject) -> Result<Live, DereferenceError> {
+/// Reads what exists of `subject`, whose own object is `deployment`.
+pub fn dereference(
+    stores: &Stores,
+    memory: &Memory,
+    subject: &Subject,
+    deployment: &ObjectMeta,
+) -> Result<Live, DereferenceError> {
+    if memory.record_unseen(subject, deployment) {
+        return Err(DereferenceError::StaleRecord);
+    }
     let live = read(stores, subject);
     match memory.unseen(subject, &live) {
         Some(unseen) => Err(DereferenceError::Stale(unseen)),

@@ -68,6 +68,8 @@ pub trait Child:
 {
     /// Its kind.
     const KIND: Kind;
+    /// It carries decisions that were made on one state of it: they are written over that state only.
+    const DECIDED: bool = matches!(Self::KIND, Kind::InferenceReplica);
 }
 
 macro_rules! child {

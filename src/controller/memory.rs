@@ -42,6 +42,7 @@ struct Entry {
     pending: HashMap<(Kind, String), (Wrote, Instant)>,
     applied: HashMap<(Kind, String), (u64, u64)>,
     undecodable: Option<(i64, String)>,
+    recorded: Option<(String, Instant)>,
 }
 
 /// The memory of all deployments, by namespace and name.
@@ -88,6 +89,25 @@ impl Memory {
                 .insert((kind, name.clone()), (desired, fingerprint(answer)));
             entry.pending.insert((kind, name), (version, Instant::now()));
         });
+    }
+
+    /// Remembers the version that the deployment got when decisions were recorded.
+    pub fn recorded(&self, subject: &Subject, version: String) {
+        self.with(subject, |entry| entry.recorded = Some((version, Instant::now())));
+    }
+
+    /// True when `deployment` is older than the last record: a decision on it would forget that one.
+    pub fn record_unseen(&self, subject: &Subject, deployment: &ObjectMeta) -> bool {
+        self.with(subject, |entry| {
+            let unseen = entry.recorded.as_ref().is_some_and(|(version, since)| {
+                let have = deployment.resource_version.as_deref().unwrap_or("");
+                !is_at_least(have, version) && since.elapsed() < GIVE_UP
+            });
+            if !unseen {
+                entry.recorded = None;
+            }
+            unseen
+        })
     }
 
     /// Remembers a deletion.

@@ -171,8 +171,18 @@ impl State {
             return failure(409, "Conflict");
         }
         let mut after = if status { before.clone() } else { body.clone() };
+        let version = &body["metadata"]["resourceVersion"];
+        if !version.is_null() && *version != before["metadata"]["resourceVersion"] {
+            return failure(409, "Conflict");
+        }
         if status {
             after["status"] = body["status"].clone();
+            // Another manager's fields stay.
+            for field in ["circuits", "budget"] {
+                if let Some(theirs) = before["status"].get(field) {
+                    after["status"][field] = theirs.clone();
+                }
+            }
             return self.store(path, after);
         }
         after["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
@@ -188,13 +198,20 @@ impl State {
     }
 
     fn merge(&mut self, path: &str, body: &Value) -> Answer {
+        let (path, status) = path.strip_suffix("/status").map_or((path, false), |p| (p, true));
         let Some(mut object) = self.objects.get(path).cloned() else {
             return failure(404, "NotFound");
         };
         if body["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"] {
             return failure(409, "Conflict");
         }
-        object["metadata"]["managedFields"] = body["metadata"]["managedFields"].clone();
+        if status {
+            for (field, value) in body["status"].as_object().into_iter().flatten() {
+                object["status"][field] = value.clone();
+            }
+        } else {
+            object["metadata"]["managedFields"] = body["metadata"]["managedFields"].clone();
+        }
         self.store(path, object)
     }
 

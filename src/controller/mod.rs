@@ -28,6 +28,7 @@ mod apply;
 mod build;
 mod call;
 mod circuits;
+mod decide;
 mod dereference;
 mod events;
 mod kinds;
@@ -37,6 +38,7 @@ mod metrics;
 #[cfg(test)]
 mod mock;
 pub mod options;
+mod pace;
 mod reconcile;
 pub mod run;
 mod server;

@@ -14,10 +14,12 @@ use super::{
     apply::{ApplyError, Outcome, Writer},
     build::{self, Defaults, Subject},
     call::CallError,
-    dereference::{DereferenceError, Live, dereference},
+    decide::{Decisions, Situation, decide, held},
+    dereference::{DereferenceError, dereference},
     events::Events,
     memory::Memory,
     metrics::Metrics,
+    pace::{Pace, Turn},
     status::{self, Problem, StatusError, View, transitions},
     stores::{Guarded, Stores},
     validate::{ValidateError, Validated, subject},
@@ -76,6 +78,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Failures in a row, by object.
     pub failures: Arc<Failures>,
+    /// How often statuses are written.
+    pub pace: Arc<Pace>,
 }
 
 /// Failures in a row, by namespace and name.
@@ -157,16 +161,16 @@ async fn carry_out(
     deployment: &InferenceDeployment,
     context: &Context,
 ) -> Result<Action, ReconcileError> {
-    let live = dereference(&context.stores, &context.memory, subject)?;
-    if let Err(error) = context.validated.check(subject, deployment) {
-        let problem = Problem {
-            reason: error.reason(),
-            message: error.to_string(),
-        };
-        update_status(subject, deployment, &live, Err(problem), context).await?;
-        return Ok(Action::await_change());
-    }
-    let prepared = build::build(subject, &deployment.spec, &live, &context.defaults)?;
+    let live = dereference(&context.stores, &context.memory, subject, &deployment.metadata)?;
+    let situation = Situation {
+        subject,
+        deployment,
+        live: &live,
+        now: Timestamp::now(),
+        jitter: rand::random(),
+    };
+    let mut turn = context.pace.turn(&subject.uid);
+    let decisions = record(&situation, &mut turn, context).await?;
     let writer = Writer {
         client: &context.client,
         subject,
@@ -174,67 +178,102 @@ async fn carry_out(
         memory: &context.memory,
         metrics: &context.metrics,
     };
-    match Box::pin(writer.apply(prepared)).await {
-        Ok(outcome) => {
-            update_status(subject, deployment, &live, Ok(&outcome), context).await?;
-            Ok(Action::requeue(RESYNC))
+    let (outcome, look_again) = if let Err(error) = context.validated.check(subject, deployment) {
+        // Pods that run go on being told what is decided.
+        let replicas = build::replicas(subject, &live, &decisions.orders);
+        writer.apply_replicas(replicas).await?;
+        let problem = Problem {
+            reason: error.reason(),
+            message: error.to_string(),
+        };
+        (Err(problem), RESYNC)
+    } else {
+        let prepared = build::build(subject, &deployment.spec, &live, &decisions.orders, &context.defaults)?;
+        match Box::pin(writer.apply(prepared)).await {
+            Ok(outcome) => (Ok(outcome), RESYNC),
+            Err(error) => (Err(problem(error)?), LOOK_AGAIN),
         }
-        Err(error) => {
-            let Some(problem) = problem(&error) else {
-                return Err(error.into());
-            };
-            update_status(subject, deployment, &live, Err(problem), context).await?;
-            tracing::warn!(object = %subject.name, namespace = %subject.namespace, %error, "stalled");
-            Ok(Action::requeue(LOOK_AGAIN))
-        }
-    }
+    };
+    update_status(situation, &decisions, outcome.as_ref(), &mut turn, context).await?;
+    let times = [decisions.look_again, turn.later(), Some(look_again)];
+    Ok(Action::requeue(times.into_iter().flatten().min().unwrap_or(RESYNC)))
 }
 
-/// What people must mend; `None` for what the next try may get over.
-fn problem(error: &ApplyError) -> Option<Problem> {
-    let reason = match error {
+/// Records what is decided when it differs from what is recorded or told. What is not due yet is decided again when it is.
+async fn record(
+    situation: &Situation<'_>,
+    turn: &mut Turn<'_>,
+    context: &Context,
+) -> Result<Decisions, ReconcileError> {
+    let (decisions, held) = (decide(situation), held(situation));
+    let same = (&decisions.record, &decisions.orders) == (&held.record, &held.orders);
+    if same || !turn.may(decisions.urgent) {
+        return Ok(Decisions {
+            look_again: decisions.look_again,
+            ..held
+        });
+    }
+    if decisions.record != held.record {
+        let version = situation.deployment.resource_version().unwrap_or_default();
+        let (subject, record) = (situation.subject, &decisions.record);
+        let version = status::record(&context.client, subject, &version, record, &context.metrics).await?;
+        context.memory.recorded(subject, version);
+    }
+    Ok(decisions)
+}
+
+/// What people must mend.
+///
+/// # Errors
+/// What the next try may get over.
+fn problem(error: ApplyError) -> Result<Problem, ApplyError> {
+    let reason = match &error {
         ApplyError::NameConflict { .. } => reason::NAME_CONFLICT,
         ApplyError::Call(call) if call.is_refusal() => reason::APPLY_FAILED,
         ApplyError::Template(_) | ApplyError::Json(..) => reason::APPLY_FAILED,
-        ApplyError::Call(_) => return None,
+        ApplyError::Call(_) => return Err(error),
     };
-    Some(Problem {
+    tracing::warn!(%error, "stalled");
+    Ok(Problem {
         reason,
         message: error.to_string(),
     })
 }
 
 async fn update_status(
-    subject: &Subject,
-    deployment: &InferenceDeployment,
-    live: &Live,
-    outcome: Result<&Outcome, Problem>,
+    situation: Situation<'_>,
+    decisions: &Decisions,
+    outcome: Result<&Outcome, &Problem>,
+    turn: &mut Turn<'_>,
     context: &Context,
 ) -> Result<(), StatusError> {
-    let cached: Vec<Deployment> = live.workloads.iter().map(|d| (**d).clone()).collect();
+    let workloads = &situation.live.workloads;
+    let cached: Vec<Deployment> = workloads.iter().map(|d| (**d).clone()).collect();
     let (deployments, kept, problem) = match outcome {
         Ok(Outcome { resources, kept }) => (&resources.deployments, kept.as_slice(), None),
-        Err(problem) => (&cached, [].as_slice(), Some(problem)),
+        Err(problem) => (&cached, [].as_slice(), Some(problem.clone())),
     };
-    let generation = deployment.metadata.generation.unwrap_or(0);
-    let view = View::new(subject, generation, &deployment.spec, live, deployments, kept, problem);
-    let old = deployment.status.clone().unwrap_or_default();
-    let new = status::compute(&view, &old, &Time(Timestamp::now()));
-    publish(subject, &old, &new, context).await
+    let circuits = decisions.record.circuits.clone();
+    let view = View::new(situation, deployments, kept, problem, circuits);
+    let old = situation.deployment.status.clone().unwrap_or_default();
+    let new = status::compute(&view, &old, &Time(situation.now));
+    publish(situation.subject, &old, &new, turn, context).await
 }
 
-/// Writes a status that differs and tells of its transitions; the budget's part is not the controller's to compare here.
+/// Writes a status that differs and tells of its transitions. What is recorded by conditional writes is not compared here.
 async fn publish(
     subject: &Subject,
     old: &InferenceDeploymentStatus,
     new: &InferenceDeploymentStatus,
+    turn: &mut Turn<'_>,
     context: &Context,
 ) -> Result<(), StatusError> {
     let comparable = InferenceDeploymentStatus {
-        budget: None,
+        budget: new.budget.clone(),
+        circuits: new.circuits.clone(),
         ..old.clone()
     };
-    if comparable == *new {
+    if comparable == *new || !turn.may(status::is_urgent(old, new)) {
         return Ok(());
     }
     status::write(&context.client, subject, new, &context.metrics).await?;

@@ -17,6 +17,7 @@ use super::{
     memory::Memory,
     metrics::Metrics,
     options::Options,
+    pace::Pace,
     reconcile::{Context, Failures, ReconcileError, after_error, reconcile},
     server::{Health, serve},
     validate::Validated,
@@ -161,10 +162,13 @@ fn context(options: &Options, client: &Client, events: Events, metrics: &Arc<Met
     let memory = Arc::new(Memory::default());
     let failures = Arc::new(Failures::default());
     let validated = Arc::new(Validated::default());
+    let pace = Arc::new(Pace::default());
     let gone = {
         let (memory, failures, validated) = (memory.clone(), failures.clone(), validated.clone());
+        let pace = pace.clone();
         move |namespace: &str, name: &str, uid: &str| {
             validated.forget(uid);
+            pace.forget(uid);
             memory.forget(namespace, name);
             failures.clear(namespace, name);
         }
@@ -182,6 +186,7 @@ fn context(options: &Options, client: &Client, events: Events, metrics: &Arc<Met
         events,
         metrics: metrics.clone(),
         failures,
+        pace,
     };
     (Arc::new(context), targets)
 }

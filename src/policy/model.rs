@@ -37,6 +37,7 @@ pub struct Dice(StdRng);
 
 impl Dice {
     /// The same seed throws the same.
+    #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(StdRng::seed_from_u64(seed))
     }
@@ -90,11 +91,13 @@ impl<T: Clone> Default for ApiServer<T> {
 
 impl<T: Clone> ApiServer<T> {
     /// A live read.
+    #[must_use]
     pub fn get(&self, name: &str) -> Option<Versioned<T>> {
         self.live.get(name).cloned()
     }
 
     /// Names of all objects.
+    #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.live.keys().cloned().collect()
     }
@@ -173,6 +176,7 @@ impl<T: Clone> Cache<T> {
     }
 
     /// An object as the cache has it.
+    #[must_use]
     pub fn get(&self, name: &str) -> Option<&Versioned<T>> {
         self.seen.get(name)
     }

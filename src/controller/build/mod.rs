@@ -22,7 +22,7 @@ use k8s_openapi::{
 };
 use kube::Resource;
 
-use super::dereference::Live;
+use super::{decide::Orders, dereference::Live};
 use crate::{
     api::{InferenceDeployment, InferenceDeploymentSpec, InferenceReplica, names},
     policy::reach::AllowedAddresses,
@@ -187,6 +187,7 @@ pub fn build(
     subject: &Subject,
     spec: &InferenceDeploymentSpec,
     live: &Live,
+    orders: &BTreeMap<String, Orders>,
     defaults: &Defaults,
 ) -> Result<Resources<Prepared>, BuildError> {
     let mut revisions = Vec::new();
@@ -203,13 +204,13 @@ pub fn build(
         services: services::build(subject, spec),
         revisions,
         deployments,
-        replicas: replica::build(subject, live),
+        replicas: replica::build(subject, live, orders),
         stage: PhantomData,
     })
 }
 
 pub use deployment::set_template;
-pub use replica::tier_of;
+pub use replica::{build as replicas, tier_of};
 
 #[cfg(test)]
 mod tests;

@@ -1,21 +1,31 @@
 //! One `InferenceReplica` a pod. It goes when its pod is gone: the sweep removes what is not built here.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::{Subject, Tier};
 use crate::{
     api::{InferenceReplica, InferenceReplicaSpec, names},
-    controller::dereference::{Live, controller_of},
+    controller::{
+        decide::Orders,
+        dereference::{Live, controller_of},
+    },
 };
 
 /// The replicas of all pods that exist, ending ones included: they still have news to tell.
-pub fn build(subject: &Subject, live: &Live) -> Vec<InferenceReplica> {
-    live.pods.iter().filter_map(|pod| replica(subject, pod)).collect()
+pub fn build(subject: &Subject, live: &Live, orders: &BTreeMap<String, Orders>) -> Vec<InferenceReplica> {
+    let told = |pod: &Pod| orders.get(&pod.name_any()).cloned().unwrap_or_default();
+    live.pods
+        .iter()
+        .filter_map(|pod| replica(subject, pod, told(pod)))
+        .collect()
 }
 
-fn replica(subject: &Subject, pod: &Pod) -> Option<InferenceReplica> {
+fn replica(subject: &Subject, pod: &Pod, orders: Orders) -> Option<InferenceReplica> {
     let tier = tier_of(subject, pod)?;
+    let Orders {} = orders;
     let mut replica = InferenceReplica::new(
         pod.metadata.name.as_deref()?,
         InferenceReplicaSpec {

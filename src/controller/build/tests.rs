@@ -3,6 +3,15 @@ use kube::ResourceExt;
 
 use super::{fixtures::*, *};
 
+fn build(
+    subject: &Subject,
+    spec: &InferenceDeploymentSpec,
+    live: &Live,
+    defaults: &Defaults,
+) -> Result<Resources<Prepared>, BuildError> {
+    super::build(subject, spec, live, &BTreeMap::new(), defaults)
+}
+
 fn defaults() -> Defaults {
     Defaults {
         runtime_image: "runtime:1".into(),

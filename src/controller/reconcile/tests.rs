@@ -76,6 +76,7 @@ fn process(server: &Server) -> Context {
         events,
         metrics,
         failures: Arc::default(),
+        pace: Arc::default(),
     }
 }
 

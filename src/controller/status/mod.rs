@@ -19,12 +19,12 @@ use serde_json::{Value, json};
 use super::{
     build::Subject,
     call::{CallError, call},
-    circuits,
+    decide::Record,
     metrics::{Metrics, Verb},
 };
 pub use conditions::Verdict;
 pub use transitions::{Transition, transitions};
-pub use view::{Problem, View};
+pub use view::{Problem, View, reports};
 
 use crate::api::{InferenceDeployment, InferenceDeploymentStatus, conditions as types, names};
 
@@ -57,6 +57,19 @@ pub fn compute(view: &View<'_>, old: &InferenceDeploymentStatus, now: &Time) -> 
         circuits: view.circuits.clone(),
         errors: errors::merge(&view.reports()),
     }
+}
+
+/// True when people wait for it: another generation, a condition that changed, pods that came or went. What else changes is routine.
+pub fn is_urgent(old: &InferenceDeploymentStatus, new: &InferenceDeploymentStatus) -> bool {
+    let short = |status: &InferenceDeploymentStatus| {
+        let conditions = status.conditions.iter();
+        let conditions: Vec<_> = conditions
+            .map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone()))
+            .collect();
+        let counts = (status.observed_generation, status.replicas, status.ready_replicas);
+        (counts, conditions)
+    };
+    short(old) != short(new)
 }
 
 /// Puts generation and transition time to verdicts: the old time where the status is the old one.
@@ -107,24 +120,63 @@ pub fn undecodable(generation: i64, error: &str, now: &Time) -> InferenceDeploym
     }
 }
 
-/// Applies `status`. The type of the object is not used: one that cannot be decoded gets its status too.
+/// Applies `status` without what [`record`] writes. The type of the object is not used: one that cannot be decoded gets its status too.
 pub async fn write(
     client: &Client,
     subject: &Subject,
     status: &InferenceDeploymentStatus,
     metrics: &Metrics,
 ) -> Result<(), StatusError> {
-    let resource = ApiResource::erase::<InferenceDeployment>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &subject.namespace, &resource);
     let params = PatchParams::apply(names::CONTROLLER_MANAGER).force();
-    let body = body(subject, &serde_json::to_value(status)?);
+    let stripped = InferenceDeploymentStatus {
+        circuits: Vec::new(),
+        budget: None,
+        ..status.clone()
+    };
+    let body = body(subject, &serde_json::to_value(stripped)?);
     metrics.wrote(Verb::Status);
-    let words = format!(
-        "apply the status of InferenceDeployment {}/{}",
-        subject.namespace, subject.name
-    );
-    call(&words, api.patch_status(&subject.name, &params, &Patch::Apply(body))).await?;
+    let (words, api, body) = (words("apply", subject), api(client, subject), Patch::Apply(body));
+    call(&words, api.patch_status(&subject.name, &params, &body)).await?;
     Ok(())
+}
+
+/// Writes what the controller decided, only over the state `version` of the object that it was decided on; gives the new version.
+pub async fn record(
+    client: &Client,
+    subject: &Subject,
+    version: &str,
+    record: &Record,
+    metrics: &Metrics,
+) -> Result<String, StatusError> {
+    let Record { circuits, budget } = record;
+    let body = json!({
+        "metadata": {"resourceVersion": version, "uid": subject.uid},
+        "status": {"circuits": circuits, "budget": budget},
+    });
+    let params = PatchParams {
+        field_manager: Some(names::LEDGER_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    metrics.wrote(Verb::Status);
+    let (words, api, body) = (
+        words("record decisions in", subject),
+        api(client, subject),
+        Patch::Merge(body),
+    );
+    let recorded = call(&words, api.patch_status(&subject.name, &params, &body)).await?;
+    Ok(recorded.metadata.resource_version.unwrap_or_default())
+}
+
+fn api(client: &Client, subject: &Subject) -> Api<DynamicObject> {
+    let resource = ApiResource::erase::<InferenceDeployment>(&());
+    Api::namespaced_with(client.clone(), &subject.namespace, &resource)
+}
+
+fn words(verb: &str, subject: &Subject) -> String {
+    format!(
+        "{verb} the status of InferenceDeployment {}/{}",
+        subject.namespace, subject.name
+    )
 }
 
 /// The UID makes it a conflict when the object was deleted and made anew meanwhile.
@@ -135,10 +187,4 @@ fn body(subject: &Subject, status: &Value) -> Value {
         "metadata": {"name": subject.name, "uid": subject.uid},
         "status": status,
     })
-}
-
-/// The merged circuits of what the pods report.
-pub fn merged_circuits(view: &View<'_>) -> Vec<crate::api::CircuitStatus> {
-    let spec = &view.spec.backends;
-    circuits::merge(spec, &view.reports())
 }

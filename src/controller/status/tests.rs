@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     api::{InferenceDeploymentSpec, InferenceReplica, conditions::reason},
-    controller::{build::fixtures, dereference::Live},
+    controller::{
+        build::fixtures,
+        decide::{Situation, decide},
+        dereference::Live,
+    },
 };
 
 fn parse<T: serde::de::DeserializeOwned>(value: Value) -> T {
@@ -87,17 +91,20 @@ impl Case {
 
     fn status(&self, old: &InferenceDeploymentStatus, now: &str) -> InferenceDeploymentStatus {
         let subject = fixtures::subject();
-        let problem = self.problem.clone();
-        let view = View::new(
-            &subject,
-            3,
-            &self.spec,
-            &self.live,
-            &self.deployments,
-            &self.kept,
-            problem,
-        );
-        compute(&view, old, &Time(now.parse().unwrap()))
+        let mut deployment = fixtures::both();
+        deployment.spec = self.spec.clone();
+        deployment.status = Some(old.clone());
+        let at: jiff::Timestamp = now.parse().unwrap();
+        let situation = Situation {
+            subject: &subject,
+            deployment: &deployment,
+            live: &self.live,
+            now: at,
+            jitter: 0.0,
+        };
+        let circuits = decide(&situation).record.circuits;
+        let view = View::new(situation, &self.deployments, &self.kept, self.problem.clone(), circuits);
+        compute(&view, old, &Time(at))
     }
 
     fn first(&self) -> InferenceDeploymentStatus {

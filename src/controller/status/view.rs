@@ -3,11 +3,12 @@
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::ResourceExt;
 
-use super::{merged_circuits, pods};
+use super::pods;
 use crate::{
     api::{BackendReport, CircuitStatus, InferenceDeploymentSpec, InferenceReplica, InferenceReplicaStatus},
     controller::{
         build::{Subject, Tier, scaled_tier, tier_of, tiers},
+        decide::Situation,
         dereference::Live,
     },
 };
@@ -72,26 +73,28 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// Joins pods and reports.
     pub fn new(
-        subject: &'a Subject,
-        generation: i64,
-        spec: &'a InferenceDeploymentSpec,
-        live: &'a Live,
+        situation: Situation<'a>,
         deployments: &'a [Deployment],
         kept: &'a [String],
         problem: Option<Problem>,
+        circuits: Vec<CircuitStatus>,
     ) -> Self {
-        let mut view = Self {
+        let Situation {
             subject,
-            generation,
-            spec,
+            deployment,
+            live,
+            ..
+        } = situation;
+        Self {
+            subject,
+            generation: deployment.metadata.generation.unwrap_or(0),
+            spec: &deployment.spec,
             deployments,
             kept,
             problem,
             members: members(subject, live),
-            circuits: Vec::new(),
-        };
-        view.circuits = merged_circuits(&view);
-        view
+            circuits,
+        }
     }
 
     /// Wanted pods of all tiers.
@@ -124,11 +127,7 @@ impl<'a> View<'a> {
 
     /// Reports of pods that are not going.
     pub fn reports(&self) -> Vec<&'a InferenceReplicaStatus> {
-        let staying = self
-            .members
-            .iter()
-            .filter(|m| m.pod.metadata.deletion_timestamp.is_none());
-        staying.filter_map(|m| m.report).collect()
+        staying(&self.members)
     }
 
     /// What Ready pods say of a backend.
@@ -144,6 +143,16 @@ impl<'a> View<'a> {
             .into_iter()
             .find(|name| self.backend(name).iter().any(|b| b.available))
     }
+}
+
+fn staying<'a>(members: &[Member<'a>]) -> Vec<&'a InferenceReplicaStatus> {
+    let staying = members.iter().filter(|m| m.pod.metadata.deletion_timestamp.is_none());
+    staying.filter_map(|m| m.report).collect()
+}
+
+/// Reports of the pods of `subject` that are not going.
+pub fn reports<'a>(subject: &Subject, live: &'a Live) -> Vec<&'a InferenceReplicaStatus> {
+    staying(&members(subject, live))
 }
 
 fn members<'a>(subject: &Subject, live: &'a Live) -> Vec<Member<'a>> {

@@ -7,11 +7,12 @@ use tokio::sync::watch;
 
 use super::{ErrorBook, Means, Money, Remote, Signals};
 use crate::{
-    api::{BackendKind, EngineIsolation, LocalBackend},
+    api::{BackendKind, EngineIsolation, InferenceReplica, LocalBackend},
     runtime::{
         clock::Clock,
         config::Snapshot,
         local::{Activity, EngineView},
+        report::{Ears, News},
     },
 };
 
@@ -146,6 +147,14 @@ impl Registry {
             }
         }
     }
+}
+
+impl Ears for Registry {
+    fn told(&self, _replica: &InferenceReplica) {
+        self.signals.routine();
+    }
+
+    fn written(&self, _news: &News) {}
 }
 
 impl Routing {

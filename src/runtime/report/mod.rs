@@ -1,11 +1,12 @@
 //! What the replica tells the cluster: the status of its `InferenceReplica`.
 
 pub mod events;
+pub mod inbox;
 mod replica;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use kube::Client;
 use tokio::{sync::watch, time::Instant};
@@ -13,7 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use replica::{OwnReplica, ReportError};
 
-use crate::{api::InferenceReplicaStatus, policy::write_rate::WriteRate};
+use crate::{
+    api::{InferenceReplica, InferenceReplicaStatus},
+    policy::write_rate::WriteRate,
+};
 
 /// The longest wait after writes that fail.
 const BACKOFF_MOST: Duration = Duration::from_secs(30);
@@ -28,56 +32,63 @@ pub struct News {
     /// Urgent transitions so far (a circuit opened or closed, a probe, credentials refused): a rise is written at once, the rest
     /// at most every 5 s (design section 8, write rates).
     pub urgent: u64,
+    /// The status accepts something that was told by this resourceVersion of our object: it is written only over that state.
+    pub over: Option<String>,
+}
+
+/// What the rest of the runtime is told by the reporter and the inbox.
+pub trait Ears: Send + Sync {
+    /// A state of our object, never an older one than before.
+    fn told(&self, replica: &InferenceReplica);
+    /// The API server has taken this status.
+    fn written(&self, news: &News);
 }
 
 /// Reports until `shutdown`, then writes what is the news at that moment once more and returns.
 ///
-/// First it reads its own `InferenceReplica` live and opens `gate`: before that no remote backend may be sent anything (design
-/// section 9). It never gives up: without the API server it tries again with a growing, jittered wait.
+/// It begins when `gate` is open, which the inbox opens. It never gives up: without the API server it tries again with a growing,
+/// jittered wait.
 pub async fn run(
     client: Client,
     own: OwnReplica,
     mut news: watch::Receiver<News>,
-    gate: watch::Sender<bool>,
+    ears: Arc<dyn Ears>,
+    mut gate: watch::Receiver<bool>,
     shutdown: CancellationToken,
 ) {
-    let mut reporter = Reporter::new(own.connect(client));
-    if shutdown.run_until_cancelled(reporter.find()).await.is_some() {
-        gate.send_replace(true);
+    let mut reporter = Reporter::new(own.connect(client), ears);
+    let opened = shutdown.run_until_cancelled(gate.wait_for(|open| *open));
+    if matches!(opened.await, Some(Ok(_))) {
         shutdown.run_until_cancelled(reporter.follow(&mut news)).await;
     }
-    let last = news.borrow_and_update().clone();
+    let last = News {
+        over: None,
+        ..news.borrow_and_update().clone()
+    };
     let _ = tokio::time::timeout(FINAL_REPORT, reporter.write(&last)).await;
 }
 
 struct Reporter {
     replica: replica::Connected,
+    ears: Arc<dyn Ears>,
     started: Instant,
     rate: WriteRate,
     written: Option<InferenceReplicaStatus>,
     urgent_written: u64,
-    failures: u32,
+    backoff: Backoff,
 }
 
 impl Reporter {
-    fn new(replica: replica::Connected) -> Self {
+    fn new(replica: replica::Connected, ears: Arc<dyn Ears>) -> Self {
         Self {
             replica,
+            ears,
             started: Instant::now(),
             rate: WriteRate::default(),
             written: None,
             urgent_written: 0,
-            failures: 0,
+            backoff: Backoff::default(),
         }
-    }
-
-    /// Until the controller has made the object for this very pod.
-    async fn find(&mut self) {
-        while let Err(error) = self.replica.exists_for_us().await {
-            tracing::info!(%error, "waiting for our InferenceReplica");
-            tokio::time::sleep(self.backoff()).await;
-        }
-        self.failures = 0;
     }
 
     async fn follow(&mut self, news: &mut watch::Receiver<News>) {
@@ -109,25 +120,31 @@ impl Reporter {
         }
         self.rate
             .wrote(self.started.elapsed(), news.urgent > self.urgent_written);
-        match self.replica.write(&news.status).await {
+        match self.replica.write(&news.status, news.over.as_deref()).await {
             Ok(()) => {
                 self.written = Some(news.status.clone());
                 self.urgent_written = news.urgent;
-                self.failures = 0;
+                self.backoff = Backoff::default();
+                self.ears.written(news);
             }
             Err(error) => {
                 tracing::warn!(%error, "the status of our InferenceReplica could not be written");
-                tokio::time::sleep(self.backoff()).await;
+                tokio::time::sleep(self.backoff.next()).await;
             }
         }
     }
+}
 
-    /// Full jitter over 0.5 s doubled with every failure, so that replicas do not come back in step.
-    fn backoff(&mut self) -> Duration {
+/// Full jitter over 0.5 s doubled with every failure, so that replicas do not come back in step.
+#[derive(Debug, Default)]
+struct Backoff(u32);
+
+impl Backoff {
+    fn next(&mut self) -> Duration {
         let bound = Duration::from_millis(500)
-            .saturating_mul(1 << self.failures.min(6))
+            .saturating_mul(1 << self.0.min(6))
             .min(BACKOFF_MOST);
-        self.failures = self.failures.saturating_add(1);
+        self.0 = self.0.saturating_add(1);
         bound.mul_f64(rand::random::<f64>())
     }
 }

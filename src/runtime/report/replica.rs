@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use futures::Stream;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
+    runtime::{WatchStreamExt, watcher},
 };
 use serde_json::json;
 
@@ -38,6 +40,11 @@ pub enum ReportError {
 }
 
 impl OwnReplica {
+    /// Made for our pod, not for an earlier one of its name.
+    pub(super) fn is(&self, replica: &InferenceReplica) -> bool {
+        replica.spec.pod_uid == self.pod_uid
+    }
+
     pub(super) fn connect(self, client: Client) -> Connected {
         Connected {
             api: Api::namespaced(client, &self.namespace),
@@ -53,23 +60,35 @@ pub(super) struct Connected {
 
 impl Connected {
     /// A live read, never from a cache.
-    pub(super) async fn exists_for_us(&self) -> Result<(), ReportError> {
+    pub(super) async fn find(&self) -> Result<InferenceReplica, ReportError> {
         let replica = within(self.api.get(&self.own.pod)).await?;
-        if replica.spec.pod_uid == self.own.pod_uid {
-            Ok(())
+        if self.own.is(&replica) {
+            Ok(replica)
         } else {
             Err(ReportError::OtherPod(replica.spec.pod_uid))
         }
     }
 
-    /// Server-side apply of the whole status: what is no longer said is removed.
-    pub(super) async fn write(&self, status: &InferenceReplicaStatus) -> Result<(), ReportError> {
-        let object = json!({
+    /// The object's states from now on.
+    pub(super) fn watch(&self) -> impl Stream<Item = Result<InferenceReplica, watcher::Error>> + use<> {
+        let config = watcher::Config::default()
+            .fields(&format!("metadata.name={}", self.own.pod))
+            .timeout(280);
+        watcher(self.api.clone(), config).default_backoff().applied_objects()
+    }
+
+    /// Server-side apply of the whole status: what is no longer said is removed. With `over` it is written only over that
+    /// resourceVersion of the object.
+    pub(super) async fn write(&self, status: &InferenceReplicaStatus, over: Option<&str>) -> Result<(), ReportError> {
+        let mut object = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": "InferenceReplica",
             "metadata": {"name": self.own.pod},
             "status": status,
         });
+        if let (Some(version), Some(meta)) = (over, object.get_mut("metadata")) {
+            *meta = json!({"name": self.own.pod, "resourceVersion": version});
+        }
         let params = PatchParams::apply(names::RUNTIME_MANAGER).force();
         within(self.api.patch_status(&self.own.pod, &params, &Patch::Apply(object)))
             .await

@@ -36,8 +36,18 @@ async fn handle(
     request: Request<Body>,
 ) -> Result<Response<Body>, std::io::Error> {
     let patch = request.method() == http::Method::PATCH;
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    if query.contains("watch=true") {
+        return std::future::pending().await;
+    }
+    let list = request.uri().path().ends_with("/inferencereplicas");
     let body = request.into_body().collect_bytes().await.unwrap_or_default();
     let mut server = server.lock().unwrap();
+    if list {
+        let items = json!({"apiVersion": "inference-operator.dev/v1alpha1", "kind": "InferenceReplicaList",
+            "metadata": {"resourceVersion": "1"}, "items": [object(&server)]});
+        return Ok(answer(StatusCode::OK, &items));
+    }
     if !patch {
         server.reads += 1;
         return Ok(answer(StatusCode::OK, &object(&server)));
@@ -50,6 +60,13 @@ async fn handle(
         return Ok(answer(StatusCode::NOT_IMPLEMENTED, &status));
     }
     Ok(answer(StatusCode::OK, &object(&server)))
+}
+
+struct Deaf;
+
+impl Ears for Deaf {
+    fn told(&self, _replica: &InferenceReplica) {}
+    fn written(&self, _news: &News) {}
 }
 
 struct World {
@@ -74,7 +91,16 @@ fn start(server: Server) -> World {
     };
     let ((news, news_rx), (gate_tx, gate)) = (watch::channel(News::default()), watch::channel(false));
     let shutdown = CancellationToken::new();
-    let task = tokio::spawn(run(client, own, news_rx, gate_tx, shutdown.clone()));
+    let ears: Arc<dyn Ears> = Arc::new(Deaf);
+    let inbox = inbox::run(
+        client.clone(),
+        own.clone(),
+        Arc::clone(&ears),
+        gate_tx,
+        shutdown.clone(),
+    );
+    tokio::spawn(inbox);
+    let task = tokio::spawn(run(client, own, news_rx, ears, gate.clone(), shutdown.clone()));
     World {
         server,
         news,

@@ -20,7 +20,7 @@ use crate::{
         backends::Means,
         config::{self, Identity, Keys, Snapshot},
         front::admin::Admin,
-        report::{self, OwnReplica},
+        report::{self, Ears, OwnReplica},
     },
 };
 
@@ -78,7 +78,17 @@ pub async fn serve(
         views,
         shutdown.clone(),
     ));
-    let reporter = tokio::spawn(report::run(client, own, news, gate_opener, shutdown.clone()));
+    let ears: Arc<dyn Ears> = Arc::clone(&front.registry) as _;
+    let gate = front.registry.remote_gate.clone();
+    let inbox = report::inbox::run(
+        client.clone(),
+        own.clone(),
+        Arc::clone(&ears),
+        gate_opener,
+        shutdown.clone(),
+    );
+    tokio::spawn(inbox);
+    let reporter = tokio::spawn(report::run(client, own, news, ears, gate, shutdown.clone()));
     let code = open(options, &front, signals, supervised, shown, shutdown).await;
     // The last report and Event are written before the process ends.
     shutdown.cancel();

@@ -81,7 +81,7 @@ pub fn news(front: &Arc<Front>, boot_id: String, shutdown: CancellationToken) ->
                 let _ = timeout(NEWS, changed(&front, &mut engine)).await;
                 let now = current(&front, &boot_id);
                 sender.send_if_modified(|told| {
-                    let modified = told.status != now.status || told.urgent != now.urgent;
+                    let modified = told.status != now.status || told.urgent != now.urgent || told.over != now.over;
                     *told = now;
                     modified
                 });
@@ -97,6 +97,7 @@ fn current(front: &Front, boot_id: &str) -> News {
     News {
         urgent: front.registry.signals.count(),
         status: replica_status(&front.registry, boot_id, front.lifecycle.ready()),
+        over: None,
     }
 }
 

@@ -1,0 +1,87 @@
+//! What the controller decides for all replicas of a deployment together: circuits (design section 9), and more as it is built. Pure.
+//!
+//! A decision is recorded in the status of the `InferenceDeployment` first, by one conditional write, and then told to the replicas
+//! through the specs of their `InferenceReplica`s, each written only over the state that the decision was made on. So a second
+//! leader, or one that comes after a crash, goes on from what is recorded.
+
+mod circuits;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::{build::Subject, dereference::Live};
+use crate::api::{BudgetStatus, CircuitStatus, InferenceDeployment, InferenceReplica};
+
+/// What is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// Whose replicas they are.
+    pub subject: &'a Subject,
+    /// The spec, and what was recorded before.
+    pub deployment: &'a InferenceDeployment,
+    /// Pods and what their runtimes report.
+    pub live: &'a Live,
+    /// The wall clock.
+    pub now: Timestamp,
+    /// A random number in `[0, 1)`.
+    pub jitter: f64,
+}
+
+/// The part of the deployment's status that is recorded by conditional writes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    /// The merged circuits.
+    pub circuits: Vec<CircuitStatus>,
+    /// The ledger.
+    pub budget: Option<BudgetStatus>,
+}
+
+/// What one replica is told beside who it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Orders {}
+
+/// What is decided.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decisions {
+    /// To be recorded.
+    pub record: Record,
+    /// To be told, by name of the pod.
+    pub orders: BTreeMap<String, Orders>,
+    /// It cannot wait for the next routine write.
+    pub urgent: bool,
+    /// When to decide again, though nothing changes.
+    pub look_again: Option<Duration>,
+}
+
+/// Decides.
+pub fn decide(situation: &Situation<'_>) -> Decisions {
+    let mut decisions = held(situation);
+    circuits::decide(situation, &mut decisions);
+    decisions
+}
+
+/// Everything as it is recorded and told now.
+pub fn held(situation: &Situation<'_>) -> Decisions {
+    let replicas = situation.live.replicas.iter();
+    Decisions {
+        record: recorded(situation.deployment),
+        orders: replicas.map(|replica| (replica.name_any(), told(replica))).collect(),
+        urgent: false,
+        look_again: None,
+    }
+}
+
+/// What is recorded now.
+pub fn recorded(deployment: &InferenceDeployment) -> Record {
+    let status = deployment.status.clone().unwrap_or_default();
+    Record {
+        circuits: status.circuits,
+        budget: status.budget,
+    }
+}
+
+fn told(_replica: &InferenceReplica) -> Orders {
+    Orders {}
+}

@@ -1,0 +1,114 @@
+//! How often the status of one deployment is written (design section 8, write rates), for all writes of a reconcile together.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::policy::write_rate::WriteRate;
+
+/// The write rates of all deployments, by UID.
+#[derive(Debug)]
+pub struct Pace {
+    started: Instant,
+    rates: Mutex<HashMap<String, WriteRate>>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            rates: Mutex::default(),
+        }
+    }
+}
+
+impl Pace {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, WriteRate>> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One reconcile's turn.
+    pub fn turn(&self, uid: &str) -> Turn<'_> {
+        let now = self.started.elapsed();
+        let mut rates = self.lock();
+        let rate = rates.entry(uid.to_owned()).or_default();
+        let wait = |urgent| rate.next(now, urgent).saturating_sub(now);
+        Turn {
+            pace: self,
+            uid: uid.to_owned(),
+            routine: wait(false),
+            urgent: wait(true),
+            used: None,
+            later: None,
+        }
+    }
+
+    /// Forgets a deployment that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+}
+
+/// The writes of one reconcile count as one.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    pace: &'a Pace,
+    uid: String,
+    routine: Duration,
+    urgent: Duration,
+    used: Option<bool>,
+    later: Option<Duration>,
+}
+
+impl Turn<'_> {
+    /// Whether a write may happen now; it will be counted. What may not is due at [`Self::later`].
+    pub fn may(&mut self, urgent: bool) -> bool {
+        let wait = if urgent { self.urgent } else { self.routine };
+        let may = self.used.is_some() || wait.is_zero();
+        if may {
+            self.used = Some(self.used.unwrap_or(false) || urgent);
+        } else {
+            self.later = Some(self.later.map_or(wait, |later| later.min(wait)));
+        }
+        may
+    }
+
+    /// When what was put off may be written.
+    pub const fn later(&self) -> Option<Duration> {
+        self.later
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let Some(urgent) = self.used else { return };
+        let now = self.pace.started.elapsed();
+        if let Some(rate) = self.pace.lock().get_mut(&self.uid) {
+            rate.wrote(now, urgent);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn routine_writes_wait_and_urgent_ones_do_not() {
+        let pace = Pace::default();
+        assert!(pace.turn("u").may(false), "the first is at once");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let mut turn = pace.turn("u");
+        assert!(!turn.may(false));
+        assert_eq!(turn.later(), Some(Duration::from_secs(4)));
+        assert!(turn.may(true));
+        assert!(turn.may(false), "what is written with an urgent one costs nothing more");
+        drop(turn);
+        assert!(!pace.turn("u").may(true), "250 ms apart");
+        assert!(pace.turn("other").may(true));
+    }
+}
