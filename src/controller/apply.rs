@@ -119,9 +119,18 @@ impl Writer<'_> {
         Ok(Outcome { resources, kept })
     }
 
-    /// Tells the replicas what was decided.
+    /// Tells the replicas what was decided. A replica that has news of its own at that moment must not keep the others from being told:
+    /// its turn comes when it is all decided again.
     pub async fn apply_replicas(&self, replicas: Vec<InferenceReplica>) -> Result<Vec<InferenceReplica>, ApplyError> {
-        self.settle_all(replicas).await
+        let (mut settled, mut busy) = (Vec::with_capacity(replicas.len()), None);
+        for replica in replicas {
+            match self.settle(replica).await {
+                Ok(replica) => settled.push(replica),
+                Err(ApplyError::Call(error)) if error.is_conflict() => busy = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        busy.map_or(Ok(settled), |error| Err(error.into()))
     }
 
     async fn settle_all<K: Child>(&self, prepared: Vec<K>) -> Result<Vec<K>, ApplyError> {

@@ -2,9 +2,11 @@
 //!
 //! A decision is recorded in the status of the `InferenceDeployment` first, by one conditional write, and then told to the replicas
 //! through the specs of their `InferenceReplica`s, each written only over the state that the decision was made on. So a second
-//! leader, or one that comes after a crash, goes on from what is recorded.
+//! leader, or one that comes after a crash, goes on from what is recorded. Shares of rate limits alone need no record: each order is safe
+//! by itself, whatever becomes of the others, and they have a pace of their own.
 
 mod circuits;
+mod shares;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,7 +14,9 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{build::Subject, dereference::Live};
-use crate::api::{BudgetStatus, CircuitStatus, InferenceDeployment, InferenceReplica};
+use crate::api::{BudgetStatus, CircuitStatus, InferenceDeployment, InferenceReplica, ShareOrder};
+
+pub use shares::share;
 
 /// What is known.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +44,10 @@ pub struct Record {
 
 /// What one replica is told beside who it is.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Orders {}
+pub struct Orders {
+    /// Its shares of rate limits.
+    pub shares: Vec<ShareOrder>,
+}
 
 /// What is decided.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -82,6 +89,8 @@ pub fn recorded(deployment: &InferenceDeployment) -> Record {
     }
 }
 
-fn told(_replica: &InferenceReplica) -> Orders {
-    Orders {}
+fn told(replica: &InferenceReplica) -> Orders {
+    Orders {
+        shares: replica.spec.shares.clone(),
+    }
 }

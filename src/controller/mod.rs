@@ -44,5 +44,6 @@ pub mod run;
 mod server;
 mod status;
 mod stores;
+mod tried;
 mod validate;
 mod watch;

@@ -20,6 +20,7 @@ use super::{
     pace::Pace,
     reconcile::{Context, Failures, ReconcileError, after_error, reconcile},
     server::{Health, serve},
+    tried::Tried,
     validate::Validated,
     watch::{self, Targets, synced},
 };
@@ -162,13 +163,14 @@ fn context(options: &Options, client: &Client, events: Events, metrics: &Arc<Met
     let memory = Arc::new(Memory::default());
     let failures = Arc::new(Failures::default());
     let validated = Arc::new(Validated::default());
-    let pace = Arc::new(Pace::default());
+    let (pace, tried) = (Arc::new(Pace::default()), Arc::new(Tried::default()));
     let gone = {
         let (memory, failures, validated) = (memory.clone(), failures.clone(), validated.clone());
-        let pace = pace.clone();
+        let (pace, tried) = (pace.clone(), tried.clone());
         move |namespace: &str, name: &str, uid: &str| {
             validated.forget(uid);
             pace.forget(uid);
+            tried.forget(uid);
             memory.forget(namespace, name);
             failures.clear(namespace, name);
         }
@@ -187,6 +189,7 @@ fn context(options: &Options, client: &Client, events: Events, metrics: &Arc<Met
         metrics: metrics.clone(),
         failures,
         pace,
+        tried,
     };
     (Arc::new(context), targets)
 }

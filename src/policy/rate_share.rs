@@ -10,8 +10,8 @@
 //! request in its bucket that lets it begin at once, and that beginning is what it tells the controller of.
 //!
 //! **The bound of 2 s.** No request is refused while another replica has had room, beyond the floor, for more than 2 s. A shortage is
-//! told at once and taken to all replicas as [`ShareOrder::contended`]; from then on a replica tells within 1.5 s that it uses no more
-//! than a quarter of its share, confirms a smaller share at once, and the rest follows from three writes. In the meantime requests wait
+//! told at once and taken to all replicas as [`ShareOrder::contended`]; from then on a replica tells within 1.25 s that it leaves most of
+//! its share unused, confirms a smaller share at once, and the rest follows from three writes. In the meantime requests wait
 //! ([`Meter::enter`]) instead of being refused. The write rates bound how often that can happen: ten moves a minute and replica.
 //!
 //! [`ShareOrder::contended`]: crate::api::ShareOrder::contended

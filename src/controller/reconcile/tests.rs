@@ -77,6 +77,7 @@ fn process(server: &Server) -> Context {
         metrics,
         failures: Arc::default(),
         pace: Arc::default(),
+        tried: Arc::default(),
     }
 }
 

@@ -28,22 +28,23 @@ const HEADROOM: Rate = 8;
 pub struct Holding {
     /// What it is told to keep to.
     pub ordered: Rate,
-    /// What it may be using as long as it has not said that it follows the order.
-    pub reserved: Rate,
-    /// It said so.
-    pub acknowledged: bool,
+    /// The most that it may be using.
+    pub committed: Rate,
     /// What it would use.
     pub demand: Rate,
 }
 
 impl Holding {
-    /// The most that it may be using.
+    /// What is known of a replica that was `told` an order: whether it says that it `follows` it, and an order that a write without an
+    /// answer may have `tried` to tell it since.
     #[must_use]
-    pub const fn committed(&self) -> Rate {
-        if self.acknowledged || self.ordered > self.reserved {
-            self.ordered
-        } else {
-            self.reserved
+    pub fn known(told: Order, follows: bool, tried: Option<Order>, demand: Rate) -> Self {
+        // What the order reserves is over once it is followed.
+        let of_told = if follows { told.ordered } else { told.committed() };
+        Self {
+            ordered: told.ordered,
+            committed: of_told.max(tried.map_or(0, |tried| tried.committed())),
+            demand,
         }
     }
 }
@@ -55,6 +56,16 @@ pub struct Order {
     pub ordered: Rate,
     /// The most that it may be using until it follows the order.
     pub reserved: Rate,
+}
+
+impl Order {
+    const fn committed(&self) -> Rate {
+        if self.ordered > self.reserved {
+            self.ordered
+        } else {
+            self.reserved
+        }
+    }
 }
 
 /// All orders for one limit.
@@ -90,22 +101,22 @@ pub fn share_out(limit: Rate, was_contended: bool, holdings: &[Holding]) -> Shar
 fn kept(holding: &Holding) -> Order {
     Order {
         ordered: holding.ordered,
-        reserved: holding.committed(),
+        reserved: holding.committed,
     }
 }
 
 /// Orders towards the targets: less at once, more as far as something is free.
 fn moved(pool: Rate, holdings: &[Holding], targets: &[Rate]) -> Vec<Order> {
-    let gain = |holding: &Holding, target: Rate| target.saturating_sub(holding.committed());
+    let gain = |holding: &Holding, target: Rate| target.saturating_sub(holding.committed);
     let both = || holdings.iter().zip(targets.iter().copied());
     let wanted = sum(both().map(|(h, target)| gain(h, target)));
-    let free = pool.saturating_sub(sum(holdings.iter().map(Holding::committed)));
+    let free = pool.saturating_sub(sum(holdings.iter().map(|h| h.committed)));
     let order = |(holding, target): (&Holding, Rate)| {
-        let committed = holding.committed();
-        let ordered = target.min(committed + part(free.min(wanted), gain(holding, target), wanted));
+        let more = part(free.min(wanted), gain(holding, target), wanted);
+        let ordered = target.min(holding.committed + more);
         Order {
             ordered,
-            reserved: committed.max(ordered),
+            reserved: holding.committed.max(ordered),
         }
     };
     both().map(order).collect()
@@ -114,7 +125,7 @@ fn moved(pool: Rate, holdings: &[Holding], targets: &[Rate]) -> Vec<Order> {
 /// Nothing is worth a move.
 fn settled(pool: Rate, contended: bool, holdings: &[Holding], targets: &[Rate]) -> bool {
     let given = sum(holdings.iter().map(|h| h.ordered));
-    let committed = sum(holdings.iter().map(Holding::committed));
+    let committed = sum(holdings.iter().map(|h| h.committed));
     let off = sum(holdings.iter().zip(targets).map(|(h, target)| target.saturating_sub(h.ordered)));
     let room = sum(holdings.iter().map(|h| h.ordered.saturating_sub(h.demand)));
     let near = if contended {

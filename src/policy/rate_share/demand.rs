@@ -8,14 +8,14 @@ use super::{Bucket, MILLI, Rate, decayed::Decayed};
 const LONG: Duration = Duration::from_secs(15);
 /// A demand that begins shows in these first.
 const SHORT: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
-/// Room is averaged over this, or over as long as the share brings [`ROOM_UNITS`]; by chance alone a replica with few requests is
+/// Room is averaged over this, or over as long as the share brings [`ROOM_UNITS`]: by chance alone a replica with few requests is
 /// without one for a while.
-const ROOM: Duration = Duration::from_secs(1);
+const ROOM: Duration = Duration::from_millis(500);
 const ROOM_UNITS: f64 = 6.0;
 /// Shares that bring so little have no room that is worth a word.
 const ROOM_LONGEST: f64 = 60.0;
 /// A replica that leaves this part of its share unused has room.
-const UNUSED: f64 = 0.75;
+const UNUSED: f64 = 0.6;
 /// A demand is told when it is above the last told one by this factor,
 const RISE: f64 = 1.2;
 /// or below it by this one, while another replica is short,

@@ -1,18 +1,19 @@
 //! The backends of the configuration in force, swapped as a whole: a request sees one state of it from beginning to end.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::{ErrorBook, Means, Money, Remote, Signals};
+use super::{ErrorBook, Means, Money, Remote, Share, Signals};
 use crate::{
-    api::{BackendKind, EngineIsolation, InferenceReplica, LocalBackend},
+    api::{BackendKind, EngineIsolation, InferenceReplica, LocalBackend, ShareOrder},
     runtime::{
         clock::Clock,
         config::Snapshot,
         local::{Activity, EngineView},
         report::{Ears, News},
+        sync::lock,
     },
 };
 
@@ -96,6 +97,8 @@ pub struct Registry {
     pub remote_gate: watch::Receiver<bool>,
     /// The budget of a process that runs alone.
     pub money: Option<Money>,
+    /// The shares that were told last, for backends that become known later.
+    orders: Mutex<Vec<ShareOrder>>,
 }
 
 impl Registry {
@@ -119,6 +122,7 @@ impl Registry {
             engine,
             remote_gate,
             money,
+            orders: Mutex::default(),
         }
     }
 
@@ -136,7 +140,24 @@ impl Registry {
             None => Remote::new(name, spec, &self.means, self.clock, &self.signals),
         });
         self.routing.store(Arc::new(Routing { snapshot, backends }));
+        self.obey(&lock(&self.orders));
         self.signals.routine();
+    }
+
+    fn obey(&self, orders: &[ShareOrder]) {
+        self.routing().each_share(|backend, share| {
+            share.obey(orders.iter().find(|order| order.backend == backend));
+        });
+    }
+
+    /// The process runs alone: whole rate limits are its own.
+    pub fn take_whole_limits(&self) {
+        self.routing().each_share(|_, share| share.take_whole());
+    }
+
+    /// Looks whether what is told of the demand for shares still holds.
+    pub fn judge_demand(&self) {
+        self.routing().each_share(|_, share| share.judge());
     }
 
     /// Reads every key again.
@@ -150,7 +171,11 @@ impl Registry {
 }
 
 impl Ears for Registry {
-    fn told(&self, _replica: &InferenceReplica) {
+    fn told(&self, replica: &InferenceReplica) {
+        let mut orders = lock(&self.orders);
+        orders.clone_from(&replica.spec.shares);
+        self.obey(&orders);
+        drop(orders);
         self.signals.routine();
     }
 
@@ -158,6 +183,17 @@ impl Ears for Registry {
 }
 
 impl Routing {
+    /// Every share of a rate limit, with its backend's name.
+    pub fn each_share(&self, mut act: impl FnMut(&str, &Arc<Share>)) {
+        for backend in &self.backends {
+            if let Kind::Remote(remote) = &backend.kind
+                && let Some(share) = &remote.share
+            {
+                act(&backend.name, share);
+            }
+        }
+    }
+
     fn remote(&self, name: &str) -> Option<&Remote> {
         self.backends.iter().find_map(|b| match &b.kind {
             Kind::Remote(remote) if *b.name == *name => Some(remote.as_ref()),

@@ -13,7 +13,7 @@ use http::Uri;
 use secrecy::SecretString;
 use tracing::{info, warn};
 
-use super::{Breaker, Leave, Signals};
+use super::{Breaker, Leave, Share, Signals};
 use crate::{
     api::{CircuitScope, RemoteBackend, RemoteProvider, Timeouts, conditions::reason},
     error::{InferenceError, Provider},
@@ -105,6 +105,8 @@ pub struct Remote {
     pub provider: Provider,
     /// Where it takes which operation.
     pub addresses: Addresses,
+    /// Its part of the rate limit; `None` when there is none.
+    pub share: Option<Arc<Share>>,
     name: String,
     health: Arc<Health>,
     means: Means,
@@ -122,10 +124,12 @@ impl Remote {
             let label = format!("{name}/{scope}");
             Arc::new(Breaker::new(label, circuit_config(spec), clock, Arc::clone(signals)))
         };
+        let share = |limit| Arc::new(Share::new(limit, clock, Arc::clone(signals)));
         Self {
             spec: spec.clone(),
             provider: provider(spec.provider, name),
             addresses: Addresses::new(spec),
+            share: spec.rate_limit.as_ref().map(share),
             name: name.to_owned(),
             health: Arc::new(Health {
                 endpoint: breaker("Endpoint"),
@@ -144,7 +148,11 @@ impl Remote {
     /// the credential circuit one probe.
     #[must_use]
     pub fn changed(&self, spec: &RemoteBackend, means: &Means, clock: Clock) -> Self {
-        let fresh = Self::new(&self.name, spec, means, clock, &self.signals);
+        let mut fresh = Self::new(&self.name, spec, means, clock, &self.signals);
+        if let (Some(share), Some(limit)) = (&self.share, &spec.rate_limit) {
+            share.limit(limit);
+            fresh.share = Some(Arc::clone(share));
+        }
         if spec.provider != self.spec.provider || spec.endpoint != self.spec.endpoint {
             return fresh;
         }

@@ -2,11 +2,11 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Backend, Breaker, Engine, Kind, Registry, Remote};
+use super::{Backend, Breaker, Engine, Kind, Registry, Remote, Routing};
 use crate::{
     api::{
         BackendReport, CircuitScope, CircuitState, CircuitStatus, EngineState, EngineStatus, InferenceDeploymentStatus,
-        InferenceReplicaStatus, PROTOCOL_VERSION, ReplicaCircuit, conditions::reason,
+        InferenceReplicaStatus, PROTOCOL_VERSION, ReplicaCircuit, ShareReport, conditions::reason,
     },
     error::ErrorKind,
     policy::circuit::CircuitView,
@@ -26,7 +26,14 @@ pub fn replica_status(registry: &Registry, boot_id: &str, ready: bool) -> Infere
         backends: routing.backends.iter().map(|b| report(registry, b)).collect(),
         circuits: replica_circuits(registry),
         errors: registry.errors.rows(),
+        shares: shares(&routing),
     }
+}
+
+fn shares(routing: &Routing) -> Vec<ShareReport> {
+    let mut rows = Vec::new();
+    routing.each_share(|backend, share| rows.push(share.report(backend)));
+    rows
 }
 
 /// The same for people, in the shape of the deployment's status: `/status` of a process that runs alone.

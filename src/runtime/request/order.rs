@@ -14,14 +14,16 @@ use super::{
     head::Head,
     local::LocalRoute,
     outcome::{Miss, Progress},
+    queue::Priority,
     settle::{Stake, Ticket},
+    share::{Asked, Lines},
     target::{Target, Timers},
 };
 use crate::{
     error::{InferenceError, RetryRule},
     policy::{circuit::Refused, pricing::Prices},
     runtime::{
-        backends::{Backend, Hold, Kind, Registry, Remote, Routing},
+        backends::{Backend, Hold, Kind, Part, Registry, Remote, Routing},
         metrics::Metrics,
         remote::{google::TokenError, session::Session, wire::address::NoAddress},
     },
@@ -40,6 +42,15 @@ pub struct Job {
     pub priority: Option<HeaderValue>,
     /// It came from a peer: only the own engine may answer.
     pub hop: bool,
+}
+
+impl Job {
+    /// Its priority.
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        let value = self.priority.as_ref().and_then(|value| value.to_str().ok());
+        value.and_then(Priority::read).unwrap_or_default()
+    }
 }
 
 /// An answer with the guard of the attempt that brought it.
@@ -71,6 +82,8 @@ pub struct Dispatcher {
     pub metrics: Arc<Metrics>,
     /// The way to the own engine and to peers.
     pub local: LocalRoute,
+    /// Who waits for a part of a rate limit.
+    pub lines: Lines,
 }
 
 /// What earlier failures leave open.
@@ -172,10 +185,11 @@ impl Dispatcher {
             ));
         }
         let started = Instant::now();
+        let deadline = started + remote.timeouts().total();
         let (mut retries, mut rebuilt) = (0, false);
         remote.first_attempt();
         loop {
-            let (miss, ticket, used) = match self.once(routing, backend, remote, job).await {
+            let (miss, ticket, used) = match self.once(routing, backend, remote, job, deadline).await {
                 Ok(reply) => return Ok(reply),
                 Err(Failed::Before(miss)) => return Err(*miss),
                 Err(Failed::During(failed)) => *failed,
@@ -206,12 +220,13 @@ impl Dispatcher {
         backend: &Backend,
         remote: &Arc<Remote>,
         job: &Job,
+        deadline: Instant,
     ) -> Result<Reply, Failed> {
         let session = remote
             .session()
             .map_err(|unusable| Failed::before(Miss::at(Progress::Unsent, unusable.classified())))?;
         let (target, question, ticket) = self
-            .prepare(routing, backend, remote, job, &session)
+            .prepare((routing, backend, remote), job, &session, deadline)
             .await
             .map_err(Failed::before)?;
         match send(target, question, self.asker(routing)).await {
@@ -227,24 +242,44 @@ impl Dispatcher {
     /// Everything that can be refused before anything is sent. The money comes last: what is reserved is sent.
     async fn prepare(
         &self,
-        routing: &Routing,
-        backend: &Backend,
-        remote: &Arc<Remote>,
+        (routing, backend, remote): (&Routing, &Backend, &Arc<Remote>),
         job: &Job,
         session: &Arc<Session>,
+        deadline: Instant,
     ) -> Result<(Target, Question, Ticket), Miss> {
         fits(remote, &job.head)?;
         let address = remote.addresses.of(job.head.operation, job.head.stream);
         let uri = address.map_err(no_address)?.clone();
-        let stake = self.stake(remote, session)?;
+        let (stake, part) = self.admitted((routing, backend, remote), job, session, deadline).await?;
         let credential = session.credential.headers().await;
         let credential = credential.map_err(|error| no_token(remote, session, &error))?;
         let question = question(remote, job, self.limit(routing, remote))?;
         let hold = self.reserve(routing, remote, job)?;
         let (provider, timers) = (remote.provider.clone(), Timers::from(&remote.timeouts()));
         let target = Target::provider(session.client.clone(), uri, credential, provider, timers, &job.id);
-        let ticket = Ticket::new(Arc::clone(&backend.name), Arc::clone(&self.metrics), Some(stake), hold);
+        let ticket = Ticket::new(Arc::clone(&backend.name), Arc::clone(&self.metrics), Some(stake), hold).with_part(part);
         Ok((target, question, ticket))
+    }
+
+    /// Leave of the circuits, and a part of the rate limit. Who waits for the one holds no leave of the others: what they allowed may be
+    /// over when the wait is.
+    async fn admitted(
+        &self,
+        (routing, backend, remote): (&Routing, &Backend, &Arc<Remote>),
+        job: &Job,
+        session: &Arc<Session>,
+        deadline: Instant,
+    ) -> Result<(Stake, Option<Part>), Miss> {
+        let stake = self.stake(remote, session)?;
+        let tokens = match Lines::ask(remote, routing, job) {
+            Asked::Unlimited => return Ok((stake, None)),
+            Asked::Given(part) => return Ok((stake, Some(part))),
+            Asked::Wait(tokens) => tokens,
+        };
+        drop(stake);
+        let whose = (routing, backend, remote.as_ref());
+        let part = self.lines.wait(whose, (job, tokens), deadline, &self.metrics).await?;
+        Ok((self.stake(remote, session)?, part))
     }
 
     fn limit(&self, routing: &Routing, remote: &Remote) -> OutputLimit {

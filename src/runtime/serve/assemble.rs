@@ -14,7 +14,7 @@ use crate::runtime::{
     metrics::Metrics,
     peer::{self, Peers},
     remote::session::client,
-    request::{admission::Admission, local::LocalRoute, order::Dispatcher},
+    request::{admission::Admission, local::LocalRoute, order::Dispatcher, share::Lines},
 };
 
 /// What a front is made of.
@@ -61,6 +61,9 @@ pub fn front(parts: Parts) -> Result<Front, ServeError> {
     let money = if identity.is_some() { None } else { money(&snapshot)? };
     let peers = identity.as_ref().map(|own| Peers::new(&own.namespace, &own.deployment));
     let registry = Arc::new(Registry::new(Arc::clone(&snapshot), means.clone(), engine, gate, money));
+    if identity.is_none() {
+        registry.take_whole_limits();
+    }
     let metrics = Arc::<Metrics>::default();
     Ok(Front {
         admission: Arc::new(Admission::new(Arc::clone(&metrics))),
@@ -68,6 +71,7 @@ pub fn front(parts: Parts) -> Result<Front, ServeError> {
             registry: Arc::clone(&registry),
             metrics: Arc::clone(&metrics),
             local: LocalRoute::new(client(peer::CONNECT)?, peers),
+            lines: Lines::default(),
         },
         door: Door::new(means.keys, verifier, &snapshot),
         registry,

@@ -70,6 +70,7 @@ pub async fn serve(
         }),
     })?);
     tend::configuration(&front, snapshots, shutdown.clone());
+    tend::demand(&front, shutdown.clone());
     let news = tend::news(&front, format!("{:016x}", rand::random::<u64>()), shutdown.clone());
     let teller = tokio::spawn(report::events::run(
         client.clone(),
