@@ -1,15 +1,19 @@
 //! What the end-to-end tests stand on.
 
 mod cluster;
+mod faults;
 mod http;
+mod load;
 mod manifests;
 mod provider;
 mod wait;
 
 pub use cluster::{Namespace, kubectl};
+pub use faults::{Frozen, kill_controllers, kill_runtime};
 pub use http::{get, post};
+pub use load::{Tally, load};
 pub use manifests::{local, remote, secret, with};
-pub use provider::Provider;
+pub use provider::{Mode, Provider};
 pub use wait::until;
 
 /// How long anything may take that starts a pod.

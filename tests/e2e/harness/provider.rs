@@ -1,22 +1,36 @@
 //! A paid provider played from outside: an HTTP server on the node's address that speaks OpenAI's API and checks its key.
 
 use std::{
+    collections::HashMap,
     env,
+    net::{IpAddr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{ConnectInfo, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
 };
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
+
+/// What the provider does with requests whose key is right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Answers, after a while.
+    Answer(Duration),
+    /// Refuses with a status, as OpenAI spells it.
+    Fail(u16),
+    /// Never answers.
+    Hang,
+}
 
 /// The running server. It stops when dropped.
 pub struct Provider {
@@ -30,6 +44,8 @@ struct Shared {
     key: String,
     calls: AtomicU64,
     accepted: AtomicU64,
+    mode: Mutex<Mode>,
+    by_caller: Mutex<HashMap<IpAddr, u64>>,
 }
 
 impl Provider {
@@ -39,6 +55,8 @@ impl Provider {
             key: format!("Bearer {key}"),
             calls: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
+            mode: Mutex::new(Mode::Answer(Duration::ZERO)),
+            by_caller: Mutex::default(),
         });
         let router = Router::new()
             .route("/v1/chat/completions", post(chat))
@@ -46,12 +64,23 @@ impl Provider {
         let node = env::var("LOCAL_CLUSTER_NODE_IP").expect("tests run inside the local cluster's namespaces");
         let listener = TcpListener::bind((node.as_str(), 0)).await.expect("a port");
         let endpoint = format!("http://{}/v1", listener.local_addr().expect("an address"));
-        let server = tokio::spawn(async move { axum::serve(listener, router).await.expect("serves") });
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let server = tokio::spawn(async move { axum::serve(listener, service).await.expect("serves") });
         Self {
             endpoint,
             shared,
             server,
         }
+    }
+
+    /// From now on.
+    pub fn set(&self, mode: Mode) {
+        *self.shared.mode.lock().expect("no panic") = mode;
+    }
+
+    /// Requests by the address they came from: one a pod.
+    pub fn by_caller(&self) -> HashMap<IpAddr, u64> {
+        self.shared.by_caller.lock().expect("no panic").clone()
     }
 
     /// Requests so far, refused ones included.
@@ -71,14 +100,31 @@ impl Drop for Provider {
     }
 }
 
-async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+async fn chat(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(caller): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> Response {
     shared.calls.fetch_add(1, Ordering::SeqCst);
+    *shared
+        .by_caller
+        .lock()
+        .expect("no panic")
+        .entry(caller.ip())
+        .or_default() += 1;
     let key = headers
         .get(header::AUTHORIZATION)
         .and_then(|v| v.to_str().ok())
         .unwrap_or_default();
     if key != shared.key {
         return refuse().into_response();
+    }
+    let mode = shared.mode.lock().expect("no panic").clone();
+    match mode {
+        Mode::Answer(wait) => tokio::time::sleep(wait).await,
+        Mode::Fail(status) => return fail(status).into_response(),
+        Mode::Hang => std::future::pending().await,
     }
     shared.accepted.fetch_add(1, Ordering::SeqCst);
     if body["stream"] == json!(true) {
@@ -95,6 +141,11 @@ fn refuse() -> (StatusCode, Json<Value>) {
         "type": "invalid_request_error", "param": null, "code": "invalid_api_key",
     }});
     (StatusCode::UNAUTHORIZED, Json(error))
+}
+
+fn fail(status: u16) -> (StatusCode, Json<Value>) {
+    let error = json!({"error": {"message": "scripted", "type": "server_error", "param": null, "code": null}});
+    (StatusCode::from_u16(status).expect("a status"), Json(error))
 }
 
 fn whole(body: &Value) -> Json<Value> {
