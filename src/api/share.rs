@@ -14,9 +14,12 @@ pub struct ShareOrder {
     /// Rises with every change; the replica repeats it when it keeps to the order.
     #[schemars(range(min = 1))]
     pub sequence: i64,
-    /// Another replica is short: a smaller share is to be confirmed, and room that is not used told, at once.
+    /// All replicas together ask for more than the limit: room that is not used is to be told at once.
     #[serde(default)]
     pub contended: bool,
+    /// Another replica waits for what this one is to leave: the order is to be confirmed at once.
+    #[serde(default)]
+    pub awaited: bool,
     /// Requests; absent when they are not limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<OrderedRate>,

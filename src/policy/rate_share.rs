@@ -10,10 +10,12 @@
 //! request in its bucket that lets it begin at once, and that beginning is what it tells the controller of.
 //!
 //! **The bound of 2 s.** No request is refused while another replica has had room, beyond the floor, for more than 2 s. A shortage is
-//! told at once and taken to all replicas as [`ShareOrder::contended`]; from then on a replica tells within 1.25 s that it leaves most of
-//! its share unused, confirms a smaller share at once, and the rest follows from three writes. In the meantime requests wait
-//! ([`Meter::enter`]) instead of being refused. The write rates bound how often that can happen: ten moves a minute and replica.
+//! told at once, and whoever is to leave something for it confirms that at once ([`ShareOrder::awaited`]). While all together ask for
+//! more than the limit ([`ShareOrder::contended`]) a replica tells within 1.25 s that it leaves most of its share unused. The rest is
+//! three writes. In the meantime requests wait ([`Meter::join`]) instead of being refused. The write rates bound how often that can
+//! happen: ten moves a minute and replica.
 //!
+//! [`ShareOrder::awaited`]: crate::api::ShareOrder::awaited
 //! [`ShareOrder::contended`]: crate::api::ShareOrder::contended
 
 mod allocate;

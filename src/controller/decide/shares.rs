@@ -72,7 +72,11 @@ impl Row<'_> {
                 milli_per_minute: ordered,
                 reserved_milli_per_minute: reserved,
             } = rate(order).unwrap_or_default();
-            Order { ordered, reserved }
+            Order {
+                ordered,
+                reserved,
+                awaited: false,
+            }
         };
         let reported = self.report.map_or(0, |report| report.sequence);
         let follows = self.told.is_none_or(|told| told.sequence == reported);
@@ -107,6 +111,7 @@ impl Row<'_> {
             backend: backend.to_owned(),
             sequence: sequences.into_iter().flatten().max().unwrap_or(0).saturating_add(1),
             contended,
+            awaited: [requests, tokens].into_iter().flatten().any(|order| order.awaited),
             requests: requests.map(ordered),
             tokens: tokens.map(ordered),
         }

@@ -14,14 +14,14 @@ const FLOOR: Rate = 1_000;
 const MOST_LEVELS: Rate = 2;
 /// Nobody is short any more when all together ask for so many hundredths of the limit.
 const CALM: Rate = 90;
-/// Differences that are not worth a move, as parts of the limit: of shares while all are short, of room that another could use, of
-/// shares while nobody is short, and of what is not given to anybody.
-const UNFAIR: Rate = 16;
-const ROOM: Rate = 200;
-const UNEVEN: Rate = 4;
+/// What need not be given to anybody, as part of the limit.
 const UNGIVEN: Rate = 400;
-/// While nobody is short a share is above what is asked for by its eighth, or it is time to move.
+/// While nobody is short, who is given something gets an eighth more than what it asks for; who lacks less than an eighth waits for it.
 const HEADROOM: Rate = 8;
+/// In a shortage nobody moves for fairness alone who has this part of the fair share: all that is sent is sent either way.
+const FAIR: Rate = 2;
+/// While nobody is short, who holds a quarter of an even part of what nobody asks for can begin.
+const EVEN: Rate = 4;
 
 /// A replica's part as it stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct Order {
     pub ordered: Rate,
     /// The most that it may be using until it follows the order.
     pub reserved: Rate,
+    /// It leaves something that another replica is short of.
+    pub awaited: bool,
 }
 
 impl Order {
@@ -73,7 +75,7 @@ impl Order {
 pub struct Shared {
     /// In the order of the holdings.
     pub orders: Vec<Order>,
-    /// Somebody is short.
+    /// All together ask for more than there is.
     pub contended: bool,
 }
 
@@ -89,19 +91,93 @@ pub fn share_out(limit: Rate, was_contended: bool, holdings: &[Holding]) -> Shar
     let pool = limit - limit / MARGIN;
     let asked = sum(holdings.iter().map(|h| h.demand));
     let contended = asked > if was_contended { part(pool, CALM, 100) } else { pool };
-    let targets = targets(pool, holdings);
-    let orders = if contended == was_contended && settled(pool, contended, holdings, &targets) {
+    let ideal = targets(pool, holdings);
+    let enough = if contended { ideal.clone() } else { enough(pool, holdings, &ideal) };
+    let little = pool / UNGIVEN / count(holdings);
+    let content = |(holding, enough): (&Holding, &Rate)| is_content(contended, little, holding, *enough);
+    let content: Vec<bool> = holdings.iter().zip(&enough).map(content).collect();
+    let (given, committed) = (sum(holdings.iter().map(|h| h.ordered)), sum(holdings.iter().map(|h| h.committed)));
+    let orders = if content.iter().all(|content| *content) && nearly(given, pool) && committed <= pool {
         holdings.iter().map(kept).collect()
     } else {
-        moved(pool, holdings, &targets)
+        let mut targets = few_moves(pool, holdings, &enough, &content);
+        if sum(targets.iter().copied()) > pool {
+            targets.clone_from(&ideal);
+        }
+        give_the_rest(pool, &mut targets, &ideal);
+        moved(pool, holdings, &unless_little(little, holdings, &targets))
     };
     Shared { orders, contended }
+}
+
+/// All of the pool, but for what is not worth a move, and no more.
+const fn nearly(given: Rate, pool: Rate) -> bool {
+    given <= pool && given + pool / UNGIVEN >= pool
+}
+
+/// What is enough for each while nobody is short: a little more than what it asks for, and to begin with.
+fn enough(pool: Rate, holdings: &[Holding], ideal: &[Rate]) -> Vec<Rate> {
+    let left = pool.saturating_sub(sum(holdings.iter().map(|h| h.demand)));
+    let begin = left / count(holdings) / EVEN;
+    let enough = |(holding, ideal): (&Holding, &Rate)| (holding.demand + holding.demand / HEADROOM).max(begin).min(*ideal);
+    holdings.iter().zip(ideal).map(enough).collect()
+}
+
+/// `little`: what is not worth a move.
+const fn is_content(contended: bool, little: Rate, holding: &Holding, enough: Rate) -> bool {
+    if !contended {
+        return holding.ordered + holding.ordered / HEADROOM >= enough - enough / HEADROOM;
+    }
+    let has_room = holding.ordered > holding.demand + little;
+    holding.ordered >= enough / FAIR && !has_room
+}
+
+/// Moves cost writes, and what is on its way nobody can use: who is content keeps its share, as far as the others find enough beside it.
+fn few_moves(pool: Rate, holdings: &[Holding], enough: &[Rate], content: &[bool]) -> Vec<Rate> {
+    let parts = || holdings.iter().zip(enough.iter().copied()).zip(content.iter().copied());
+    let held = sum(parts().filter(|(_, content)| *content).map(|((holding, _), _)| holding.ordered));
+    let wanted = sum(parts().filter(|(_, content)| !*content).map(|((_, enough), _)| enough));
+    let over = |holding: &Holding, enough: Rate| holding.ordered.saturating_sub(enough);
+    let spare = sum(parts().filter(|(_, content)| *content).map(|((holding, enough), _)| over(holding, enough)));
+    let missing = (held + wanted).saturating_sub(pool).min(spare);
+    let target = |((holding, enough), content): ((&Holding, Rate), bool)| match content {
+        true => holding.ordered - part(missing, over(holding, enough), spare).saturating_add(1).min(over(holding, enough)),
+        false => enough,
+    };
+    parts().map(target).collect()
+}
+
+/// What the targets leave goes to those who are below what is ideal.
+fn give_the_rest(pool: Rate, targets: &mut [Rate], ideal: &[Rate]) {
+    let left = pool.saturating_sub(sum(targets.iter().copied()));
+    let lacks = |(target, ideal): (&Rate, &Rate)| ideal.saturating_sub(*target);
+    let lacking = sum(targets.iter().zip(ideal).map(lacks));
+    for (target, ideal) in targets.iter_mut().zip(ideal) {
+        *target += part(left.min(lacking), lacks((target, ideal)), lacking);
+    }
+}
+
+/// The targets, but where the difference is not worth a move.
+fn unless_little(little: Rate, holdings: &[Holding], targets: &[Rate]) -> Vec<Rate> {
+    let keep = |(holding, target): (&Holding, &Rate)| {
+        if holding.ordered.abs_diff(*target) <= little && holding.ordered >= *target / 2 {
+            holding.ordered
+        } else {
+            *target
+        }
+    };
+    holdings.iter().zip(targets).map(keep).collect()
+}
+
+fn count(holdings: &[Holding]) -> Rate {
+    Rate::try_from(holdings.len()).unwrap_or(Rate::MAX).max(1)
 }
 
 fn kept(holding: &Holding) -> Order {
     Order {
         ordered: holding.ordered,
         reserved: holding.committed,
+        awaited: false,
     }
 }
 
@@ -117,28 +193,20 @@ fn moved(pool: Rate, holdings: &[Holding], targets: &[Rate]) -> Vec<Order> {
         Order {
             ordered,
             reserved: holding.committed.max(ordered),
+            awaited: false,
         }
     };
-    both().map(order).collect()
-}
-
-/// Nothing is worth a move.
-fn settled(pool: Rate, contended: bool, holdings: &[Holding], targets: &[Rate]) -> bool {
-    let given = sum(holdings.iter().map(|h| h.ordered));
-    let committed = sum(holdings.iter().map(|h| h.committed));
-    let off = sum(holdings.iter().zip(targets).map(|(h, target)| target.saturating_sub(h.ordered)));
-    let room = sum(holdings.iter().map(|h| h.ordered.saturating_sub(h.demand)));
-    let near = if contended {
-        room <= pool / ROOM && off <= pool / UNFAIR
-    } else {
-        off <= pool / UNEVEN && holdings.iter().all(|h| h.ordered >= h.demand + h.demand / HEADROOM)
-    };
-    near && given + pool / UNGIVEN >= pool && committed <= pool
+    let mut orders: Vec<Order> = both().map(order).collect();
+    let short = both().zip(&orders).any(|((holding, target), order)| order.ordered < holding.demand.min(target));
+    for order in &mut orders {
+        order.awaited = short && order.ordered < order.reserved;
+    }
+    orders
 }
 
 /// What each would get if nothing had to be waited for.
 fn targets(pool: Rate, holdings: &[Holding]) -> Vec<Rate> {
-    let count = u64::try_from(holdings.len()).unwrap_or(u64::MAX).max(1);
+    let count = count(holdings);
     let floor = (pool / FLOOR / count).max(1).min(pool / count);
     let rest = pool - floor * count;
     let asked = sum(holdings.iter().map(|h| h.demand));
@@ -165,7 +233,7 @@ const fn halves(left: Rate, asked: Rate) -> (Rate, Rate) {
 fn level(rest: Rate, holdings: &[Holding]) -> Rate {
     let mut demands: Vec<Rate> = holdings.iter().map(|h| h.demand).collect();
     demands.sort_unstable();
-    let (mut left, mut count) = (rest, u64::try_from(demands.len()).unwrap_or(u64::MAX));
+    let (mut left, mut count) = (rest, count(holdings));
     for demand in demands {
         let level = left / count.max(1);
         if demand >= level {

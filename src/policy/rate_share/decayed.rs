@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-/// How far below the measured rate the true one may lie, in standard deviations, to be told all the same.
-const DOUBT: f64 = 2.0;
+/// What is left of earlier ones counts as nothing when it is less than this part of a new one.
+const FORGOTTEN: f64 = 0.1;
+/// Nothing is taken to be younger.
+const YOUNGEST: Duration = Duration::from_secs(1);
 
 /// A sum that decays with a time constant, and what is known of its scatter.
 #[derive(Clone, Copy, Debug)]
 pub struct Decayed {
     sum: f64,
     squares: f64,
+    since: Duration,
     at: Duration,
     over: f64,
 }
@@ -20,6 +23,7 @@ impl Decayed {
         Self {
             sum: 0.0,
             squares: 0.0,
+            since: now,
             at: now,
             over: over.as_secs_f64(),
         }
@@ -28,6 +32,9 @@ impl Decayed {
     /// Adds; less than nothing takes back.
     pub fn add(&mut self, units: f64, now: Duration) {
         self.forget(now);
+        if self.sum < units * FORGOTTEN {
+            self.since = now;
+        }
         self.sum = (self.sum + units).max(0.0);
         self.squares += units.max(0.0).powi(2);
     }
@@ -38,10 +45,13 @@ impl Decayed {
         self.a_minute(self.sum)
     }
 
-    /// Units a minute that it is at least, if the single ones come by chance: a handful in a second proves little.
-    pub fn at_least_per_minute(&mut self, now: Duration) -> f64 {
+    /// Units a minute that it is at least, if the single ones come by chance: a handful proves little. `doubt` is how far below the
+    /// measured rate the true one may lie, in standard deviations. What has just begun is not taken for an average over the whole time.
+    pub fn at_least_per_minute(&mut self, doubt: f64, now: Duration) -> f64 {
         self.forget(now);
-        self.a_minute((self.sum - DOUBT * self.squares.sqrt()).max(0.0))
+        let age = now.saturating_sub(self.since).max(YOUNGEST).as_secs_f64();
+        let seen = 1.0 - (-age / self.over).exp();
+        self.a_minute((self.sum - doubt * self.squares.sqrt()).max(0.0) / seen)
     }
 
     /// How large a single one is; 1 when there was none.

@@ -22,9 +22,12 @@ const RISE: f64 = 1.2;
 const FALL: f64 = 0.7;
 /// or by this one, while nobody is.
 const FALL_AT_EASE: f64 = 0.25;
-/// A demand that rises by this factor in a shortage cannot wait.
+/// A demand that has risen by this factor in a shortage cannot wait.
 const LEAP: f64 = 1.5;
-/// A debt asks for a share that works it off in this many seconds.
+/// How sure a beginning must be, in standard deviations, while others are short, and while there is enough.
+const DOUBT: f64 = 2.0;
+const DOUBT_AT_EASE: f64 = 1.0;
+/// What is owed, and what waits while there is enough for all, asks for a share that works it off in this many seconds.
 const WORK_OFF: f64 = 15.0;
 /// Below this many thousandths a minute there is no demand.
 const NONE: f64 = 100.0;
@@ -46,8 +49,10 @@ pub enum Told {
 pub struct Circumstances {
     /// Requests found no place in the share of late.
     pub short: bool,
-    /// Another replica is short.
+    /// All replicas together ask for more than the limit.
     pub contended: bool,
+    /// Units that wait for room.
+    pub waiting: u64,
 }
 
 /// The demand for one share.
@@ -57,6 +62,10 @@ pub struct Demand {
     short: [Decayed; 2],
     unused: Decayed,
     told: Rate,
+    /// What was told last in a hurry, or less.
+    urged: Rate,
+    /// When something was wanted last.
+    last: Duration,
 }
 
 impl Demand {
@@ -67,6 +76,8 @@ impl Demand {
             short: SHORT.map(|over| Decayed::new(over, now)),
             unused: Decayed::new(ROOM, now),
             told: 0,
+            urged: 0,
+            last: now,
         }
     }
 
@@ -75,6 +86,9 @@ impl Demand {
         self.long.add(units, now);
         for rate in &mut self.short {
             rate.add(units, now);
+        }
+        if units > 0.0 {
+            self.last = now;
         }
     }
 
@@ -85,23 +99,37 @@ impl Demand {
 
     /// Looks whether what is told still holds.
     pub fn judge(&mut self, bucket: &mut Bucket, circumstances: Circumstances, now: Duration) -> Told {
-        let Circumstances { short, contended } = circumstances;
+        let Circumstances { short, contended, waiting } = circumstances;
         let used = self.used(bucket, now);
-        let wanted = self.wanted(bucket, now);
         let (told, share) = (float(self.told), float(bucket.rate()));
+        // Who is short uses all that there is, whatever may be proved of so few requests.
+        let (doubt, late) = if contended { (DOUBT, 0) } else { (DOUBT_AT_EASE, waiting) };
+        let late = float(bucket.debt(now).saturating_add(late)) * 60.0 / WORK_OFF * float(MILLI);
+        let wanted = self.wanted(doubt, now).max(if short { share } else { 0.0 }) + late;
         let matters = short || contended || wanted * 2.0 > share;
-        if wanted > told * RISE && matters {
-            self.told = step_above(wanted);
-            return if short && wanted > told * LEAP { Told::Urgent } else { Told::Changed };
+        let rise = if short { 1.0 } else { RISE };
+        if wanted > told * rise && matters {
+            return self.rise(step_above(wanted), short);
         }
         if contended && !short && let Some(used) = used {
+            let used = if self.is_over(now) { 0.0 } else { used };
             return self.has_room(used, now);
         }
         if wanted < told * (if contended { FALL } else { FALL_AT_EASE }) {
             self.told = step_above(wanted);
+            self.urged = self.urged.min(self.told);
             return Told::Changed;
         }
         Told::Same
+    }
+
+    fn rise(&mut self, told: Rate, short: bool) -> Told {
+        self.told = told;
+        if !short || float(told) <= float(self.urged) * LEAP {
+            return Told::Changed;
+        }
+        self.urged = told;
+        Told::Urgent
     }
 
     fn has_room(&mut self, used: f64, now: Duration) -> Told {
@@ -109,7 +137,7 @@ impl Demand {
         if told >= self.told {
             return Told::Same;
         }
-        self.told = told;
+        (self.told, self.urged) = (told, told);
         self.long.set_per_minute(used / float(MILLI), now);
         for rate in &mut self.short {
             rate.set_per_minute(used / float(MILLI), now);
@@ -117,12 +145,18 @@ impl Demand {
         Told::Urgent
     }
 
+    /// Nothing has come for so long that it is no chance.
+    fn is_over(&mut self, now: Duration) -> bool {
+        let typical = self.long.typical();
+        let apart = typical * 60.0 / self.long.per_minute(now).max(1.0 / 60.0);
+        now.saturating_sub(self.last).as_secs_f64() > (ROOM_UNITS * apart).max(1.0)
+    }
+
     /// Thousandths a minute.
-    fn wanted(&mut self, bucket: &mut Bucket, now: Duration) -> f64 {
-        let begun = self.short.iter_mut().map(|rate| rate.at_least_per_minute(now));
-        let asked = begun.fold(self.long.per_minute(now), f64::max);
-        let debt = float(bucket.debt(now)) * 60.0 / WORK_OFF;
-        asked.max(debt) * float(MILLI)
+    fn wanted(&mut self, doubt: f64, now: Duration) -> f64 {
+        let rates = self.short.iter_mut().chain([&mut self.long]);
+        let begun = rates.map(|rate| rate.at_least_per_minute(doubt, now)).fold(0.0, f64::max);
+        begun.max(self.long.per_minute(now)) * float(MILLI)
     }
 
     /// What is used of a share of which most is not, thousandths a minute.

@@ -32,8 +32,6 @@ pub struct Line {
     pub open: bool,
     /// How long it would take at this share; a minute at most.
     pub wait: Duration,
-    /// What became of what is told of the demand.
-    pub told: Told,
 }
 
 /// What limits requests, or tokens.
@@ -64,8 +62,12 @@ impl Part {
 
     fn judge(&mut self, contended: bool, now: Duration) -> Told {
         let short = self.short_at.is_some_and(|at| now.saturating_sub(at) < OVER);
-        self.demand
-            .judge(&mut self.bucket, Circumstances { short, contended }, now)
+        let circumstances = Circumstances {
+            short,
+            contended,
+            waiting: self.waiting,
+        };
+        self.demand.judge(&mut self.bucket, circumstances, now)
     }
 }
 
@@ -145,13 +147,12 @@ impl Meter {
     /// A request joins the line until [`Self::leave`]. It waits `patience` at most.
     pub fn join(&mut self, tokens: u64, patience: Duration, now: Duration) -> Line {
         let long = patience.mul_f64(SHORT);
-        let (mut wait, mut untold) = (Duration::ZERO, false);
+        let mut wait = Duration::ZERO;
         self.each(tokens, |part, units| {
             let own = part.wait(units, part.waiting, now);
             part.waiting += units;
             if own > long {
                 part.short_at = Some(now);
-                untold |= part.demand.told() == 0;
             }
             wait = wait.max(own);
         });
@@ -164,7 +165,6 @@ impl Meter {
         Line {
             open: young || wait <= patience,
             wait,
-            told: if untold { self.judge(now) } else { Told::Same },
         }
     }
 

@@ -58,7 +58,7 @@ impl Share {
         self.changed.notify_waiters();
     }
 
-    /// Takes the controller's order; none means that nothing may be sent. A smaller share for which another replica waits is confirmed
+    /// Takes the controller's order; none means that nothing may be sent. An order whose confirmation is awaited is confirmed
     /// at once.
     pub fn obey(&self, order: Option<&ShareOrder>) {
         let rates = order.map_or_else(Rates::default, |order| Rates {
@@ -66,17 +66,16 @@ impl Share {
             tokens: order.tokens.map(|rate| rate.milli_per_minute),
         });
         let contended = order.is_some_and(|order| order.contended);
+        let awaited = order.is_some_and(|order| order.awaited);
         let mut state = lock(&self.state);
         if state.order.as_ref() == order {
             return;
         }
-        let before = state.meter.kept();
         state.order = order.cloned();
         state.meter.obey(rates, contended, self.clock.now());
-        let less = is_less(before, state.meter.kept());
         drop(state);
         self.changed.notify_waiters();
-        self.tell(if contended && less { Told::Urgent } else { Told::Changed });
+        self.tell(if awaited { Told::Urgent } else { Told::Changed });
     }
 
     /// The process runs alone: the whole limit is its own.
@@ -106,7 +105,6 @@ impl Share {
         let before = state.meter.waiting();
         let line = state.meter.join(tokens, patience, now);
         drop(state);
-        self.tell(line.told);
         let place = InLine {
             share: Arc::clone(self),
             tokens,
@@ -178,10 +176,6 @@ fn limits(limit: &RateLimit) -> Rates {
         requests: limit.requests_per_minute.map(milli),
         tokens: limit.tokens_per_minute.map(milli),
     }
-}
-
-fn is_less(before: Rates, now: Rates) -> bool {
-    now.requests < before.requests || now.tokens < before.tokens
 }
 
 /// A place in line. Dropped, it is given up.

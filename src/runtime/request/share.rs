@@ -166,3 +166,6 @@ fn generated(head: &Head, share: &Share, routing: &Routing) -> u64 {
     let limit = head.output_limit.or(default);
     limit.unwrap_or_else(|| share.usual_answer()).saturating_mul(head.n)
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,7 +88,11 @@ fn an_order_frees_nothing_before_it_is_followed() {
 
 #[test]
 fn what_may_have_been_told_counts_and_what_is_over_does_not() {
-    let order = |ordered, reserved| Order { ordered, reserved };
+    let order = |ordered, reserved| Order {
+        ordered,
+        reserved,
+        awaited: false,
+    };
     let committed = |follows, tried| Holding::known(order(5, 90), follows, tried, 0).committed;
     assert_eq!(committed(false, None), 90);
     assert_eq!(committed(true, None), 5);
