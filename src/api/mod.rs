@@ -21,6 +21,7 @@ mod remote;
 mod replica;
 pub mod schema;
 mod serving;
+mod share;
 mod source;
 mod status;
 
@@ -47,6 +48,7 @@ pub use replica::{
     InferenceReplicaStatus,
 };
 pub use serving::{Queue, ScaleToZero, Serving, Spill};
+pub use share::{OrderedRate, ReportedRate, ShareOrder, ShareReport};
 pub use source::{HuggingFaceSource, ImageSource, ModelSource, PersistentVolumeClaimSource, UrlSource};
 pub use status::{ErrorRow, InferenceDeploymentStatus};
 

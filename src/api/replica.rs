@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BudgetReport, ErrorRow, MergedCircuit, ReplicaBudget, ReplicaCircuit};
+use super::{BudgetReport, ErrorRow, MergedCircuit, ReplicaBudget, ReplicaCircuit, ShareOrder, ShareReport};
 
 /// Written by the controller alone.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +44,10 @@ pub struct InferenceReplicaSpec {
     /// The pod's part of the ledger; absent without a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<ReplicaBudget>,
+    /// The replica's shares of rate limits, one a limited backend.
+    #[schemars(length(max = 8))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<ShareOrder>,
 }
 
 /// Written by the replica alone.
@@ -81,6 +85,10 @@ pub struct InferenceReplicaStatus {
     /// What became of the money that was granted; absent without a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetReport>,
+    /// Shares of rate limits and the demand for them, one a limited backend.
+    #[schemars(length(max = 8))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<ShareReport>,
 }
 
 /// Whether a replica may send to a backend now.

@@ -2,10 +2,12 @@
 //!
 //! A decision is recorded in the status of the `InferenceDeployment` first, by one conditional write, and then told to the replicas
 //! through the specs of their `InferenceReplica`s, each written only over the state that the decision was made on. So a second
-//! leader, or one that comes after a crash, goes on from what is recorded.
+//! leader, or one that comes after a crash, goes on from what is recorded. Shares of rate limits alone need no record: each order is safe
+//! by itself, whatever becomes of the others, and they have a pace of their own.
 
 mod budget;
 mod circuits;
+mod shares;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,7 +18,11 @@ use super::{
     build::{Subject, tier_of},
     dereference::Live,
 };
-use crate::api::{BudgetStatus, CircuitStatus, InferenceDeployment, InferenceReplica, MergedCircuit, ReplicaBudget};
+use crate::api::{
+    BudgetStatus, CircuitStatus, InferenceDeployment, InferenceReplica, MergedCircuit, ReplicaBudget, ShareOrder,
+};
+
+pub use shares::share;
 
 /// What is known.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +59,8 @@ pub struct Orders {
     pub circuits: Vec<MergedCircuit>,
     /// Its part of the ledger.
     pub budget: Option<ReplicaBudget>,
+    /// Its shares of rate limits.
+    pub shares: Vec<ShareOrder>,
 }
 
 /// What is decided.
@@ -99,7 +107,15 @@ pub fn held(situation: &Situation<'_>) -> Decisions {
             let name = pod.name_any();
             let circuits = circuits::told(deployment, &record.circuits, &name, &[]);
             let budget = budget::first_told(record.budget.as_ref(), pod);
-            (name, Orders { circuits, budget })
+            let shares = Vec::new();
+            (
+                name,
+                Orders {
+                    circuits,
+                    budget,
+                    shares,
+                },
+            )
         })
         .collect();
     orders.extend(live.replicas.iter().map(|replica| (replica.name_any(), told(replica))));
@@ -123,5 +139,6 @@ fn told(replica: &InferenceReplica) -> Orders {
     Orders {
         circuits: replica.spec.circuits.clone(),
         budget: replica.spec.budget.clone(),
+        shares: replica.spec.shares.clone(),
     }
 }

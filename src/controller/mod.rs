@@ -45,5 +45,6 @@ mod server;
 mod server_time;
 mod status;
 mod stores;
+mod tried;
 mod validate;
 mod watch;

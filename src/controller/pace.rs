@@ -1,4 +1,5 @@
-//! How often the status of one deployment is written (design section 8, write rates), for all writes of a reconcile together.
+//! How often the status of one deployment is written (design section 8, write rates), for all writes of a reconcile together; and how
+//! often one replica is told of its shares.
 
 use std::{
     collections::HashMap,
@@ -47,8 +48,20 @@ impl Pace {
         }
     }
 
+    /// The same for what one replica of the deployment is told, by its pod's UID.
+    pub fn turn_of(&self, uid: &str, pod: &str) -> Turn<'_> {
+        self.turn(&format!("{uid}/{pod}"))
+    }
+
+    /// Forgets replicas that are gone.
+    pub fn keep(&self, uid: &str, is_there: impl Fn(&str) -> bool) {
+        let gone = |key: &String| key.strip_prefix(uid)?.strip_prefix('/').map(|pod| !is_there(pod));
+        self.lock().retain(|key, _| gone(key) != Some(true));
+    }
+
     /// Forgets a deployment that is gone.
     pub fn forget(&self, uid: &str) {
+        self.keep(uid, |_| false);
         self.lock().remove(uid);
     }
 }
@@ -110,5 +123,15 @@ mod tests {
         drop(turn);
         assert!(!pace.turn("u").may(true), "250 ms apart");
         assert!(pace.turn("other").may(true));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn each_replica_has_a_pace_of_its_own_until_it_is_gone() {
+        let pace = Pace::default();
+        assert!(pace.turn_of("u", "1").may(true) && pace.turn_of("u", "2").may(true));
+        assert!(!pace.turn_of("u", "1").may(true) && pace.turn("u").may(true));
+        pace.keep("u", |pod| pod == "1");
+        assert!(!pace.turn_of("u", "1").may(true) && pace.turn_of("u", "2").may(true));
+        pace.forget("u");
+        assert!(pace.lock().is_empty());
     }
 }

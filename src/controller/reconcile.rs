@@ -14,7 +14,7 @@ use super::{
     apply::{ApplyError, Outcome, Writer},
     build::{self, Defaults, Subject},
     call::CallError,
-    decide::{Decisions, Situation, decide, held},
+    decide::{self, Decisions, Situation, decide, held},
     dereference::{DereferenceError, dereference, read_live},
     events::Events,
     memory::Memory,
@@ -23,6 +23,7 @@ use super::{
     server_time::ServerTime,
     status::{self, Problem, StatusError, View, circuit_transitions, transitions},
     stores::{Guarded, Stores},
+    tried::Tried,
     validate::{ValidateError, Validated, subject},
 };
 use crate::api::{InferenceDeployment, InferenceDeploymentStatus, conditions::reason};
@@ -88,6 +89,8 @@ pub struct Context {
     pub pace: Arc<Pace>,
     /// The API server's clock.
     pub server_time: ServerTime,
+    /// Shares that may have been told.
+    pub tried: Arc<Tried>,
 }
 
 /// Failures in a row, by namespace and name.
@@ -203,7 +206,8 @@ async fn follow(situation: Situation<'_>, decisions: Decisions, context: &Contex
         ..
     } = situation;
     let mut turn = context.pace.turn(&subject.uid);
-    let decisions = record(&situation, decisions, &mut turn, context).await?;
+    let mut decisions = record(&situation, decisions, &mut turn, context).await?;
+    let shares_later = share(&situation, &mut decisions, context);
     let writer = Writer {
         client: &context.client,
         subject,
@@ -229,7 +233,7 @@ async fn follow(situation: Situation<'_>, decisions: Decisions, context: &Contex
         }
     };
     update_status(situation, &decisions, outcome.as_ref(), &mut turn, context).await?;
-    let times = [decisions.look_again, turn.later(), Some(look_again)];
+    let times = [decisions.look_again, turn.later(), shares_later, Some(look_again)];
     Ok(Action::requeue(times.into_iter().flatten().min().unwrap_or(RESYNC)))
 }
 
@@ -278,6 +282,30 @@ async fn record(
     }
     context.memory.recorded(subject, version.unwrap_or_default());
     Ok(decisions)
+}
+
+/// Shares rate limits out; gives the time until what was put off is due. The spec of a replica is an object of its own, with a pace of
+/// its own.
+fn share(situation: &Situation<'_>, decisions: &mut Decisions, context: &Context) -> Option<Duration> {
+    let (Context { pace, tried, .. }, uid) = (context, &situation.subject.uid);
+    let shares = decide::share(situation, |replica| tried.of(replica));
+    let is_there = |pod: &str| shares.iter().any(|(replica, _)| replica.spec.pod_uid == pod);
+    pace.keep(uid, is_there);
+    tried.keep(uid, is_there);
+    let mut later = None;
+    for (replica, shares) in shares {
+        let orders = decisions.orders.entry(replica.name_any()).or_default();
+        if orders.shares == shares {
+            continue;
+        }
+        let mut turn = pace.turn_of(uid, &replica.spec.pod_uid);
+        if turn.may(true) {
+            tried.begin(replica, &shares);
+            orders.shares = shares;
+        }
+        later = [later, turn.later()].into_iter().flatten().min();
+    }
+    later
 }
 
 /// What people must mend.

@@ -22,6 +22,7 @@ use super::{
     reconcile::{Context, Failures, ReconcileError, after_error, reconcile},
     server::{Health, serve},
     server_time::ServerTime,
+    tried::Tried,
     validate::Validated,
     watch::{self, Targets, synced},
 };
@@ -172,13 +173,14 @@ fn context(
     let memory = Arc::new(Memory::default());
     let failures = Arc::new(Failures::default());
     let validated = Arc::new(Validated::default());
-    let pace = Arc::new(Pace::default());
+    let (pace, tried) = (Arc::new(Pace::default()), Arc::new(Tried::default()));
     let gone = {
         let (memory, failures, validated) = (memory.clone(), failures.clone(), validated.clone());
-        let (pace, counted) = (pace.clone(), metrics.clone());
+        let (pace, counted, tried) = (pace.clone(), metrics.clone(), tried.clone());
         move |namespace: &str, name: &str, uid: &str| {
             validated.forget(uid);
             pace.forget(uid);
+            tried.forget(uid);
             counted.forget(namespace, name);
             memory.forget(namespace, name);
             failures.clear(namespace, name);
@@ -199,6 +201,7 @@ fn context(
         failures,
         pace,
         server_time,
+        tried,
     };
     (Arc::new(context), targets)
 }

@@ -9,6 +9,7 @@ pub mod event_limit;
 #[cfg(test)]
 pub mod model;
 pub mod pricing;
+pub mod rate_share;
 pub mod reach;
 pub mod retry;
 pub mod support;

@@ -4,7 +4,6 @@
 use super::engines;
 use crate::api::{
     AccessType, Backend, BackendKind, EngineKind, Gpus, InferenceDeploymentSpec, LocalBackend, ModelSource,
-    RemoteBackend,
 };
 
 /// Where the spec is to be carried out.
@@ -74,7 +73,7 @@ impl Findings {
 fn check_backend(found: &mut Findings, path: &str, backend: &Backend) {
     match backend.kind() {
         Some(BackendKind::Local(local)) => check_local(found, &format!("{path}.local"), local),
-        Some(BackendKind::Remote(remote)) => check_remote(found, &format!("{path}.remote"), remote),
+        Some(BackendKind::Remote(_)) => {}
         None => found.add(path, "a backend has exactly one of local and remote"),
     }
 }
@@ -169,14 +168,6 @@ fn check_resources(found: &mut Findings, path: &str, local: &LocalBackend) {
     }
 }
 
-fn check_remote(found: &mut Findings, path: &str, remote: &RemoteBackend) {
-    found.add_if(
-        remote.rate_limit.is_some(),
-        format!("{path}.rateLimit"),
-        "this version does not share out rate limits; remove the field (429 answers are honoured)",
-    );
-}
-
 fn check_budget(found: &mut Findings, spec: &InferenceDeploymentSpec, mode: Mode) {
     let Some(budget) = &spec.budget else { return };
     found.add_if(
@@ -232,7 +223,10 @@ mod tests {
                 Vec::<String>::new()
             );
             assert_eq!(
-                fields(remote(json!({"retry": {"maxRetries": 1}})), mode),
+                fields(
+                    remote(json!({"retry": {"maxRetries": 1}, "rateLimit": {"requestsPerMinute": 1}})),
+                    mode
+                ),
                 Vec::<String>::new()
             );
         }
@@ -289,11 +283,6 @@ mod tests {
         ] {
             assert_eq!(fields(local(extra), Mode::Cluster), vec![format!("{at}{field}")]);
         }
-        let limited = remote(json!({"rateLimit": {"requestsPerMinute": 1}}));
-        assert_eq!(
-            fields(limited, Mode::Cluster),
-            vec!["spec.backends[0].remote.rateLimit"]
-        );
     }
 
     #[test]

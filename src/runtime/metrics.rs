@@ -1,6 +1,9 @@
 //! Metrics. Labels are bounded: names of the configured backends and constants.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -30,6 +33,12 @@ struct OfBackend {
 struct Tokens {
     backend: Arc<str>,
     kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Shortage {
+    backend: Arc<str>,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -96,6 +105,8 @@ pub struct Metrics {
     duration: Family<OfBackend, Histogram, fn() -> Histogram>,
     first_token: Family<OfBackend, Histogram, fn() -> Histogram>,
     circuits: Family<OfCircuit, Gauge>,
+    share: Family<Tokens, Gauge<f64, AtomicU64>>,
+    share_short: Family<Shortage, Counter>,
     queue_depth: Gauge,
     in_flight: Gauge,
     shed: Family<Reason, Counter>,
@@ -122,6 +133,8 @@ impl Default for Metrics {
             duration: Family::new_with_constructor(buckets),
             first_token: Family::new_with_constructor(buckets),
             circuits: Family::default(),
+            share: Family::default(),
+            share_short: Family::default(),
             queue_depth: Gauge::default(),
             in_flight: Gauge::default(),
             shed: Family::default(),
@@ -159,6 +172,16 @@ impl Metrics {
         let help = "From the request's arrival to the first content";
         r.register_with_unit("time_to_first_token", help, seconds, self.first_token.clone());
         r.register("circuit_state", "0 closed, 1 half-open, 2 open", self.circuits.clone());
+        r.register(
+            "rate_share",
+            "This replica's share of a rate limit, requests or tokens a minute",
+            self.share.clone(),
+        );
+        r.register(
+            "rate_share_short",
+            "Requests that found no room in the share of a rate limit: those that waited, and those of them that were refused",
+            self.share_short.clone(),
+        );
         r.register(
             "queue_depth",
             "Requests that wait for their turn",
@@ -244,6 +267,12 @@ impl Metrics {
         self.unfiltered.inc();
     }
 
+    /// A request found no room in the share of a rate limit: it `waited`, or it was `refused` after that.
+    pub fn share_short(&self, backend: &Arc<str>, outcome: &'static str) {
+        let backend = Arc::clone(backend);
+        self.share_short.get_or_create(&Shortage { backend, outcome }).inc();
+    }
+
     /// The admission as it is.
     pub fn admission(&self, waiting: usize, working: usize) {
         self.queue_depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
@@ -269,7 +298,7 @@ impl Metrics {
         self.budget_refusals.get_or_create(&labels).inc();
     }
 
-    /// The text format, circuits read at this moment.
+    /// The text format, circuits and shares read at this moment.
     pub fn text(&self, backends: &backends::Registry) -> Result<String, std::fmt::Error> {
         self.circuits.clear();
         for backend in &backends.routing().backends {
@@ -280,6 +309,17 @@ impl Metrics {
                     scope: scope_label(scope),
                 };
                 self.circuits.get_or_create(&labels).set(level(breaker.view().state));
+            }
+        }
+        self.share.clear();
+        for backend in &backends.routing().backends {
+            let Kind::Remote(remote) = &backend.kind else { continue };
+            for (kind, per_minute) in remote.share.iter().flat_map(|share| share.kept()) {
+                let labels = Tokens {
+                    backend: Arc::clone(&backend.name),
+                    kind,
+                };
+                self.share.get_or_create(&labels).set(per_minute);
             }
         }
         let mut text = String::new();

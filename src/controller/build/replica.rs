@@ -25,7 +25,11 @@ pub fn build(subject: &Subject, live: &Live, orders: &BTreeMap<String, Orders>) 
 
 fn replica(subject: &Subject, pod: &Pod, orders: Orders) -> Option<InferenceReplica> {
     let tier = tier_of(subject, pod)?;
-    let Orders { circuits, budget } = orders;
+    let Orders {
+        circuits,
+        budget,
+        shares,
+    } = orders;
     let finalizers = budget.is_some().then(|| vec![names::FINALIZER_BUDGET.to_owned()]);
     let mut replica = InferenceReplica::new(
         pod.metadata.name.as_deref()?,
@@ -35,6 +39,7 @@ fn replica(subject: &Subject, pod: &Pod, orders: Orders) -> Option<InferenceRepl
             deployment_uid: subject.uid.clone(),
             budget,
             circuits,
+            shares,
         },
     );
     replica.metadata = subject.meta(pod.name_any(), subject.tier_labels(tier));

@@ -78,6 +78,7 @@ fn process(server: &Server) -> Context {
         failures: Arc::default(),
         pace: Arc::default(),
         server_time: ServerTime::default(),
+        tried: Arc::default(),
     }
 }
 
@@ -291,4 +292,51 @@ async fn what_is_not_wanted_any_more_goes_when_the_rest_is_ready() {
     settle(&server, process(&server)).await;
     assert_eq!(names("deployments"), ["assistant-local"]);
     assert_eq!(names("controllerrevisions").len(), 1);
+}
+
+const REPLICA: &str = "/apis/inference-operator.dev/v1alpha1/namespaces/default/inferencereplicas/assistant-local-1-a";
+
+/// The share that the one replica is told.
+fn share(server: &Server) -> Value {
+    server.0.lock().unwrap().objects[REPLICA]["spec"]["shares"].clone()
+}
+
+/// The same with a limit of 600 requests a minute at the provider.
+fn limited() -> Server {
+    let server = cluster();
+    let mut deployment = serde_json::to_value(fixtures::both()).unwrap();
+    deployment["spec"]["backends"][1]["remote"]["rateLimit"] = json!({"requestsPerMinute": 600});
+    server.put(MAIN, deployment);
+    server
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_is_shared_out_whatever_fails() {
+    let server = limited();
+    settle(&server, process(&server)).await;
+    let expected = json!([{"backend": "openai", "sequence": 1, "contended": false,
+        "requests": {"milliPerMinute": 598_500, "reservedMilliPerMinute": 598_500}}]);
+    assert_eq!(share(&server), expected);
+    let calls = server.0.lock().unwrap().calls.len();
+    for at in 0..calls {
+        for fault in [
+            Fault::Before,
+            Fault::After,
+            Fault::Status(409, "Conflict"),
+            Fault::Status(500, "x"),
+        ] {
+            let server = limited();
+            server.0.lock().unwrap().fault = Some((at, fault));
+            let (mut context, mut tried) = (process(&server), Arc::default());
+            for _ in 0..4 {
+                // The same process goes on, with what it tried.
+                context.tried = Arc::clone(&tried);
+                let (before, _) = once(context).await;
+                tried = Arc::clone(&before.tried);
+                context = next(&before, &server);
+            }
+            let share = &share(&server)[0]["requests"];
+            assert_eq!(share, &expected[0]["requests"], "{fault:?} at call {at}");
+        }
+    }
 }

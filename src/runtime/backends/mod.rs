@@ -5,6 +5,7 @@ mod errors;
 mod money;
 mod registry;
 mod remote;
+mod share;
 mod signals;
 mod status;
 
@@ -13,5 +14,6 @@ pub use errors::ErrorBook;
 pub use money::{Hold, Journal, Leased, Money, NoMoney, UnknownZone, kernel};
 pub use registry::{Backend, Engine, Kind, Local, Registry, Routing};
 pub use remote::{Means, Remote, Unusable};
+pub use share::{InLine, Part, Share};
 pub use signals::Signals;
 pub use status::{deployment_status, replica_news};

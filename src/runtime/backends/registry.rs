@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
-use super::{Breaker, ErrorBook, Leased, Means, Money, Remote, Signals};
+use super::{Breaker, ErrorBook, Leased, Means, Money, Remote, Share, Signals};
 use crate::{
-    api::{BackendKind, CircuitScope, EngineIsolation, InferenceReplica, LocalBackend, ReplicaCircuit},
+    api::{BackendKind, CircuitScope, EngineIsolation, InferenceReplica, LocalBackend, ReplicaCircuit, ShareOrder},
     runtime::{
         clock::Clock,
         config::Snapshot,
@@ -101,6 +101,8 @@ pub struct Registry {
     pub remote_gate: watch::Receiver<bool>,
     /// The money for paid backends; `None` for a process that runs alone without a budget.
     money: Option<Money>,
+    /// The shares that were told last, for backends that become known later.
+    orders: Mutex<Vec<ShareOrder>>,
 }
 
 impl Registry {
@@ -127,6 +129,7 @@ impl Registry {
             engine,
             remote_gate,
             money,
+            orders: Mutex::default(),
         }
     }
 
@@ -159,7 +162,24 @@ impl Registry {
         if let Some(told) = &*lock(&self.told) {
             self.routing().obey(told);
         }
+        self.obey(&lock(&self.orders));
         self.signals.routine();
+    }
+
+    fn obey(&self, orders: &[ShareOrder]) {
+        self.routing().each_share(|backend, share| {
+            share.obey(orders.iter().find(|order| order.backend == backend));
+        });
+    }
+
+    /// The process runs alone: whole rate limits are its own.
+    pub fn take_whole_limits(&self) {
+        self.routing().each_share(|_, share| share.take_whole());
+    }
+
+    /// Looks whether what is told of the demand for shares still holds.
+    pub fn judge_demand(&self) {
+        self.routing().each_share(|_, share| share.judge());
     }
 
     /// Reads every key again.
@@ -178,6 +198,10 @@ impl Ears for Registry {
         *told = Some(replica.clone());
         self.routing().obey(replica);
         drop(told);
+        let mut orders = lock(&self.orders);
+        orders.clone_from(&replica.spec.shares);
+        self.obey(&orders);
+        drop(orders);
         if let (Some(leases), Some(budget)) = (self.leases(), &replica.spec.budget) {
             leases.told(budget);
         }
@@ -205,6 +229,17 @@ impl Ears for Registry {
 }
 
 impl Routing {
+    /// Every share of a rate limit, with its backend's name.
+    pub fn each_share(&self, mut act: impl FnMut(&str, &Arc<Share>)) {
+        for backend in &self.backends {
+            if let Kind::Remote(remote) = &backend.kind
+                && let Some(share) = &remote.share
+            {
+                act(&backend.name, share);
+            }
+        }
+    }
+
     /// Follows the merged circuits of our object.
     fn obey(&self, replica: &InferenceReplica) {
         let reports = replica.status.as_ref().map_or(&[][..], |status| &status.circuits);

@@ -13,7 +13,7 @@ use http::Uri;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
 
-use super::{Breaker, Leave, Signals};
+use super::{Breaker, Leave, Share, Signals};
 use crate::{
     api::{CircuitScope, RemoteBackend, RemoteProvider, Timeouts, conditions::reason},
     error::{InferenceError, Provider},
@@ -119,6 +119,8 @@ pub struct Remote {
     pub target: String,
     /// What its tokens cost, when they cost anything.
     pub prices: Option<Prices>,
+    /// Its part of the rate limit; `None` when there is none.
+    pub share: Option<Arc<Share>>,
     name: String,
     health: Arc<Health>,
     means: Means,
@@ -139,6 +141,7 @@ impl Remote {
         let session = build(spec, means);
         let credential = breaker("Credential");
         credential.rekey(session.as_ref().ok().and_then(|s| means.mark(s.key.as_ref())));
+        let share = |limit| Arc::new(Share::new(limit, clock, Arc::clone(signals)));
         Self {
             spec: spec.clone(),
             provider: provider(spec.provider, name),
@@ -149,6 +152,7 @@ impl Remote {
                 .as_ref()
                 .map(Prices::from)
                 .filter(|prices| !prices.are_free()),
+            share: spec.rate_limit.as_ref().map(share),
             name: name.to_owned(),
             health: Arc::new(Health {
                 endpoint: breaker("Endpoint"),
@@ -167,7 +171,11 @@ impl Remote {
     /// the credential circuit one probe.
     #[must_use]
     pub fn changed(&self, spec: &RemoteBackend, means: &Means, clock: Clock) -> Self {
-        let fresh = Self::new(&self.name, spec, means, clock, &self.signals);
+        let mut fresh = Self::new(&self.name, spec, means, clock, &self.signals);
+        if let (Some(share), Some(limit)) = (&self.share, &spec.rate_limit) {
+            share.limit(limit);
+            fresh.share = Some(Arc::clone(share));
+        }
         if spec.provider != self.spec.provider || spec.endpoint != self.spec.endpoint {
             return fresh;
         }

@@ -6,7 +6,8 @@ use super::{Backend, Breaker, Engine, Kind, Registry, Remote, Routing};
 use crate::{
     api::{
         BackendReport, BudgetReport, CircuitScope, CircuitState, CircuitStatus, EngineState, EngineStatus,
-        InferenceDeploymentStatus, InferenceReplicaStatus, PROTOCOL_VERSION, ReplicaCircuit, conditions::reason,
+        InferenceDeploymentStatus, InferenceReplicaStatus, PROTOCOL_VERSION, ReplicaCircuit, ShareReport,
+        conditions::reason,
     },
     error::ErrorKind,
     policy::circuit::{CircuitView, Label},
@@ -34,6 +35,7 @@ pub fn replica_news(registry: &Registry, boot_id: &str, ready: bool) -> News {
         circuits,
         errors: registry.errors.rows(),
         budget: budget(registry, &routing),
+        shares: shares(&routing),
     };
     News {
         status,
@@ -47,6 +49,12 @@ fn budget(registry: &Registry, routing: &Routing) -> Option<BudgetReport> {
     let leases = registry.leases()?;
     let report = leases.report();
     (routing.snapshot.spec.budget.is_some() || report.sequence > 0).then_some(report)
+}
+
+fn shares(routing: &Routing) -> Vec<ShareReport> {
+    let mut rows = Vec::new();
+    routing.each_share(|backend, share| rows.push(share.report(backend)));
+    rows
 }
 
 /// The same for people, in the shape of the deployment's status: `/status` of a process that runs alone.

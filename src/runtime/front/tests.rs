@@ -33,7 +33,7 @@ use crate::{
         metrics::Metrics,
         peer::Peers,
         remote::session::client,
-        request::{admission::Admission, local::LocalRoute, order::Dispatcher},
+        request::{admission::Admission, local::LocalRoute, order::Dispatcher, share::Lines},
     },
 };
 
@@ -127,6 +127,7 @@ async fn pod(plan: Plan<'_>) -> Pod {
             registry: Arc::clone(&registry),
             metrics: Arc::clone(&metrics),
             local: LocalRoute::new(client(DEADLINE).unwrap(), Some(peers)),
+            lines: Lines::default(),
         },
         door: Door::new(keys, Some(Arc::clone(&plan.cluster.verifier)), &snapshot),
         registry,

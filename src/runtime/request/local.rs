@@ -17,7 +17,7 @@ use super::{
     attempt::{Question, send},
     order::{Dispatcher, Job, Reply},
     outcome::{Miss, Progress},
-    queue::{Limits, Priority},
+    queue::Limits,
     rewrite::{Wanted, rewrite},
     settle::Ticket,
     target::{OwnEngine, Target},
@@ -136,11 +136,7 @@ impl LocalRoute {
         job: &Job,
     ) -> Result<OwnedSemaphorePermit, Miss> {
         let places = self.places(target);
-        let priority = job
-            .priority
-            .as_ref()
-            .and_then(|value| Priority::read(value.to_str().ok()?));
-        let priority = priority.unwrap_or_default();
+        let priority = job.priority();
         let serving = routing.snapshot.serving();
         let limits = Limits {
             concurrent: 1,

@@ -13,4 +13,5 @@ pub mod queue;
 pub mod relay;
 pub mod rewrite;
 pub mod settle;
+pub mod share;
 pub mod target;

@@ -14,14 +14,16 @@ use super::{
     head::Head,
     local::LocalRoute,
     outcome::{Miss, Progress},
+    queue::Priority,
     settle::{Stake, Ticket},
+    share::{Asked, Lines},
     target::{Target, Timers},
 };
 use crate::{
     error::{InferenceError, RetryRule},
     policy::circuit::Refused,
     runtime::{
-        backends::{Backend, Hold, Kind, Money, NoMoney, Registry, Remote, Routing},
+        backends::{Backend, Hold, Kind, Money, NoMoney, Part, Registry, Remote, Routing},
         metrics::{BudgetRefusal, Metrics},
         remote::{google::TokenError, session::Session, wire::address::NoAddress},
     },
@@ -40,6 +42,15 @@ pub struct Job {
     pub priority: Option<HeaderValue>,
     /// It came from a peer: only the own engine may answer.
     pub hop: bool,
+}
+
+impl Job {
+    /// Its priority.
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        let value = self.priority.as_ref().and_then(|value| value.to_str().ok());
+        value.and_then(Priority::read).unwrap_or_default()
+    }
 }
 
 /// An answer with the guard of the attempt that brought it.
@@ -71,6 +82,8 @@ pub struct Dispatcher {
     pub metrics: Arc<Metrics>,
     /// The way to the own engine and to peers.
     pub local: LocalRoute,
+    /// Who waits for a part of a rate limit.
+    pub lines: Lines,
 }
 
 /// What earlier failures leave open.
@@ -215,7 +228,7 @@ impl Dispatcher {
             .session()
             .map_err(|unusable| Failed::before(Miss::at(Progress::Unsent, unusable.classified())))?;
         let (target, question, mut ticket) = self
-            .prepare(routing, backend, remote, job, &session, timers)
+            .prepare((routing, backend, remote), job, &session, timers)
             .await
             .map_err(Failed::before)?;
         match send(target, question, self.asker(routing)).await {
@@ -234,9 +247,7 @@ impl Dispatcher {
     /// Everything that can be refused before anything is sent. The money comes last: what is reserved is sent.
     async fn prepare(
         &self,
-        routing: &Routing,
-        backend: &Backend,
-        remote: &Arc<Remote>,
+        (routing, backend, remote): (&Routing, &Backend, &Arc<Remote>),
         job: &Job,
         session: &Arc<Session>,
         timers: Timers,
@@ -244,15 +255,39 @@ impl Dispatcher {
         fits(remote, &job.head)?;
         let address = remote.addresses.of(job.head.operation, job.head.stream);
         let uri = address.map_err(no_address)?.clone();
-        let stake = self.stake(remote, session)?;
+        let (stake, part) = self
+            .admitted((routing, backend, remote), job, session, Instant::now() + timers.total)
+            .await?;
         let credential = session.credential.headers().await;
         let credential = credential.map_err(|error| no_token(remote, session, &error))?;
         let question = question(remote, job, self.limit(routing, remote))?;
         let (stake, hold) = self.reserve(routing, backend, job, stake).await?;
         let provider = remote.provider.clone();
         let target = Target::provider(session.client.clone(), uri, credential, provider, timers, &job.id);
-        let ticket = Ticket::new(Arc::clone(&backend.name), Arc::clone(&self.metrics), Some(stake), hold);
+        let ticket =
+            Ticket::new(Arc::clone(&backend.name), Arc::clone(&self.metrics), Some(stake), hold).with_part(part);
         Ok((target, question, ticket))
+    }
+
+    /// Leave of the circuits, and a part of the rate limit. Who waits for the one holds no leave of the others: what they allowed may be
+    /// over when the wait is.
+    async fn admitted(
+        &self,
+        (routing, backend, remote): (&Routing, &Backend, &Arc<Remote>),
+        job: &Job,
+        session: &Arc<Session>,
+        deadline: Instant,
+    ) -> Result<(Stake, Option<Part>), Miss> {
+        let stake = self.stake(remote, session)?;
+        let tokens = match Lines::ask(remote, routing, job) {
+            Asked::Unlimited => return Ok((stake, None)),
+            Asked::Given(part) => return Ok((stake, Some(part))),
+            Asked::Wait(tokens) => tokens,
+        };
+        drop(stake);
+        let whose = (routing, backend, remote.as_ref());
+        let part = self.lines.wait(whose, (job, tokens), deadline, &self.metrics).await?;
+        Ok((self.stake(remote, session)?, part))
     }
 
     fn limit(&self, routing: &Routing, remote: &Remote) -> OutputLimit {

@@ -9,7 +9,7 @@ use crate::{
     error::{BudgetRule, CircuitRule, ErrorKind},
     policy::pricing::Usage,
     runtime::{
-        backends::{Hold, Leave, Remote},
+        backends::{Hold, Leave, Part, Remote},
         local::InFlight,
         metrics::Metrics,
         remote::{events::Finish, session::Session},
@@ -25,6 +25,7 @@ pub struct Ticket {
     metrics: Arc<Metrics>,
     stake: Option<Stake>,
     hold: Option<Hold>,
+    part: Option<Part>,
     usage: Option<Usage>,
     place: Option<Place>,
     open: bool,
@@ -58,10 +59,17 @@ impl Ticket {
             metrics,
             stake,
             hold,
+            part: None,
             usage: None,
             place: None,
             open: true,
         }
+    }
+
+    /// What the attempt takes of a rate limit: from now on it counts as sent.
+    pub fn with_part(mut self, part: Option<Part>) -> Self {
+        self.part = part.map(Part::send);
+        self
     }
 
     /// Holds a place at the own engine until the attempt ends.
@@ -141,6 +149,7 @@ impl Ticket {
 
     fn settle(&mut self, miss: &Miss) {
         self.report(miss.usage.as_deref().copied());
+        self.give_back(miss.progress);
         let kind = miss.classified.error.kind();
         if releases(kind.contract().budget, miss.progress)
             && self.usage.is_none()
@@ -151,6 +160,18 @@ impl Ticket {
         self.close(kind.as_str());
     }
 
+    /// Of a rate limit all is used that was sent, but a refusal costs no tokens.
+    fn give_back(&mut self, progress: Progress) {
+        if self.usage.is_some() || progress == Progress::Sent {
+            return;
+        }
+        match (self.part.take(), progress) {
+            (Some(part), Progress::Unsent) => part.unsent(),
+            (Some(part), _) => part.refused(),
+            (None, _) => {}
+        }
+    }
+
     fn close(&mut self, outcome: &'static str) {
         self.open = false;
         self.place = None;
@@ -159,6 +180,9 @@ impl Ticket {
             self.metrics.usage(&self.backend, usage);
             if let Some(hold) = self.hold.take() {
                 hold.settle(usage);
+            }
+            if let Some(part) = self.part.take() {
+                part.used(usage.input_tokens, usage.output_tokens);
             }
         }
         // A hold that is left is booked as uncertain by its own drop.

@@ -17,7 +17,7 @@ use crate::{
         metrics::Metrics,
         peer::{self, Peers},
         remote::session::client,
-        request::{admission::Admission, local::LocalRoute, order::Dispatcher},
+        request::{admission::Admission, local::LocalRoute, order::Dispatcher, share::Lines},
     },
 };
 
@@ -75,6 +75,9 @@ pub fn front(parts: Parts) -> Result<Front, ServeError> {
         gate,
         |clock, signals| wallet.open(clock, signals),
     ));
+    if identity.is_none() {
+        registry.take_whole_limits();
+    }
     let metrics = Arc::<Metrics>::default();
     Ok(Front {
         admission: Arc::new(Admission::new(Arc::clone(&metrics))),
@@ -82,6 +85,7 @@ pub fn front(parts: Parts) -> Result<Front, ServeError> {
             registry: Arc::clone(&registry),
             metrics: Arc::clone(&metrics),
             local: LocalRoute::new(client(peer::CONNECT)?, peers),
+            lines: Lines::default(),
         },
         door: Door::new(means.keys, verifier, &snapshot),
         registry,

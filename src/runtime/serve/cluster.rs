@@ -77,6 +77,7 @@ pub async fn serve(
     })?);
     tend::configuration(&front, snapshots, shutdown.clone());
     tend::money(&front, shutdown.clone());
+    tend::demand(&front, shutdown.clone());
     let closing = CancellationToken::new();
     let (news, telling) = tend::news(&front, boot_id(boot), closing.clone());
     let teller = tokio::spawn(report::events::run(

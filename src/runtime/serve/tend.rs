@@ -15,6 +15,8 @@ use crate::runtime::{backends::replica_news, config::Snapshot, front::Front, loc
 /// Keys are read again so often: a changed one is in force within a second. A projected Secret changes by way of a symbolic link, which
 /// no file watch sees reliably, and a few small files in memory cost nothing.
 const KEYS: Duration = Duration::from_millis(500);
+/// The demand for shares is judged so often: more often it could not be told.
+const DEMAND: Duration = Duration::from_millis(250);
 /// Status is computed again at least so often, and at most four times a second.
 const NEWS: Duration = Duration::from_secs(5);
 const NEWS_PAUSE: Duration = Duration::from_millis(250);
@@ -30,6 +32,18 @@ pub fn keys(front: &Arc<Front>, shutdown: CancellationToken) {
         while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
             front.registry.refresh_keys();
             front.door.refresh(&front.registry.routing().snapshot);
+        }
+    });
+}
+
+/// Looks after the demand for shares of rate limits until `shutdown`.
+pub fn demand(front: &Arc<Front>, shutdown: CancellationToken) {
+    let front = Arc::clone(front);
+    tokio::spawn(async move {
+        let mut ticks = interval(DEMAND);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+            front.registry.judge_demand();
         }
     });
 }
