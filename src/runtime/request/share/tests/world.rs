@@ -258,12 +258,10 @@ impl World {
                     let _ = timeout(at - now, replica.signals.changed()).await;
                     continue;
                 }
-                let before = urgent_written;
                 rate.wrote(now, urgent > urgent_written);
                 let report = replica.share.report("far");
                 sleep(WRITE + WATCH).await;
                 urgent_written = urgent;
-                eprintln!("{:7.2} {index} says seq {} demand {}{}", self.clock.now().as_secs_f64(), report.sequence, report.requests.unwrap().demand_milli_per_minute / 1000, if urgent > before { " !" } else { "" });
                 lock(&self.told)[index].report = report;
                 lock(&self.seen).statuses += 1;
                 self.changed.notify_one();
@@ -291,7 +289,6 @@ impl World {
                 }
                 rates[index].wrote(now, true);
                 sleep(WRITE).await;
-                eprintln!("{:7.2}       {index} told seq {} {} (of {}){}", self.clock.now().as_secs_f64(), order.sequence, order.requests.unwrap().milli_per_minute as f64 / 1000.0, order.requests.unwrap().reserved_milli_per_minute as f64 / 1000.0, if order.contended { " contended" } else { "" });
                 lock(&self.told)[index].order = order.clone();
                 lock(&self.seen).orders += 1;
                 tokio::spawn(Arc::clone(&self).deliver(index, order));
