@@ -314,7 +314,7 @@ fn limited() -> Server {
 async fn a_rate_limit_is_shared_out_whatever_fails() {
     let server = limited();
     settle(&server, process(&server)).await;
-    let expected = json!([{"backend": "openai", "sequence": 1, "contended": false,
+    let expected = json!([{"backend": "openai", "sequence": 1, "contended": false, "awaited": false,
         "requests": {"milliPerMinute": 598_500, "reservedMilliPerMinute": 598_500}}]);
     assert_eq!(share(&server), expected);
     let calls = server.0.lock().unwrap().calls.len();

@@ -107,13 +107,14 @@ impl Demand {
         let used = self.used(bucket, now);
         let (told, share) = (float(self.told), float(bucket.rate()));
         // Who is short uses all that there is, whatever may be proved of so few requests.
-        let (doubt, late) = if contended {
+        let least = if short { share } else { 0.0 };
+        let (doubt, waiting) = if contended {
             (DOUBT, 0)
         } else {
             (DOUBT_AT_EASE, waiting)
         };
-        let late = float(bucket.debt(now).saturating_add(late)) * 60.0 / WORK_OFF * float(MILLI);
-        let wanted = self.wanted(doubt, now).max(if short { share } else { 0.0 }) + late;
+        let asked = self.wanted(doubt, now).max(least).max(worked_off(bucket.debt(now)));
+        let wanted = asked + worked_off(waiting);
         let matters = short || contended || wanted * 2.0 > share;
         let rise = if short { 1.0 } else { RISE };
         if wanted > told * rise && matters {
@@ -181,6 +182,11 @@ impl Demand {
         let unused = self.unused.per_minute(now);
         (needs <= ROOM_LONGEST && unused > share * UNUSED).then_some((share - unused).max(0.0))
     }
+}
+
+/// Thousandths a minute that work so many units off.
+fn worked_off(units: u64) -> f64 {
+    float(units) * float(MILLI) * 60.0 / WORK_OFF
 }
 
 /// The next of four steps to the double: what is a little more or less is told alike.
