@@ -27,6 +27,15 @@ pub const MANAGED_BY: &str = "inference-operator";
 /// Annotation on pods and revisions: the versioned hash of the pod-shaped fields (design section 4).
 pub const ANNOTATION_POD_HASH: &str = "inference-operator.dev/pod-hash";
 
+/// Annotation on an `InferenceDeployment`: the last window in which money was granted, `UID/NUMBER`. Written by the controller.
+pub const ANNOTATION_BUDGET_WINDOW: &str = "inference-operator.dev/budget-window";
+/// Annotation that people set after the ledger was lost: what was spent so far in this window, USD.
+pub const ANNOTATION_BUDGET_ADOPT: &str = "inference-operator.dev/budget-adopt-settled";
+/// Annotation that people set when they know what became of uncertain money: how much of it was not spent, USD.
+pub const ANNOTATION_BUDGET_WRITE_OFF: &str = "inference-operator.dev/budget-write-off-uncertain";
+/// Finalizer of an `InferenceReplica` until its leases are folded into the ledger.
+pub const FINALIZER_BUDGET: &str = "inference-operator.dev/budget";
+
 /// Port of the OpenAI-compatible API in every runtime pod.
 pub const PORT_HTTP: u16 = 8000;
 /// Port of `/livez`, `/readyz`, `/metrics` and `/status` in every runtime pod.

@@ -100,7 +100,9 @@ pub fn reserved(engine: EngineKind, args: &[String]) -> impl Iterator<Item = Res
     })
 }
 
-const fn own_flags(engine: EngineKind) -> &'static [OwnFlag] {
+/// The flags that the runtime gives `engine` itself.
+#[must_use]
+pub const fn own_flags(engine: EngineKind) -> &'static [OwnFlag] {
     match engine {
         EngineKind::LlamaCpp => &LLAMA_CPP,
         EngineKind::VLLM => &VLLM,

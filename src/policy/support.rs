@@ -180,11 +180,6 @@ fn check_remote(found: &mut Findings, path: &str, remote: &RemoteBackend) {
 fn check_budget(found: &mut Findings, spec: &InferenceDeploymentSpec, mode: Mode) {
     let Some(budget) = &spec.budget else { return };
     found.add_if(
-        mode == Mode::Cluster,
-        "spec.budget",
-        "this version enforces a budget in one process only (inference-runtime serve --file), not over replicas; remove the field",
-    );
-    found.add_if(
         !budget.warn_at_percent.is_empty() && mode == Mode::File,
         "spec.budget.warnAtPercent",
         "warnings are events of a cluster; remove the field",
@@ -302,11 +297,15 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_holds_in_one_process_only() {
+    fn a_budget_needs_a_known_time_zone_and_warns_in_a_cluster_only() {
         let mut spec = remote(json!({"price": {"inputPerMillionTokens": "1", "outputPerMillionTokens": "1"}}));
         spec["budget"] = json!({"limit": "1"});
-        assert_eq!(fields(spec.clone(), Mode::File), Vec::<String>::new());
-        assert_eq!(fields(spec.clone(), Mode::Cluster), vec!["spec.budget"]);
+        for mode in [Mode::Cluster, Mode::File] {
+            assert_eq!(fields(spec.clone(), mode), Vec::<String>::new());
+        }
+        spec["budget"] = json!({"limit": "1", "warnAtPercent": [80]});
+        assert_eq!(fields(spec.clone(), Mode::Cluster), Vec::<String>::new());
+        assert_eq!(fields(spec.clone(), Mode::File), vec!["spec.budget.warnAtPercent"]);
         spec["budget"] = json!({"limit": "1", "timeZone": "Mars/Olympus"});
         assert_eq!(fields(spec, Mode::File), vec!["spec.budget.timeZone"]);
     }

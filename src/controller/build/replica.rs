@@ -25,18 +25,20 @@ pub fn build(subject: &Subject, live: &Live, orders: &BTreeMap<String, Orders>) 
 
 fn replica(subject: &Subject, pod: &Pod, orders: Orders) -> Option<InferenceReplica> {
     let tier = tier_of(subject, pod)?;
-    let Orders { circuits } = orders;
+    let Orders { circuits, budget } = orders;
+    let finalizers = budget.is_some().then(|| vec![names::FINALIZER_BUDGET.to_owned()]);
     let mut replica = InferenceReplica::new(
         pod.metadata.name.as_deref()?,
         InferenceReplicaSpec {
             pod_uid: pod.uid()?,
             deployment_name: subject.name.clone(),
             deployment_uid: subject.uid.clone(),
-            budget: None,
+            budget,
             circuits,
         },
     );
     replica.metadata = subject.meta(pod.name_any(), subject.tier_labels(tier));
+    replica.metadata.finalizers = finalizers;
     Some(replica)
 }
 

@@ -105,8 +105,8 @@ impl Case {
             read_live: false,
             jitter: 0.0,
         };
-        let circuits = decide(&situation).record.circuits;
-        let view = View::new(situation, &self.deployments, &self.kept, self.problem.clone(), circuits);
+        let record = decide(&situation).record;
+        let view = View::new(situation, &self.deployments, &self.kept, self.problem.clone(), &record);
         compute(&view, old, &Time(at))
     }
 

@@ -17,9 +17,10 @@ pub struct Transition {
 }
 
 /// Conditions whose changes are events, the most precise first: of several with one reason the first speaks.
-const TOLD: [&str; 6] = [
+const TOLD: [&str; 7] = [
     types::STALLED,
     types::CREDENTIALS_ACCEPTED,
+    types::WITHIN_BUDGET,
     types::MODEL_LOADED,
     types::READY,
     types::BACKENDS_AVAILABLE,
@@ -27,10 +28,11 @@ const TOLD: [&str; 6] = [
 ];
 /// Conditions that follow from others: no Warning while one of their causes is bad, which has been told.
 const CONSEQUENCES: [&str; 3] = [types::READY, types::BACKENDS_AVAILABLE, types::DEGRADED];
-const CAUSES: [&str; 4] = [
+const CAUSES: [&str; 5] = [
     types::STALLED,
     types::CREDENTIALS_ACCEPTED,
     types::CIRCUIT_CLOSED,
+    types::WITHIN_BUDGET,
     types::MODEL_LOADED,
 ];
 /// What every deployment passes through is no event.

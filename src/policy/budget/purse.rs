@@ -124,6 +124,9 @@ impl Purse {
 
     /// Sets `amount` aside.
     pub fn reserve(&mut self, amount: NanoUsd, now: Moment) -> Result<Claim, NoMoney> {
+        if self.closed {
+            return Err(NoMoney::Closed);
+        }
         let (number, over) = (self.window.number, self.is_over(now.wall));
         let usable = |held: &&mut Held| held.window == number && held.free() >= amount.0;
         if let Some(held) = self.leases.iter_mut().filter(|_| !over).find(usable) {
