@@ -186,6 +186,9 @@ impl State {
             return self.store(path, after);
         }
         after["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
+        if let Some(status) = before.get("status") {
+            after["status"] = status.clone();
+        }
         let mut fields = before["metadata"]["managedFields"]
             .as_array()
             .cloned()

@@ -11,6 +11,7 @@
 )]
 
 mod admission;
+mod circuits;
 mod conflict;
 mod faults;
 mod harness;

@@ -62,9 +62,10 @@ fn find<'a>(rows: &'a [CircuitStatus], subject: &Subject) -> Option<&'a CircuitS
         .find(|row| row.backend == subject.backend && row.scope == subject.scope)
 }
 
-/// What every decision raises, and what people force.
+/// What every decision raises, and what people force. A row that only says who holds it open for itself may wait.
 fn numbers(rows: &[CircuitStatus]) -> Vec<(&str, CircuitScope, u64, CircuitState)> {
     rows.iter()
+        .filter(|row| row.sequence > 0 || row.state != CircuitState::Closed)
         .map(|row| (row.backend.as_str(), row.scope, row.sequence, row.state))
         .collect()
 }
@@ -78,8 +79,11 @@ fn replicas<'a>(situation: &Situation<'a>, subject: &Subject) -> Vec<Replica<'a>
             && is_ready(pod)
             && !has_ended(pod)
     };
+    // An object of a deployment of the same name that is gone says nothing of this one.
+    let uid = &situation.subject.uid;
     let replicas = situation.live.replicas.iter();
     replicas
+        .filter(|object| object.spec.deployment_uid == *uid)
         .map(|object| {
             let pod = pods.iter().find(|pod| pod.metadata.name == object.metadata.name);
             let stays = pod.is_some_and(|pod| stays(pod, &object.spec.pod_uid));

@@ -1,3 +1,5 @@
+mod circuits;
+
 use kube::runtime::{
     reflector::{Lookup, Store, store},
     watcher::Event,

@@ -68,11 +68,12 @@ impl Breaker {
     /// Leave to send one request.
     pub fn admit(self: &Arc<Self>) -> Result<Leave, Refused> {
         let now = self.clock.now();
-        let (admitted, wanted) = {
+        let (ticked, admitted, wanted) = {
             let circuit = &mut lock(&self.inner).circuit;
-            let before = circuit.demand(now);
-            (circuit.admit(now), !before && circuit.demand(now))
+            let (ticked, before) = (circuit.tick(now), circuit.demand(now));
+            (ticked, circuit.admit(now), !before && circuit.demand(now))
         };
+        self.tell(ticked);
         match admitted {
             Ok(permit) => Ok(Leave {
                 breaker: Arc::clone(self),
@@ -143,13 +144,15 @@ impl Breaker {
         self.change(|inner| inner.circuit.record(permit, verdict, self.clock.now(), jitter()));
     }
 
-    /// Changes the circuit, and tells of what people and peers must hear.
     fn change(&self, change: impl FnOnce(&mut Inner) -> Option<Transition>) {
-        let (transition, view) = {
-            let mut inner = lock(&self.inner);
-            let Some(transition) = change(&mut inner) else { return };
-            (transition, inner.circuit.view(self.clock.now()))
-        };
+        let transition = change(&mut lock(&self.inner));
+        self.tell(transition);
+    }
+
+    /// Tells of what people and peers must hear.
+    fn tell(&self, transition: Option<Transition>) {
+        let Some(transition) = transition else { return };
+        let view = lock(&self.inner).circuit.view(self.clock.now());
         let error = view.last_error.map(ErrorKind::as_str);
         match transition {
             Transition::Opened => warn!(circuit = self.label, error, trips = view.trips, "the circuit opened"),

@@ -21,15 +21,20 @@ fn processes(name: &str) -> Vec<(Pid, String)> {
         .collect()
 }
 
+/// The runtime in a pod.
+pub fn runtimes(pod: &str) -> Vec<Pid> {
+    let wanted = format!("INFERENCE_POD_NAME={pod}\0");
+    let found = processes("inference-runtime").into_iter();
+    found
+        .filter(|(_, environment)| environment.contains(&wanted))
+        .map(|(pid, _)| pid)
+        .collect()
+}
+
 /// kill -9 of the runtime in a pod; the kubelet starts it again. Returns false when none runs there.
 pub fn kill_runtime(pod: &str) -> bool {
-    let wanted = format!("INFERENCE_POD_NAME={pod}\0");
-    let found = processes("inference-runtime");
-    let found: Vec<_> = found
-        .iter()
-        .filter(|(_, environment)| environment.contains(&wanted))
-        .collect();
-    for (pid, _) in &found {
+    let found = runtimes(pod);
+    for pid in &found {
         let _ = kill(*pid, Signal::SIGKILL);
     }
     !found.is_empty()
@@ -48,7 +53,15 @@ pub struct Frozen(Vec<Pid>);
 impl Frozen {
     /// `kube-apiserver` or `inference-controller`.
     pub fn new(name: &str) -> Self {
-        let pids: Vec<Pid> = processes(name).into_iter().map(|(pid, _)| pid).collect();
+        Self::all(processes(name).into_iter().map(|(pid, _)| pid).collect(), name)
+    }
+
+    /// The runtime in a pod.
+    pub fn runtime(pod: &str) -> Self {
+        Self::all(runtimes(pod), pod)
+    }
+
+    fn all(pids: Vec<Pid>, name: &str) -> Self {
         assert!(!pids.is_empty(), "{name} runs in this PID namespace");
         for pid in &pids {
             kill(*pid, Signal::SIGSTOP).expect("it can be stopped");

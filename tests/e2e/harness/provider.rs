@@ -46,6 +46,7 @@ struct Shared {
     accepted: AtomicU64,
     mode: Mutex<Mode>,
     by_caller: Mutex<HashMap<IpAddr, u64>>,
+    cut_off: Mutex<Option<IpAddr>>,
 }
 
 impl Provider {
@@ -57,6 +58,7 @@ impl Provider {
             accepted: AtomicU64::new(0),
             mode: Mutex::new(Mode::Answer(Duration::ZERO)),
             by_caller: Mutex::default(),
+            cut_off: Mutex::default(),
         });
         let router = Router::new()
             .route("/v1/chat/completions", post(chat))
@@ -76,6 +78,11 @@ impl Provider {
     /// From now on.
     pub fn set(&self, mode: Mode) {
         *self.shared.mode.lock().expect("no panic") = mode;
+    }
+
+    /// From now on one caller gets no answer but failures, as if its own way here were broken.
+    pub fn cut_off(&self, caller: Option<IpAddr>) {
+        *self.shared.cut_off.lock().expect("no panic") = caller;
     }
 
     /// Requests by the address they came from: one a pod.
@@ -119,6 +126,9 @@ async fn chat(
         .unwrap_or_default();
     if key != shared.key {
         return refuse().into_response();
+    }
+    if *shared.cut_off.lock().expect("no panic") == Some(caller.ip()) {
+        return fail(502).into_response();
     }
     let mode = shared.mode.lock().expect("no panic").clone();
     match mode {

@@ -1,5 +1,5 @@
 //! A model of replicas, two controllers and the API server, under delays, crashes, lost and stale messages: the machines are the real
-//! ones. Whatever happens, no half-open round sees more calls than `half_open_probes`, and no more of them are in flight at once; and
+//! ones. Whatever happens, no half-open round sees more calls than `half_open_probes`, and a single probe is the only one on its way; and
 //! once the provider is well and requests come, the circuit closes for everybody.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -235,10 +235,10 @@ impl<'d> World<'d> {
         let calls = self.truth.calls.entry(round).or_default();
         *calls += 1;
         assert!(*calls <= probes, "{calls} calls in the round after decision {round}");
+        // Of several probes one may be on its way still when another one's failure has ended the round.
         let deadline = self.subject.config.verdict_deadline();
         let calls = self.runtimes.iter().flat_map(|r| &r.calls);
         let flying = calls.filter(|c| c.round.is_some() && now.saturating_sub(c.started) < deadline);
-        // Of several, one that failed opens it again while the others are under way, and the next round begins without them.
         assert!(probes > 1 || flying.count() <= 1, "two probes at once");
     }
 

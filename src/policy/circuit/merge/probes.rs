@@ -166,12 +166,13 @@ impl<'a> Machine<'a> {
         let wants = |report: &ReplicaCircuit| {
             report.demand && report.epoch == self.row.epoch && self.key(report) == self.row.key_hash
         };
-        let mut names: Vec<_> = self
-            .replicas
-            .iter()
-            .filter(|r| r.stays && !holds(r) && r.report.is_some_and(wants))
-            .map(|r| r.name.to_owned())
-            .collect();
+        let waiting = self.replicas.iter();
+        let waiting = waiting.filter(|r| r.stays && !holds(r) && r.report.is_some_and(wants));
+        // One that handed its last token back comes after those that had none.
+        let (before, new): (Vec<&Replica<'a>>, Vec<&Replica<'a>>) =
+            waiting.partition(|r| r.report.is_some_and(|r| r.probe.is_some()));
+        let first = if new.is_empty() { before } else { new };
+        let mut names: Vec<_> = first.into_iter().map(|r| r.name.to_owned()).collect();
         names.sort();
         names
     }
