@@ -46,6 +46,7 @@ async fn closes(house: &House, calls: u64, limit: Duration) {
 }
 
 #[tokio::test]
+#[ignore = "stops what other tests need: runs alone"]
 async fn a_killed_holder_has_failed_and_another_probes_after_it() {
     let house = House::start("circuit-killed", 3, "3s").await;
     let (holder, calls) = hanging_probe(&house).await;
@@ -73,6 +74,7 @@ async fn a_killed_holder_has_failed_and_another_probes_after_it() {
 }
 
 #[tokio::test]
+#[ignore = "stops what other tests need: runs alone"]
 async fn a_frozen_holder_keeps_the_others_waiting_only_so_long() {
     let house = House::start("circuit-frozen", 2, "3s").await;
     let (holder, calls) = hanging_probe(&house).await;
@@ -112,6 +114,7 @@ async fn a_frozen_holder_keeps_the_others_waiting_only_so_long() {
 }
 
 #[tokio::test]
+#[ignore = "stops what other tests need: runs alone"]
 async fn a_holder_without_traffic_hands_the_token_to_one_that_has_some() {
     let house = House::start("circuit-idle", 2, "3s").await;
     house.open_for_all().await;

@@ -76,6 +76,7 @@ async fn status(client: Client<HttpConnector, Full<Bytes>>, request: Request<Ful
 }
 
 #[tokio::test]
+#[ignore = "stops what other tests need: runs alone"]
 async fn a_thousand_failing_requests_a_second_are_a_trickle_at_the_api_server() {
     let house = House::start("circuit-storm", 3, "8s").await;
     house.provider.set(Mode::Fail(500));

@@ -10,6 +10,7 @@ use super::{House, THRESHOLD};
 use crate::harness::{Frozen, Mode, SOON, figure, kill_controllers, kill_runtime, post, runtimes, until};
 
 #[tokio::test]
+#[ignore = "stops what other tests need: runs alone"]
 async fn open_survives_the_death_of_the_controller_and_of_all_pods() {
     let house = House::start("circuit-restart", 3, "4m").await;
     let before = house.open_for_all().await;
@@ -45,18 +46,21 @@ async fn open_survives_the_death_of_the_controller_and_of_all_pods() {
 }
 
 #[tokio::test]
+#[ignore = "stops what other tests need: runs alone"]
 async fn a_runtime_that_cannot_reach_the_api_server_calls_nobody() {
     let house = House::start("circuit-gate", 1, "10s").await;
     let (pod, address) = house.addresses().await.into_iter().next().expect("a pod");
     assert_eq!(house.ask(&address).await.0, 200);
     let calls = house.provider.calls();
     let frozen = Frozen::new("kube-apiserver");
+    let before = runtimes(&pod);
     assert!(kill_runtime(&pod));
     until("another process runs", SOON, async || {
-        if kill_runtime_is_back(&pod) {
+        let now = runtimes(&pod);
+        if now.iter().any(|pid| !before.contains(pid)) {
             Ok(())
         } else {
-            Err("not yet".into())
+            Err(format!("{now:?}"))
         }
     })
     .await;
@@ -78,6 +82,7 @@ async fn a_runtime_that_cannot_reach_the_api_server_calls_nobody() {
 }
 
 #[tokio::test]
+#[ignore = "stops what other tests need: runs alone"]
 async fn without_a_controller_replicas_open_for_themselves_and_what_was_open_for_all_stays() {
     let house = House::start("circuit-alone", 2, "2s").await;
     let addresses: Vec<_> = house.addresses().await.into_values().collect();
