@@ -19,6 +19,7 @@ mod hop;
 mod idle;
 mod lifecycle;
 mod local;
+mod rate;
 mod remote;
 mod schema;
 #[path = "../support/mod.rs"]
