@@ -112,7 +112,7 @@ async fn the_wait_for_a_part_is_taken_from_the_time_of_the_attempt() {
     let upstream = Upstream::play([Act::Hang]).await;
     let backend = remote(
         &upstream,
-        ", rateLimit: {requestsPerMinute: 60}, timeouts: {firstToken: 2s, idle: 2s, total: 2s}, retry: {maxRetries: 0}",
+        ", rateLimit: {requestsPerMinute: 60}, timeouts: {connect: 1s, firstToken: 2s, idle: 2s, total: 2s}, retry: {maxRetries: 0}",
     );
     let runtime = start(&format!("backends:\n{backend}")).await;
     let timed = || async {
