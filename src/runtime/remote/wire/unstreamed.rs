@@ -73,7 +73,7 @@ mod tests {
             {"index": 1, "finish_reason": "tool_calls", "delta": {"role": "assistant", "content": null,
                 "tool_calls": [{"id": "a", "type": "function", "index": 0}, {"id": "b", "type": "function", "index": 1}]}}]});
         let usage = json!({"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [], "usage": {"total_tokens": 3}});
-        assert_eq!(parsed(&answer, false), [chunk.clone()]);
+        assert_eq!(parsed(&answer, false), std::slice::from_ref(&chunk));
         assert_eq!(parsed(&answer, true), [chunk, usage]);
     }
 
