@@ -1,7 +1,7 @@
 //! The local engine: a stable worker that supervises a replaceable context (design section 10).
 //!
 //! [`worker`] decides, purely; [`supervise`] carries out; [`context`] is one engine process with what watches it; [`engine`] knows the
-//! servers; [`exec`] and [`sandbox`] are what the process goes through on its way to become the engine.
+//! servers; [`gpu`] asks the driver, in children of their own; [`exec`] and [`sandbox`] are what the process goes through on its way to become the engine.
 
 mod activity;
 mod cgroup;
@@ -11,6 +11,7 @@ mod context;
 mod engine;
 mod environment;
 pub mod exec;
+pub mod gpu;
 mod http;
 mod lines;
 mod options;
