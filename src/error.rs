@@ -74,10 +74,14 @@ pub enum InferenceError {
         message: String,
     },
     /// The budget has no money for this request.
-    #[error("the budget of {deployment} has no money left for this request")]
+    #[error("the budget of {deployment} has no money left for this request{}", until(*window_end_unix_ms))]
     BudgetExceeded {
         /// `NAMESPACE/NAME` of the InferenceDeployment.
         deployment: String,
+        /// When the budget's window ends, milliseconds since 1970 UTC. Absent where it never ends, or where the budget is the provider's;
+        /// an optional addition, which old readers skip.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        window_end_unix_ms: Option<i64>,
     },
     /// The connection failed or broke.
     #[error("network error: {message}")]
@@ -115,6 +119,11 @@ pub enum InferenceError {
 
 fn after(wait: Option<u64>) -> String {
     wait.map_or_else(String::new, |ms| format!(", retry after {ms} ms"))
+}
+
+fn until(window_end_unix_ms: Option<i64>) -> String {
+    let end = window_end_unix_ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    end.map_or_else(String::new, |end| format!(" until {end}"))
 }
 
 fn limits(tokens: Option<u64>, max: Option<u64>) -> String {
@@ -197,6 +206,12 @@ impl ErrorKind {
             Self::CudaContextPoisoned => "cuda_context_poisoned",
             Self::Internal => "internal",
         }
+    }
+
+    /// The kind that the wire spells so.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 }
 

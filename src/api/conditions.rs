@@ -93,6 +93,8 @@ pub mod reason {
     pub const NO_BACKEND_AVAILABLE: &str = "NoBackendAvailable";
     /// Budget: the limit is reached.
     pub const EXHAUSTED: &str = "Exhausted";
+    /// A provider reported more than had been reserved: its backend is stopped.
+    pub const BOUND_VIOLATED: &str = "BoundViolated";
     /// Sustained 429 of a provider.
     pub const UPSTREAM_RATE_LIMITED: &str = "UpstreamRateLimited";
     /// Sustained overload of our own.

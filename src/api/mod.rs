@@ -7,12 +7,14 @@
 mod access;
 mod backend;
 mod budget;
+mod circuit;
 pub mod conditions;
 mod deployment;
 mod duration;
 mod local;
 mod money;
 pub mod names;
+mod price;
 mod remote;
 mod replica;
 pub mod schema;
@@ -23,23 +25,26 @@ mod status;
 pub use access::{Access, AccessType, ApiKeyAccess, ServiceAccountAccess};
 pub use backend::{Backend, BackendKind};
 pub use budget::{Budget, BudgetPeriod, OnExhausted};
+pub use circuit::{
+    CircuitProbe, CircuitScope, CircuitState, CircuitStatus, MergedCircuit, ProbeOutcome, ProbePhase, ProbeReport,
+    ProbeToken, ReplicaCircuit,
+};
 pub use deployment::{InferenceDeployment, InferenceDeploymentSpec};
 pub use duration::DurationString;
 pub use local::{ClaimTemplate, EngineKind, GpuPrice, Gpus, LocalBackend, PodOverrides};
 pub use money::{Decimal, MoneyError, NanoUsd, PicoUsd};
+pub use price::{PriceTier, TokenPrice};
 pub use remote::{
-    CircuitBreaker, CircuitOverride, Credentials, RateLimit, RemoteBackend, RemoteProvider, Retry, SecretKeyRef,
-    Timeouts, TokenPrice,
+    CircuitBreaker, CircuitOverride, Credentials, OutputLimitField, RateLimit, RemoteBackend, RemoteProvider, Retry,
+    SecretKeyRef, Timeouts,
 };
 pub use replica::{
     BackendReport, EngineIsolation, EngineState, EngineStatus, InferenceReplica, InferenceReplicaSpec,
-    InferenceReplicaStatus, ReplicaCircuit,
+    InferenceReplicaStatus,
 };
 pub use serving::{Queue, ScaleToZero, Serving, Spill};
 pub use source::{HuggingFaceSource, ImageSource, ModelSource, PersistentVolumeClaimSource, UrlSource};
-pub use status::{
-    BudgetStatus, BudgetWindow, CircuitScope, CircuitState, CircuitStatus, ErrorRow, InferenceDeploymentStatus,
-};
+pub use status::{BudgetStatus, BudgetWindow, ErrorRow, InferenceDeploymentStatus};
 
 /// API group of both resources.
 pub const GROUP: &str = "inference-operator.dev";

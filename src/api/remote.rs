@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Decimal, DurationString};
+use super::{Decimal, DurationString, TokenPrice};
 
 /// The providers whose wire formats are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +25,15 @@ pub enum RemoteProvider {
     OpenAICompatible,
 }
 
+/// The field of a chat request that holds the output limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OutputLimitField {
+    /// `max_tokens`.
+    MaxTokens,
+    /// `max_completion_tokens`, which newer models of OpenAI demand.
+    MaxCompletionTokens,
+}
+
 /// A provider's API. Hot: everything but the Secret references takes effect without a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -34,6 +43,12 @@ pub enum RemoteProvider {
 ), validation = (
     "!has(self.apiVersion) || self.provider == 'AzureOpenAI'",
     "apiVersion is for provider AzureOpenAI; for others it would do nothing"
+), validation = (
+    "!has(self.outputLimitField) || self.provider in ['AzureOpenAI', 'LiteLLM', 'OpenAICompatible']",
+    "outputLimitField is for providers AzureOpenAI, LiteLLM and OpenAICompatible; for others it would do nothing"
+), validation = (
+    "!has(self.contextLength) || !has(self.price) || !has(self.price.tiers) || self.price.tiers.all(t, t.aboveInputTokens < self.contextLength)",
+    "a tier of prices that begins at contextLength or above would do nothing"
 ))]
 pub struct RemoteBackend {
     /// Whose wire format the endpoint speaks.
@@ -57,6 +72,11 @@ pub struct RemoteBackend {
     #[schemars(range(min = 16, max = 10_000_000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_length: Option<u32>,
+    /// The field that this server reads the output limit of a chat from. When absent: `max_completion_tokens` for Azure OpenAI from
+    /// `apiVersion` 2024-09 on, `max_tokens` for LiteLLM and for OpenAI-compatible servers. Under a budget it is the only one that is
+    /// sent to the latter two, whichever the client wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_limit_field: Option<OutputLimitField>,
     /// What tokens cost. Required under a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<TokenPrice>,
@@ -92,19 +112,6 @@ pub struct SecretKeyRef {
     /// Key inside the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
     pub key: String,
-}
-
-/// Prices of tokens, in USD a million tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TokenPrice {
-    /// Input tokens.
-    pub input_per_million_tokens: Decimal,
-    /// Input tokens that the provider reports as cached; the input price when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cached_input_per_million_tokens: Option<Decimal>,
-    /// Output tokens.
-    pub output_per_million_tokens: Decimal,
 }
 
 /// A provider's limits.
@@ -240,6 +247,22 @@ pub struct Timeouts {
     /// Of the whole attempt; `10m` when absent. At most `serving.drain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<DurationString>,
+}
+
+/// The first version of Azure's API that knows `max_completion_tokens`.
+const AZURE_COMPLETION_TOKENS: &str = "2024-09-01";
+
+impl RemoteBackend {
+    /// The field of a chat's output limit.
+    #[must_use]
+    pub fn output_limit_field(&self) -> OutputLimitField {
+        let is_new = self.api_version.as_deref().is_none_or(|v| v >= AZURE_COMPLETION_TOKENS);
+        self.output_limit_field.unwrap_or(match self.provider {
+            RemoteProvider::OpenAI => OutputLimitField::MaxCompletionTokens,
+            RemoteProvider::AzureOpenAI if is_new => OutputLimitField::MaxCompletionTokens,
+            _ => OutputLimitField::MaxTokens,
+        })
+    }
 }
 
 fn or(given: Option<&DurationString>, default: Duration) -> Duration {

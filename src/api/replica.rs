@@ -1,11 +1,10 @@
 //! `InferenceReplica`: the narrow channel between the controller and one runtime pod, named as the pod.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CircuitScope, CircuitState, ErrorRow};
+use super::{ErrorRow, MergedCircuit, ReplicaCircuit};
 
 /// Written by the controller alone.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -38,6 +37,10 @@ pub struct InferenceReplicaSpec {
     #[serde(rename = "deploymentUID")]
     #[schemars(length(min = 1, max = 64))]
     pub deployment_uid: String,
+    /// Merged circuits to follow, by (backend, scope).
+    #[schemars(length(max = 16))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub circuits: Vec<MergedCircuit>,
 }
 
 /// Written by the replica alone.
@@ -64,7 +67,7 @@ pub struct InferenceReplicaStatus {
     #[schemars(length(max = 8))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backends: Vec<BackendReport>,
-    /// Circuits that are not closed, by (backend, scope).
+    /// Circuits that are open, judged a call of late or follow a merged one, by (backend, scope).
     #[schemars(length(max = 17))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub circuits: Vec<ReplicaCircuit>,
@@ -130,34 +133,4 @@ pub struct EngineStatus {
     /// Tokens of context of one request, as the engine reports them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_length: Option<u32>,
-}
-
-/// A circuit as one replica sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ReplicaCircuit {
-    /// The backend.
-    #[schemars(length(max = 40))]
-    pub backend: String,
-    /// What it breaks.
-    pub scope: CircuitScope,
-    /// State.
-    pub state: CircuitState,
-    /// When it opened.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub opened_at: Option<Time>,
-    /// When the next probe may be sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_at: Option<Time>,
-    /// Times it opened since it was last healthy.
-    #[serde(default)]
-    pub trips: u32,
-    /// Kind of the error that opened it, as the wire spells it.
-    #[schemars(length(max = 40))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<String>,
-    /// What was said, truncated and scrubbed.
-    #[schemars(length(max = 512))]
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub message: String,
 }

@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::CircuitStatus;
+
 /// Status of an `InferenceDeployment`. No clock but transition times, no running counters (design section 6).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -79,66 +81,6 @@ pub struct BudgetWindow {
     /// First instant after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<Time>,
-}
-
-/// What a circuit breaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum CircuitScope {
-    /// The provider's endpoint: network errors, 5xx, timeouts.
-    Endpoint,
-    /// The key: 401, 403, quota.
-    Credential,
-}
-
-/// State of a circuit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum CircuitState {
-    /// Requests flow.
-    Closed,
-    /// Nothing is sent.
-    Open,
-    /// Probes are sent.
-    HalfOpen,
-    /// Held open by `override`.
-    ForcedOpen,
-    /// Held closed by `override`.
-    ForcedClosed,
-}
-
-/// A circuit as all replicas together see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct CircuitStatus {
-    /// The backend.
-    #[schemars(length(max = 40))]
-    pub backend: String,
-    /// What it breaks.
-    pub scope: CircuitScope,
-    /// Provider of the backend, as the spec spells it; `local` for an engine.
-    #[schemars(length(max = 40))]
-    pub provider: String,
-    /// The provider's address; absent for an engine.
-    #[schemars(length(max = 500))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
-    /// State.
-    pub state: CircuitState,
-    /// When it opened.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub opened_at: Option<Time>,
-    /// When the next probe may be sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_at: Option<Time>,
-    /// Times it opened since it was last healthy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trips: Option<u32>,
-    /// Replicas that hold it open.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub open_replicas: Option<u32>,
-    /// Kind of the error that opened it, as the wire spells it.
-    #[schemars(length(max = 40))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<String>,
 }
 
 /// Errors of one kind at one backend.

@@ -11,8 +11,11 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{build::Subject, dereference::Live};
-use crate::api::{BudgetStatus, CircuitStatus, InferenceDeployment, InferenceReplica};
+use super::{
+    build::{Subject, tier_of},
+    dereference::Live,
+};
+use crate::api::{BudgetStatus, CircuitStatus, InferenceDeployment, InferenceReplica, MergedCircuit};
 
 /// What is known.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +43,10 @@ pub struct Record {
 
 /// What one replica is told beside who it is.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Orders {}
+pub struct Orders {
+    /// The merged circuits to follow.
+    pub circuits: Vec<MergedCircuit>,
+}
 
 /// What is decided.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,12 +68,27 @@ pub fn decide(situation: &Situation<'_>) -> Decisions {
     decisions
 }
 
-/// Everything as it is recorded and told now.
+/// Everything as it is recorded and told now. A pod without an `InferenceReplica` will be told what is recorded when it gets one.
 pub fn held(situation: &Situation<'_>) -> Decisions {
-    let replicas = situation.live.replicas.iter();
+    let Situation {
+        subject,
+        deployment,
+        live,
+        ..
+    } = situation;
+    let record = recorded(deployment);
+    let new = live.pods.iter().filter(|pod| tier_of(subject, pod).is_some());
+    let new = new.map(|pod| pod.name_any());
+    let mut orders: BTreeMap<String, Orders> = new
+        .map(|name| {
+            let circuits = circuits::told(deployment, &record.circuits, &name, &[]);
+            (name, Orders { circuits })
+        })
+        .collect();
+    orders.extend(live.replicas.iter().map(|replica| (replica.name_any(), told(replica))));
     Decisions {
-        record: recorded(situation.deployment),
-        orders: replicas.map(|replica| (replica.name_any(), told(replica))).collect(),
+        record,
+        orders,
         urgent: false,
         look_again: None,
     }
@@ -82,6 +103,8 @@ pub fn recorded(deployment: &InferenceDeployment) -> Record {
     }
 }
 
-fn told(_replica: &InferenceReplica) -> Orders {
-    Orders {}
+fn told(replica: &InferenceReplica) -> Orders {
+    Orders {
+        circuits: replica.spec.circuits.clone(),
+    }
 }

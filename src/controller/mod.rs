@@ -27,7 +27,6 @@
 mod apply;
 mod build;
 mod call;
-mod circuits;
 mod decide;
 mod dereference;
 mod events;

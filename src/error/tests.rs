@@ -42,7 +42,12 @@ fn any_error() -> impl Strategy<Value = InferenceError> {
         ".{0,80}".prop_map(|reason| InferenceError::ContentFiltered { reason }),
         (numbers(), numbers())
             .prop_map(|(tokens, max_tokens)| InferenceError::ContextLengthExceeded { tokens, max_tokens }),
-        ".{0,80}".prop_map(|deployment| InferenceError::BudgetExceeded { deployment }),
+        (".{0,80}", proptest::option::of(any::<i64>())).prop_map(|(deployment, window_end_unix_ms)| {
+            InferenceError::BudgetExceeded {
+                deployment,
+                window_end_unix_ms,
+            }
+        }),
         (any::<u16>(), proptest::option::of(".{0,80}"))
             .prop_map(|(status, body)| InferenceError::ServerError { status, body }),
         any::<u64>().prop_map(|elapsed_ms| InferenceError::Timeout { elapsed_ms }),
@@ -88,6 +93,37 @@ fn the_example_of_the_design_is_read_and_written_just_so() {
         text,
         "without additions a failure is the bare error"
     );
+}
+
+/// What readers knew before the window's end was added.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Old {
+    BudgetExceeded { deployment: String },
+}
+
+#[test]
+fn the_end_of_a_budgets_window_is_an_addition_that_old_readers_skip() {
+    let error = |window_end_unix_ms| InferenceError::BudgetExceeded {
+        deployment: "prod/assistant".into(),
+        window_end_unix_ms,
+    };
+    let bare = r#"{"kind":"budget_exceeded","deployment":"prod/assistant"}"#;
+    assert_eq!(serde_json::to_string(&error(None)).unwrap(), bare);
+    assert_eq!(serde_json::from_str::<InferenceError>(bare).unwrap(), error(None));
+    let text = serde_json::to_string(&error(Some(1_796_083_200_000))).unwrap();
+    let old: Old = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        old,
+        Old::BudgetExceeded {
+            deployment: "prod/assistant".into()
+        }
+    );
+    assert_eq!(
+        error(Some(1_796_083_200_000)).to_string(),
+        "the budget of prod/assistant has no money left for this request until 2026-12-01T00:00:00Z"
+    );
+    assert!(!error(Some(i64::MAX)).to_string().contains("until"), "no such time");
 }
 
 #[test]

@@ -1,133 +1,39 @@
 //! The breaker of one backend, as one process sees it (design section 9).
 //!
 //! Closed → Open (exponential, jittered, never shortened by a later failure) → HalfOpen with exactly `half_open_probes` requests →
-//! Closed with slow start, or Open again for longer. A verdict counts only in the epoch its permit was given in, so the success of a
-//! request sent before the trip never closes the circuit.
+//! Closed with slow start, or Open again for longer. A verdict counts only in the round its permit was given in, so the success of a
+//! request sent before the trip never closes the circuit. Above it is the circuit of all replicas ([`merge`]): while that is open this
+//! one is held and probes only with a token.
 
 use std::time::Duration;
 
 use crate::{
-    api::{CircuitBreaker, CircuitOverride, CircuitState},
+    api::{CircuitOverride, CircuitState, ProbeReport},
     error::ErrorKind,
 };
 
+mod config;
+mod held;
+pub mod marks;
+pub mod merge;
+mod probes;
 mod ratio;
 #[cfg(test)]
 mod tests;
+mod types;
+mod wire;
 
+pub use config::CircuitConfig;
+pub use types::{CircuitView, OpenForAll, Permit, Refused, Transition, Verdict, Word};
+pub use wire::Label;
+
+use held::{Held, Update};
+use probes::Probes;
 use ratio::FailureRatio;
+use types::PermitKind;
 
 /// Requests that slow start lets through at once before it ends.
 const SLOW_START_END: u32 = 64;
-/// The most that jitter adds to an open time, as a share of it.
-const JITTER_SHARE: f64 = 0.25;
-
-/// How a circuit behaves; see [`CircuitBreaker`] for the fields.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CircuitConfig {
-    /// Failures in a row that open it.
-    pub consecutive_failures: u32,
-    /// Share of failures that opens it.
-    pub failure_ratio: f64,
-    /// Calls below which the ratio does not count.
-    pub minimum_requests: u32,
-    /// Time constant of the ratio's decay.
-    pub window: Duration,
-    /// How long it stays open at first.
-    pub open_duration: Duration,
-    /// How long it stays open at most.
-    pub max_open_duration: Duration,
-    /// Requests let through while half-open.
-    pub half_open_probes: u32,
-    /// What people force.
-    pub forced: CircuitOverride,
-}
-
-impl From<&CircuitBreaker> for CircuitConfig {
-    fn from(spec: &CircuitBreaker) -> Self {
-        Self {
-            consecutive_failures: spec.consecutive_failures(),
-            failure_ratio: spec.failure_ratio(),
-            minimum_requests: spec.minimum_requests(),
-            window: spec.window(),
-            open_duration: spec.open_duration(),
-            max_open_duration: spec.max_open_duration(),
-            half_open_probes: spec.half_open_probes(),
-            forced: spec.forced(),
-        }
-    }
-}
-
-impl Default for CircuitConfig {
-    fn default() -> Self {
-        Self::from(&CircuitBreaker::default())
-    }
-}
-
-/// Leave to send one request. It must come back through [`Circuit::record`], as [`Verdict::NotCounted`] when nothing was learnt.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use = "a permit that is never recorded holds a probe for ever"]
-pub struct Permit {
-    epoch: u64,
-    probe: bool,
-}
-
-impl Permit {
-    /// True for a request that decides whether the circuit closes.
-    #[must_use]
-    pub const fn is_probe(&self) -> bool {
-        self.probe
-    }
-}
-
-/// No leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// When the circuit opened.
-    pub opened_at: Duration,
-    /// When it may be asked again.
-    pub retry_at: Duration,
-}
-
-/// What a finished request says of its backend, judged at the end of the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The backend works.
-    Success,
-    /// The backend is sick.
-    Failure {
-        /// How.
-        kind: ErrorKind,
-        /// The wait that the backend asked for.
-        retry_after: Option<Duration>,
-    },
-    /// Nothing was learnt: a rate limit, the caller's fault, a local refusal, an own cancellation.
-    NotCounted,
-}
-
-/// A change that people and peers must hear of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transition {
-    /// Closed or HalfOpen → Open.
-    Opened,
-    /// HalfOpen → Closed.
-    Closed,
-}
-
-/// The circuit for status and metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CircuitView {
-    /// State, the override included.
-    pub state: CircuitState,
-    /// When it opened.
-    pub opened_at: Option<Duration>,
-    /// When the next probe may be sent.
-    pub retry_at: Option<Duration>,
-    /// Times it opened since it was last healthy.
-    pub trips: u32,
-    /// What opened it.
-    pub last_error: Option<ErrorKind>,
-}
 
 #[derive(Clone, Copy, Debug)]
 enum State {
@@ -141,9 +47,12 @@ enum State {
     },
     HalfOpen {
         opened_at: Duration,
-        in_flight: u32,
-        succeeded: u32,
+        probes: Probes,
+        /// A stream that is healthy then counts as success.
+        verdict_by: Option<Duration>,
     },
+    /// Open for all replicas.
+    Held(Held),
 }
 
 const HEALTHY: State = State::Closed {
@@ -151,16 +60,24 @@ const HEALTHY: State = State::Closed {
     slow_start: None,
 };
 
+/// Where the merged circuit stands, as far as it is known.
+#[derive(Clone, Copy, Debug, Default)]
+struct Followed {
+    epoch: u64,
+    sequence: u64,
+}
+
 /// The breaker.
 #[derive(Debug)]
 pub struct Circuit {
     config: CircuitConfig,
     state: State,
-    epoch: u64,
+    round: u64,
     consecutive: u32,
     ratio: FailureRatio,
     trips: u32,
     last_error: Option<ErrorKind>,
+    followed: Option<Followed>,
 }
 
 impl Circuit {
@@ -170,11 +87,12 @@ impl Circuit {
         Self {
             config,
             state: HEALTHY,
-            epoch: 0,
+            round: 0,
             consecutive: 0,
             ratio: FailureRatio::EMPTY,
             trips: 0,
             last_error: None,
+            followed: None,
         }
     }
 
@@ -189,80 +107,104 @@ impl Circuit {
     /// [`Refused`] while open, while all probes are out, while slow start is full, or when forced open.
     pub fn admit(&mut self, now: Duration) -> Result<Permit, Refused> {
         match self.config.forced {
-            CircuitOverride::ForceOpen => return Err(self.refuse(now)),
-            CircuitOverride::ForceClosed => return Ok(self.permit(false)),
-            CircuitOverride::Auto => {}
+            CircuitOverride::ForceOpen => Err(self.refuse(now)),
+            CircuitOverride::ForceClosed => {
+                Ok(self.admit_auto(now).unwrap_or_else(|_| self.permit(PermitKind::Forced)))
+            }
+            CircuitOverride::Auto => self.admit_auto(now),
         }
-        if let State::Open { opened_at, until } = self.state
-            && now >= until
-        {
-            self.epoch += 1;
-            self.state = State::HalfOpen {
-                opened_at,
-                in_flight: 0,
-                succeeded: 0,
-            };
-        }
-        self.admit_auto(now)
     }
 
     fn admit_auto(&mut self, now: Duration) -> Result<Permit, Refused> {
+        if let State::Open { opened_at, until } = self.state
+            && now >= until
+        {
+            self.round += 1;
+            self.state = State::HalfOpen {
+                opened_at,
+                probes: Probes::new(self.config.half_open_probes),
+                verdict_by: None,
+            };
+        }
+        let kind = self.take(now).ok_or_else(|| self.refuse(now))?;
+        Ok(self.permit(kind))
+    }
+
+    fn take(&mut self, now: Duration) -> Option<PermitKind> {
         match &mut self.state {
-            State::Closed { in_flight, slow_start } if slow_start.is_none_or(|most| *in_flight < most) => {
+            State::Closed { in_flight, slow_start } => {
+                if slow_start.is_some_and(|most| *in_flight >= most) {
+                    return None;
+                }
                 *in_flight = in_flight.saturating_add(1);
-                Ok(self.permit(false))
+                Some(PermitKind::Regular)
             }
-            State::HalfOpen {
-                in_flight, succeeded, ..
-            } if *in_flight + *succeeded < self.config.half_open_probes => {
-                *in_flight += 1;
-                Ok(self.permit(true))
-            }
-            _ => Err(self.refuse(now)),
+            State::HalfOpen { probes, verdict_by, .. } => probes.take().then(|| {
+                verdict_by.get_or_insert(now.saturating_add(self.config.probe_deadline()));
+                PermitKind::Probe
+            }),
+            State::Held(held) => held.admit(now).then_some(PermitKind::Probe),
+            State::Open { .. } => None,
         }
     }
 
-    const fn permit(&self, probe: bool) -> Permit {
+    const fn permit(&self, kind: PermitKind) -> Permit {
         Permit {
-            epoch: self.epoch,
-            probe,
+            round: self.round,
+            kind,
+            begun: false,
         }
     }
 
-    const fn refuse(&self, now: Duration) -> Refused {
-        match self.state {
-            State::Open { opened_at, until } => Refused {
-                opened_at,
-                retry_at: until,
-            },
-            State::HalfOpen { opened_at, .. } => Refused {
-                opened_at,
-                retry_at: now,
-            },
-            State::Closed { .. } => Refused {
-                opened_at: now,
-                retry_at: now,
-            },
+    fn refuse(&self, now: Duration) -> Refused {
+        let (opened_at, retry_at) = match self.state {
+            State::Open { opened_at, until } => (opened_at, until),
+            State::Held(held) => (held.opened_at, held.retry_at.max(now)),
+            State::HalfOpen { opened_at, .. } => (opened_at, now),
+            State::Closed { .. } => (now, now),
+        };
+        Refused { opened_at, retry_at }
+    }
+
+    /// The first content of an answer has come. A probe that has come so far is healthy as long as it does not fail.
+    pub fn begun(&mut self, permit: &mut Permit) {
+        if permit.round != self.round || !permit.is_probe() || permit.begun {
+            return;
+        }
+        permit.begun = true;
+        match &mut self.state {
+            State::HalfOpen { probes, .. } => probes.begin(),
+            State::Held(held) => held.begun(),
+            State::Closed { .. } | State::Open { .. } => {}
         }
     }
 
     /// Takes the verdict on a request. `jitter` is a random number in `[0, 1)`.
     pub fn record(&mut self, permit: Permit, verdict: Verdict, now: Duration, jitter: f64) -> Option<Transition> {
-        let Permit { epoch, probe: _ } = permit;
-        if epoch != self.epoch {
+        if permit.round != self.round {
             return None;
         }
-        match self.state {
-            State::Closed { .. } => self.record_closed(verdict, now, jitter),
-            State::HalfOpen { .. } => self.record_probe(verdict, now, jitter),
-            State::Open { .. } => None,
+        match (&mut self.state, permit.kind) {
+            (State::Closed { .. }, PermitKind::Regular) => {
+                self.leave_slow_start(verdict);
+                self.count(verdict, now, jitter)
+            }
+            (State::Closed { .. }, _) => self.count(verdict, now, jitter),
+            (State::HalfOpen { .. }, PermitKind::Probe) => self.record_probe(&permit, verdict, now, jitter),
+            (State::Held(held), PermitKind::Probe) if !held.is_over() => {
+                let over = held.record(&permit, verdict, now, &self.config);
+                if let Verdict::Failure { kind, .. } = verdict {
+                    self.last_error = Some(kind);
+                }
+                over.then_some(Transition::Probe)
+            }
+            _ => None,
         }
     }
 
-    fn record_closed(&mut self, verdict: Verdict, now: Duration, jitter: f64) -> Option<Transition> {
-        self.leave_slow_start(verdict);
+    fn count(&mut self, verdict: Verdict, now: Duration, jitter: f64) -> Option<Transition> {
         match verdict {
-            Verdict::NotCounted => None,
+            Verdict::NotCounted | Verdict::Unsent => None,
             Verdict::Success => {
                 self.consecutive = 0;
                 self.ratio.add(false, now, self.config.window);
@@ -299,26 +241,37 @@ impl Circuit {
                 .reaches(self.config.failure_ratio, self.config.minimum_requests)
     }
 
-    fn record_probe(&mut self, verdict: Verdict, now: Duration, jitter: f64) -> Option<Transition> {
-        let State::HalfOpen {
-            in_flight, succeeded, ..
-        } = &mut self.state
-        else {
+    fn record_probe(&mut self, permit: &Permit, verdict: Verdict, now: Duration, jitter: f64) -> Option<Transition> {
+        let State::HalfOpen { probes, .. } = &mut self.state else {
             return None;
         };
-        *in_flight = in_flight.saturating_sub(1);
         match verdict {
-            Verdict::NotCounted => None,
-            Verdict::Failure { kind, retry_after } => Some(self.open(kind, retry_after, now, jitter)),
-            Verdict::Success => {
-                *succeeded += 1;
-                (*succeeded >= self.config.half_open_probes).then(|| self.close())
+            Verdict::Failure { kind, retry_after } => return Some(self.open(kind, retry_after, now, jitter)),
+            Verdict::NotCounted | Verdict::Unsent => probes.give_back(permit.begun),
+            Verdict::Success => probes.succeed(permit.begun),
+        }
+        probes.spent().then(|| self.close())
+    }
+
+    /// Time has passed: a probe's stream that is still healthy counts as success, a token without traffic is handed back.
+    pub fn tick(&mut self, now: Duration) -> Option<Transition> {
+        match &mut self.state {
+            State::Held(held) => held.tick(now, &self.config).then_some(Transition::Probe),
+            State::HalfOpen { probes, verdict_by, .. } => {
+                if verdict_by.is_none_or(|by| now < by) || probes.in_flight() == 0 || !probes.conclude() {
+                    return None;
+                }
+                *verdict_by = None;
+                // What these streams come to later counts no more.
+                self.round += 1;
+                probes.spent().then(|| self.close())
             }
+            State::Closed { .. } | State::Open { .. } => None,
         }
     }
 
     fn close(&mut self) -> Transition {
-        self.epoch += 1;
+        self.round += 1;
         self.consecutive = 0;
         self.ratio = FailureRatio::EMPTY;
         self.state = State::Closed {
@@ -330,41 +283,27 @@ impl Circuit {
 
     /// Opens at once, whatever the counts say: a refused credential, a poisoned context. An open circuit stays as it is.
     pub fn open_now(&mut self, kind: ErrorKind, now: Duration, jitter: f64) -> Option<Transition> {
-        if matches!(self.state, State::Open { .. }) {
-            return None;
+        match self.state {
+            State::Open { .. } | State::Held(_) => None,
+            State::Closed { .. } | State::HalfOpen { .. } => Some(self.open(kind, None, now, jitter)),
         }
-        Some(self.open(kind, None, now, jitter))
     }
 
     fn open(&mut self, kind: ErrorKind, retry_after: Option<Duration>, now: Duration, jitter: f64) -> Transition {
-        self.epoch += 1;
+        self.round += 1;
         self.trips = self.trips.saturating_add(1);
         self.last_error = Some(kind);
         self.consecutive = 0;
         self.ratio = FailureRatio::EMPTY;
-        let wait = self
-            .open_for(jitter)
-            .max(retry_after.unwrap_or_default())
-            .min(self.config.max_open_duration);
         self.state = State::Open {
             opened_at: now,
-            until: now.saturating_add(wait),
+            until: now.saturating_add(self.config.wait(self.trips, retry_after, jitter)),
         };
         Transition::Opened
     }
 
-    /// Doubles with every trip, up to the maximum; jitter only lengthens, so that no replica comes early.
-    fn open_for(&self, jitter: f64) -> Duration {
-        let doublings = self.trips.saturating_sub(1).min(31);
-        let span = self
-            .config
-            .open_duration
-            .saturating_mul(1 << doublings)
-            .min(self.config.max_open_duration);
-        span.saturating_add(span.mul_f64(JITTER_SHARE * jitter.clamp(0.0, 1.0)))
-    }
-
-    /// The cause is mended (a key changed): an open circuit may be probed at once. Returns true when that changed anything.
+    /// The cause is mended (a key changed): a circuit that this replica holds open by itself may be probed at once. Returns true when
+    /// that changed anything.
     pub fn earn_probe(&mut self, now: Duration) -> bool {
         match &mut self.state {
             State::Open { until, .. } if *until > now => {
@@ -375,25 +314,128 @@ impl Circuit {
         }
     }
 
+    /// Follows the merged circuit. What is older than what was followed before is ignored; `recorded` is the probe report that the same
+    /// state of the object holds.
+    pub fn obey(&mut self, word: &Word, recorded: Option<ProbeReport>, now: Duration) -> Option<Transition> {
+        if self.followed.is_some_and(|f| word.sequence < f.sequence) {
+            return None;
+        }
+        let newer = self.followed.is_none_or(|f| word.sequence > f.sequence);
+        let transition = match (&word.open, word.binds) {
+            (Some(open), true) => self.hold(open, recorded, now),
+            (Some(_), false) => self.release(now),
+            (None, _) if newer => self.follow_closed(word.epoch),
+            (None, _) => None,
+        };
+        self.followed = Some(Followed {
+            epoch: word.epoch,
+            sequence: word.sequence,
+        });
+        transition
+    }
+
+    fn hold(&mut self, open: &OpenForAll, recorded: Option<ProbeReport>, now: Duration) -> Option<Transition> {
+        let was_closed = matches!(self.state, State::Closed { .. });
+        if !matches!(self.state, State::Held(_)) {
+            self.round += 1;
+            self.state = State::Held(Held::new(open));
+        }
+        self.trips = open.trips;
+        self.last_error = open.last_error.or(self.last_error);
+        let State::Held(held) = &mut self.state else {
+            return None;
+        };
+        let update = held.update(open, recorded, now);
+        if update != Update::Nothing {
+            // Verdicts on probes of an earlier token count no more.
+            self.round += 1;
+        }
+        if was_closed {
+            Some(Transition::Opened)
+        } else {
+            (update == Update::Token).then_some(Transition::Probe)
+        }
+    }
+
+    /// The acceptance of a probe token stands in our object: written over the state that carried the token.
+    pub fn accepted(&mut self, sequence: u64) {
+        if let State::Held(held) = &mut self.state {
+            held.accepted(sequence);
+        }
+    }
+
+    /// The merged circuit speaks of another key: ours may be probed at once.
+    fn release(&mut self, now: Duration) -> Option<Transition> {
+        if let State::Held(held) = self.state {
+            self.round += 1;
+            self.state = State::Open {
+                opened_at: held.opened_at,
+                until: now,
+            };
+        }
+        None
+    }
+
+    /// Closed for all: what was held, or opened in an earlier epoch, closes with slow start. What this replica opened for itself stays.
+    fn follow_closed(&mut self, epoch: u64) -> Option<Transition> {
+        let stale = self.followed.is_some_and(|f| epoch > f.epoch);
+        let closes = match self.state {
+            State::Held(_) => true,
+            State::Open { .. } | State::HalfOpen { .. } => stale,
+            State::Closed { .. } => false,
+        };
+        closes.then(|| self.close())
+    }
+
+    /// True when requests were refused of late while the circuit is open for all.
+    #[must_use]
+    pub fn demand(&self, now: Duration) -> bool {
+        matches!(&self.state, State::Held(held) if held.demand(now))
+    }
+
     /// The circuit for status and metrics.
     #[must_use]
-    pub fn view(&self) -> CircuitView {
-        let (state, opened_at, retry_at) = match self.state {
-            State::Closed { .. } => (CircuitState::Closed, None, None),
-            State::Open { opened_at, until } => (CircuitState::Open, Some(opened_at), Some(until)),
-            State::HalfOpen { opened_at, .. } => (CircuitState::HalfOpen, Some(opened_at), None),
-        };
-        let state = match self.config.forced {
-            CircuitOverride::Auto => state,
-            CircuitOverride::ForceOpen => CircuitState::ForcedOpen,
-            CircuitOverride::ForceClosed => CircuitState::ForcedClosed,
-        };
-        CircuitView {
-            state,
-            opened_at,
-            retry_at,
+    pub fn view(&self, now: Duration) -> CircuitView {
+        let followed = self.followed.unwrap_or_default();
+        let plain = CircuitView {
+            state: CircuitState::Closed,
+            opened_at: None,
+            retry_at: None,
             trips: self.trips,
             last_error: self.last_error,
+            epoch: followed.epoch,
+            sequence: followed.sequence,
+            judged: self.ratio.judged_within(now, self.config.window),
+            demand: false,
+            probe: None,
+            accepting: false,
+        };
+        let view = self.describe(now, plain);
+        CircuitView {
+            state: match self.config.forced {
+                CircuitOverride::Auto => view.state,
+                CircuitOverride::ForceOpen => CircuitState::ForcedOpen,
+                CircuitOverride::ForceClosed => CircuitState::ForcedClosed,
+            },
+            ..view
+        }
+    }
+
+    fn describe(&self, now: Duration, view: CircuitView) -> CircuitView {
+        match &self.state {
+            State::Closed { .. } => view,
+            State::Open { opened_at, until } => CircuitView {
+                state: CircuitState::Open,
+                opened_at: Some(*opened_at),
+                retry_at: Some(*until),
+                ..view
+            },
+            State::HalfOpen { opened_at, .. } => CircuitView {
+                state: CircuitState::HalfOpen,
+                opened_at: Some(*opened_at),
+                ..view
+            },
+            State::Held(held) => held.describe(now, view),
         }
     }
 }

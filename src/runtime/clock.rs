@@ -35,7 +35,13 @@ impl Clock {
         Timestamp::from_second(exact.as_second()).unwrap_or(exact)
     }
 
-    /// The same as milliseconds since 1970 UTC.
+    /// The instant of a wall-clock time; the process's start when it was before that.
+    #[must_use]
+    pub fn instant(&self, at: Timestamp) -> Duration {
+        Duration::try_from(at.duration_since(self.started_at)).unwrap_or_default()
+    }
+
+    /// The wall-clock time of an instant in milliseconds since 1970 UTC.
     #[must_use]
     pub fn unix_ms(&self, at: Duration) -> i64 {
         self.started_at

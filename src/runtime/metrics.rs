@@ -44,6 +44,36 @@ struct Reason {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfBudget {
+    backend: Arc<str>,
+    reason: &'static str,
+}
+
+/// Why a request was not sent to a backend for the budget's sake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BudgetRefusal {
+    /// There is not that much money left.
+    Exhausted,
+    /// What the request could cost is not known.
+    Unbounded,
+    /// The backend once reported more than had been reserved.
+    BoundViolated,
+}
+
+impl BudgetRefusal {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exhausted => "exhausted",
+            Self::Unbounded => "unbounded",
+            Self::BoundViolated => "bound_violated",
+        }
+    }
+}
+
+/// Requests that a backend was not sent for the budget's sake.
+const BUDGET_REFUSALS: &str = "budget_refusals";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Refusal {
     port: &'static str,
     reason: &'static str,
@@ -67,6 +97,7 @@ pub struct Metrics {
     in_flight: Gauge,
     shed: Family<Reason, Counter>,
     refused: Family<Refusal, Counter>,
+    budget_refusals: Family<OfBudget, Counter>,
     malformed: Counter,
     unfiltered: Counter,
 }
@@ -92,6 +123,7 @@ impl Default for Metrics {
             in_flight: Gauge::default(),
             shed: Family::default(),
             refused: Family::default(),
+            budget_refusals: Family::default(),
             malformed: Counter::default(),
             unfiltered: Counter::default(),
         };
@@ -144,6 +176,8 @@ impl Metrics {
             "Callers that were refused, by port and reason",
             self.refused.clone(),
         );
+        let help = "Requests that were not sent to a backend for the budget's sake, by reason";
+        r.register(BUDGET_REFUSALS, help, self.budget_refusals.clone());
         r.register(
             "malformed_events",
             "Events of upstream streams that were no JSON and were left out",
@@ -221,6 +255,15 @@ impl Metrics {
     /// A caller was refused.
     pub fn refused(&self, port: &'static str, reason: &'static str) {
         self.refused.get_or_create(&Refusal { port, reason }).inc();
+    }
+
+    /// A request was not sent to a backend for the budget's sake.
+    pub fn refused_for_budget(&self, backend: &Arc<str>, reason: BudgetRefusal) {
+        let labels = OfBudget {
+            backend: Arc::clone(backend),
+            reason: reason.as_str(),
+        };
+        self.budget_refusals.get_or_create(&labels).inc();
     }
 
     /// The text format, circuits read at this moment.

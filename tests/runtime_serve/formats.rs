@@ -8,8 +8,8 @@ use super::{
 };
 
 /// A provider, and what is its own.
-struct Case {
-    provider: &'static str,
+pub struct Case {
+    pub provider: &'static str,
     /// What follows the host in `endpoint`.
     path: &'static str,
     model: &'static str,
@@ -37,7 +37,7 @@ const fn case(
     }
 }
 
-fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<Case> {
     vec![
         case("OpenAI", "/v1", "gpt-4o-mini", BEARER),
         case("OpenAICompatible", "/v1", "some/model", BEARER),
@@ -68,9 +68,13 @@ const REASONING: u64 = 4;
 
 impl Case {
     fn backend(&self, name: &str, provider: &Provider) -> String {
+        self.backend_with(name, provider, "")
+    }
+
+    pub fn backend_with(&self, name: &str, provider: &Provider, further: &str) -> String {
         format!(
             "- name: {name}\n  remote: {{provider: {}, endpoint: \"http://{}{}\", model: {}, \
-             credentials: {{secret: {{name: openai, key: api-key}}}}, retry: {{maxRetries: 0}}}}\n",
+             credentials: {{secret: {{name: openai, key: api-key}}}}, retry: {{maxRetries: 0}}{further}}}\n",
             self.provider, provider.address, self.path, self.model
         )
     }
@@ -98,7 +102,7 @@ impl Case {
         words + CACHED + if self.cache_write { WRITTEN } else { 0 }
     }
 
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         format!("{}{}", self.provider, self.path)
     }
 }

@@ -8,11 +8,11 @@ use super::{
     upstream::{Act, Upstream},
 };
 
-const OWN: &str =
+pub const OWN: &str =
     "- name: own\n  local: {engine: LlamaCpp, source: {persistentVolumeClaim: {claimName: models, path: tiny.gguf}}}\n";
 
 /// A process whose engine plays `plan`, one word a start.
-async fn start(plan: &str, spec: &str) -> Runtime {
+pub async fn start(plan: &str, spec: &str) -> Runtime {
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -30,7 +30,7 @@ async fn start(plan: &str, spec: &str) -> Runtime {
     start_with(spec, &files, &variables).await
 }
 
-const COMPLETION: &str = r#"{"model":"assistant","prompt":"a","max_tokens":1}"#;
+pub const COMPLETION: &str = r#"{"model":"assistant","prompt":"a","max_tokens":1}"#;
 
 #[tokio::test]
 async fn the_provider_answers_while_the_engine_loads() {

@@ -16,8 +16,10 @@ mod upstream;
 
 mod access;
 mod admission;
+mod bounds;
 mod corpus;
 mod drain;
+mod exhausted;
 mod failures;
 mod formats;
 mod fuzz;
@@ -30,4 +32,5 @@ mod program;
 mod reach;
 mod requests;
 mod secrets;
+mod settling;
 mod timers;

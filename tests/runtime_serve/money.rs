@@ -18,9 +18,22 @@ fn spec(limit_nanos: u64, upstream: &Upstream, further: &str) -> String {
     )
 }
 
-/// What the process reserves for the body: bytes and a frame of 1,024 tokens, and the output limit, 1,000 nano-USD a token.
-fn reserved(fields: &str, output: u64) -> u64 {
-    (chat_body(fields).len() as u64 + 1_024 + output) * 1_000
+/// What the process reserves for the body: bytes, a space after each separator and a frame of 1,024 tokens, and the output limit, 1,000
+/// nano-USD a token.
+pub fn reserved(fields: &str, output: u64) -> u64 {
+    let body = chat_body(fields);
+    let separators = body.bytes().filter(|b| matches!(b, b',' | b':')).count();
+    ((body.len() + separators) as u64 + 1_024 + output) * 1_000
+}
+
+/// What is reserved by requests in flight, in the account as `/status` shows it.
+pub fn in_flight(budget: &serde_json::Value) -> &serde_json::Value {
+    &budget["reserved"]
+}
+
+/// An amount of USD as the API writes it.
+pub fn usd(nanos: u64) -> String {
+    inference_operator::api::NanoUsd(nanos).to_string()
 }
 
 #[tokio::test]
@@ -74,9 +87,7 @@ async fn how_an_answer_ends_decides_what_is_booked() {
     let never = ", retry: {maxRetries: 0}";
     let whole = vec![role(), content("Hi"), stop(), usage(), done()];
     let fields = r#","stream":true,"max_tokens":10"#;
-    let all = format!("0.{:09}", reserved(fields, 10))
-        .trim_end_matches('0')
-        .to_owned();
+    let all = usd(reserved(fields, 10));
     for (act, settled, uncertain) in [
         (Act::Stream(whole, Ending::Regular), "0.000011", "0.00"),
         (

@@ -25,13 +25,14 @@ pub fn build(subject: &Subject, live: &Live, orders: &BTreeMap<String, Orders>) 
 
 fn replica(subject: &Subject, pod: &Pod, orders: Orders) -> Option<InferenceReplica> {
     let tier = tier_of(subject, pod)?;
-    let Orders {} = orders;
+    let Orders { circuits } = orders;
     let mut replica = InferenceReplica::new(
         pod.metadata.name.as_deref()?,
         InferenceReplicaSpec {
             pod_uid: pod.uid()?,
             deployment_name: subject.name.clone(),
             deployment_uid: subject.uid.clone(),
+            circuits,
         },
     );
     replica.metadata = subject.meta(pod.name_any(), subject.tier_labels(tier));

@@ -24,7 +24,7 @@ use super::{
 };
 pub use conditions::Verdict;
 pub use transitions::{Transition, transitions};
-pub use view::{Problem, View, reports};
+pub use view::{Problem, View, has_ended, is_ready};
 
 use crate::api::{InferenceDeployment, InferenceDeploymentStatus, conditions as types, names};
 

@@ -36,7 +36,7 @@ pub struct Member<'a> {
 impl Member<'_> {
     /// The kubelet calls it Ready and it is not going.
     pub fn is_ready(&self) -> bool {
-        self.pod.metadata.deletion_timestamp.is_none() && pods::condition(self.pod, "Ready") == Some("True")
+        self.pod.metadata.deletion_timestamp.is_none() && is_ready(self.pod)
     }
 }
 
@@ -127,7 +127,11 @@ impl<'a> View<'a> {
 
     /// Reports of pods that are not going.
     pub fn reports(&self) -> Vec<&'a InferenceReplicaStatus> {
-        staying(&self.members)
+        let staying = self
+            .members
+            .iter()
+            .filter(|m| m.pod.metadata.deletion_timestamp.is_none());
+        staying.filter_map(|m| m.report).collect()
     }
 
     /// What Ready pods say of a backend.
@@ -145,16 +149,6 @@ impl<'a> View<'a> {
     }
 }
 
-fn staying<'a>(members: &[Member<'a>]) -> Vec<&'a InferenceReplicaStatus> {
-    let staying = members.iter().filter(|m| m.pod.metadata.deletion_timestamp.is_none());
-    staying.filter_map(|m| m.report).collect()
-}
-
-/// Reports of the pods of `subject` that are not going.
-pub fn reports<'a>(subject: &Subject, live: &'a Live) -> Vec<&'a InferenceReplicaStatus> {
-    staying(&members(subject, live))
-}
-
 fn members<'a>(subject: &Subject, live: &'a Live) -> Vec<Member<'a>> {
     live.pods
         .iter()
@@ -166,6 +160,11 @@ fn members<'a>(subject: &Subject, live: &'a Live) -> Vec<Member<'a>> {
             })
         })
         .collect()
+}
+
+/// The kubelet calls it Ready.
+pub fn is_ready(pod: &Pod) -> bool {
+    pods::condition(pod, "Ready") == Some("True")
 }
 
 /// An evicted pod stays and speaks no more: its last report says nothing of now.

@@ -29,6 +29,11 @@ impl FailureRatio {
         self.at = now;
     }
 
+    /// True when a call was counted within `window`.
+    pub(super) fn judged_within(&self, now: Duration, window: Duration) -> bool {
+        self.calls > 0.0 && now.saturating_sub(self.at) <= window
+    }
+
     /// True when at least `minimum` weighted calls were seen and the share of failures is `ratio` or more.
     pub(super) fn reaches(&self, ratio: f64, minimum: u32) -> bool {
         // A call loses weight from the moment it is counted: half a call of slack keeps "20 calls" meaning 20 recent calls.

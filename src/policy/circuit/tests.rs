@@ -28,7 +28,7 @@ fn call(circuit: &mut Circuit, verdict: Verdict, now: Duration) -> bool {
 fn opened() -> Circuit {
     let mut circuit = threshold(1);
     assert!(call(&mut circuit, FAILURE, seconds(0)));
-    assert_eq!(circuit.view().state, CircuitState::Open);
+    assert_eq!(circuit.view(Duration::ZERO).state, CircuitState::Open);
     circuit
 }
 
@@ -45,15 +45,15 @@ fn half_open_lets_exactly_the_probes_through() {
     let permits: Vec<_> = (0..1000).filter_map(|_| circuit.admit(seconds(30)).ok()).collect();
     assert_eq!(permits.len(), 1);
     assert!(permits[0].is_probe());
-    assert_eq!(circuit.view().state, CircuitState::HalfOpen);
+    assert_eq!(circuit.view(Duration::ZERO).state, CircuitState::HalfOpen);
 }
 
 #[test]
 fn a_failed_probe_opens_for_longer() {
     let mut circuit = opened();
-    assert_eq!(circuit.view().retry_at, Some(seconds(30)));
+    assert_eq!(circuit.view(Duration::ZERO).retry_at, Some(seconds(30)));
     assert!(call(&mut circuit, FAILURE, seconds(30)));
-    assert_eq!(circuit.view().retry_at, Some(seconds(30 + 60)));
+    assert_eq!(circuit.view(Duration::ZERO).retry_at, Some(seconds(30 + 60)));
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn open_time_never_exceeds_the_maximum() {
             retry_after: Some(seconds(100_000)),
         };
         assert_eq!(circuit.record(permit, failure, now, 0.999), Some(Transition::Opened));
-        let until = circuit.view().retry_at.unwrap();
+        let until = circuit.view(Duration::ZERO).retry_at.unwrap();
         assert_eq!(until, now + seconds(600));
         now = until;
     }
@@ -82,7 +82,7 @@ fn retry_after_lengthens_and_never_shortens() {
             retry_after: Some(seconds(asked)),
         };
         assert!(call(&mut circuit, failure, seconds(0)));
-        assert_eq!(circuit.view().retry_at, Some(seconds(expected)));
+        assert_eq!(circuit.view(Duration::ZERO).retry_at, Some(seconds(expected)));
     }
 }
 
@@ -95,7 +95,7 @@ fn a_later_failure_never_moves_the_end_of_the_open_time() {
         Some(Transition::Opened)
     );
     assert_eq!(circuit.record(late, FAILURE, seconds(20), 0.0), None);
-    assert_eq!(circuit.view().retry_at, Some(seconds(31)));
+    assert_eq!(circuit.view(Duration::ZERO).retry_at, Some(seconds(31)));
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_success_sent_before_the_trip_does_not_close() {
     assert!(call(&mut circuit, FAILURE, seconds(0)));
     let probe = circuit.admit(seconds(30)).unwrap();
     assert_eq!(circuit.record(old, Verdict::Success, seconds(31), 0.0), None);
-    assert_eq!(circuit.view().state, CircuitState::HalfOpen);
+    assert_eq!(circuit.view(Duration::ZERO).state, CircuitState::HalfOpen);
     assert_eq!(
         circuit.record(probe, Verdict::Success, seconds(32), 0.0),
         Some(Transition::Closed)
@@ -116,9 +116,9 @@ fn a_success_sent_before_the_trip_does_not_close() {
 fn what_is_not_counted_gives_its_probe_back() {
     let mut circuit = opened();
     assert!(call(&mut circuit, Verdict::NotCounted, seconds(30)));
-    assert_eq!(circuit.view().state, CircuitState::HalfOpen);
+    assert_eq!(circuit.view(Duration::ZERO).state, CircuitState::HalfOpen);
     assert!(call(&mut circuit, Verdict::Success, seconds(31)));
-    assert_eq!(circuit.view().state, CircuitState::Closed);
+    assert_eq!(circuit.view(Duration::ZERO).state, CircuitState::Closed);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn not_counted_never_opens() {
     for _ in 0..1000 {
         assert!(call(&mut circuit, Verdict::NotCounted, seconds(1)));
     }
-    assert_eq!(circuit.view().state, CircuitState::Closed);
+    assert_eq!(circuit.view(Duration::ZERO).state, CircuitState::Closed);
 }
 
 #[test]
@@ -145,7 +145,10 @@ fn slow_start_grows_with_every_success_and_then_ends() {
         assert!(call(&mut circuit, Verdict::Success, seconds(second)));
     }
     assert_eq!(
-        (circuit.view().trips, circuit.view().last_error),
+        (
+            circuit.view(Duration::ZERO).trips,
+            circuit.view(Duration::ZERO).last_error
+        ),
         (0, None),
         "healthy again"
     );
@@ -183,7 +186,7 @@ fn old_failures_fade() {
         assert!(call(&mut circuit, Verdict::Success, seconds(600)));
     }
     assert!(call(&mut circuit, FAILURE, seconds(600)));
-    assert_eq!(circuit.view().state, CircuitState::Closed);
+    assert_eq!(circuit.view(Duration::ZERO).state, CircuitState::Closed);
 }
 
 #[test]
@@ -194,16 +197,20 @@ fn force_open_sends_nothing_and_force_closed_everything() {
         ..CircuitConfig::default()
     });
     assert!((0..10).all(|_| call(&mut circuit, FAILURE, seconds(1))));
-    assert_eq!(circuit.view().state, CircuitState::ForcedClosed);
+    assert_eq!(circuit.view(Duration::ZERO).state, CircuitState::ForcedClosed);
     circuit.reconfigure(CircuitConfig {
         forced: CircuitOverride::ForceOpen,
         ..CircuitConfig::default()
     });
     assert!(circuit.admit(seconds(1000)).is_err());
-    assert_eq!(circuit.view().state, CircuitState::ForcedOpen);
+    assert_eq!(circuit.view(Duration::ZERO).state, CircuitState::ForcedOpen);
     circuit.reconfigure(CircuitConfig::default());
-    assert_eq!(circuit.view().state, CircuitState::Open, "back to Auto forgets nothing");
-    assert_eq!(circuit.view().trips, 1);
+    assert_eq!(
+        circuit.view(Duration::ZERO).state,
+        CircuitState::Open,
+        "back to Auto forgets nothing"
+    );
+    assert_eq!(circuit.view(Duration::ZERO).trips, 1);
 }
 
 #[test]
@@ -256,13 +263,13 @@ proptest! {
         for step in steps {
             match step {
                 Step::Admit => {
-                    let before = circuit.view();
+                    let before = circuit.view(Duration::ZERO);
                     if let Ok(permit) = circuit.admit(now) {
                         let open = before.state == CircuitState::Open && before.retry_at.is_some_and(|at| now < at);
                         prop_assert!(!open, "a call while open");
                         out.push(permit);
                     }
-                    let current = out.iter().filter(|p: &&Permit| p.probe && p.epoch == circuit.epoch).count();
+                    let current = out.iter().filter(|p: &&Permit| p.is_probe() && p.round == circuit.round).count();
                     prop_assert!(current <= probes as usize, "{current} probes out");
                 }
                 Step::Record(which, verdict) if !out.is_empty() => {
@@ -282,6 +289,6 @@ proptest! {
         for _ in 0..probes {
             prop_assert!(call(&mut circuit, Verdict::Success, now) , "demand after the backend is back is let through");
         }
-        prop_assert_eq!(circuit.view().state, CircuitState::Closed);
+        prop_assert_eq!(circuit.view(Duration::ZERO).state, CircuitState::Closed);
     }
 }

@@ -5,12 +5,13 @@ use std::{
     time::Duration,
 };
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::Signals;
 use crate::{
+    api::{MergedCircuit, ProbeReport, ReplicaCircuit},
     error::ErrorKind,
-    policy::circuit::{Circuit, CircuitConfig, CircuitView, Permit, Refused, Transition, Verdict},
+    policy::circuit::{Circuit, CircuitConfig, CircuitView, Label, Permit, Refused, Transition, Verdict, Word},
     runtime::{
         clock::{Clock, jitter},
         sync::lock,
@@ -21,9 +22,26 @@ use crate::{
 #[derive(Debug)]
 pub struct Breaker {
     label: String,
-    circuit: Mutex<Circuit>,
+    inner: Mutex<Inner>,
     clock: Clock,
     signals: Arc<Signals>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    circuit: Circuit,
+    /// Mark of the key in use; of a credential's circuit.
+    key: Option<String>,
+    /// The merged circuit as it was told last.
+    merged: Option<MergedCircuit>,
+}
+
+impl Inner {
+    fn obey(&mut self, recorded: Option<ProbeReport>, clock: Clock) -> Option<Transition> {
+        let merged = self.merged.as_ref()?;
+        let word = Word::of(merged, self.key.as_ref(), |at| clock.instant(at));
+        self.circuit.obey(&word, recorded, clock.now())
+    }
 }
 
 impl Breaker {
@@ -32,7 +50,11 @@ impl Breaker {
     pub fn new(label: String, config: CircuitConfig, clock: Clock, signals: Arc<Signals>) -> Self {
         Self {
             label,
-            circuit: Mutex::new(Circuit::new(config)),
+            inner: Mutex::new(Inner {
+                circuit: Circuit::new(config),
+                key: None,
+                merged: None,
+            }),
             clock,
             signals,
         }
@@ -40,49 +62,99 @@ impl Breaker {
 
     /// Takes a new configuration and forgets nothing.
     pub fn reconfigure(&self, config: CircuitConfig) {
-        lock(&self.circuit).reconfigure(config);
+        lock(&self.inner).circuit.reconfigure(config);
     }
 
     /// Leave to send one request.
     pub fn admit(self: &Arc<Self>) -> Result<Leave, Refused> {
-        let permit = lock(&self.circuit).admit(self.clock.now())?;
-        Ok(Leave {
-            breaker: Arc::clone(self),
-            permit: Some(permit),
-        })
+        let now = self.clock.now();
+        let (admitted, wanted) = {
+            let circuit = &mut lock(&self.inner).circuit;
+            let before = circuit.demand(now);
+            (circuit.admit(now), !before && circuit.demand(now))
+        };
+        match admitted {
+            Ok(permit) => Ok(Leave {
+                breaker: Arc::clone(self),
+                permit: Some(permit),
+                sent: false,
+            }),
+            Err(refused) => {
+                if wanted && now >= refused.retry_at {
+                    self.signals.urgent();
+                } else if wanted {
+                    self.signals.routine();
+                }
+                Err(refused)
+            }
+        }
     }
 
     /// Opens at once: a refused credential.
     pub fn open_now(&self, kind: ErrorKind) {
-        let transition = lock(&self.circuit).open_now(kind, self.clock.now(), jitter());
-        self.tell(transition);
+        self.change(|inner| inner.circuit.open_now(kind, self.clock.now(), jitter()));
     }
 
-    /// The cause is mended: one probe at once.
-    pub fn earn_probe(&self) {
-        if lock(&self.circuit).earn_probe(self.clock.now()) {
+    /// Another key is in use: what is known of the one before does not bind it, and it may be probed at once.
+    pub fn rekey(&self, key: Option<String>) {
+        let mut inner = lock(&self.inner);
+        if inner.key == key {
+            return;
+        }
+        inner.key = key;
+        // Closes nothing and opens nothing that people must hear of: the first probe tells.
+        inner.obey(None, self.clock);
+        if inner.circuit.earn_probe(self.clock.now()) {
             self.signals.urgent();
         }
+    }
+
+    /// Follows the merged circuit; `recorded` is the probe report that the same state of our object holds.
+    pub fn obey(&self, merged: &MergedCircuit, recorded: Option<ProbeReport>) {
+        self.change(|inner| {
+            inner.merged = Some(merged.clone());
+            inner.obey(recorded, self.clock)
+        });
+    }
+
+    /// The acceptance of a probe token stands in our object.
+    pub fn accepted(&self, sequence: u64) {
+        lock(&self.inner).circuit.accepted(sequence);
     }
 
     /// The circuit for status and metrics.
     #[must_use]
     pub fn view(&self) -> CircuitView {
-        lock(&self.circuit).view()
+        let now = self.clock.now();
+        self.change(|inner| inner.circuit.tick(now));
+        lock(&self.inner).circuit.view(now)
+    }
+
+    /// What the controller merges, and whether it accepts a probe token.
+    #[must_use]
+    pub fn report(&self, label: Label<'_>) -> (Option<ReplicaCircuit>, bool) {
+        let view = self.view();
+        let key = lock(&self.inner).key.clone();
+        let report = view.report(label, key, |at| self.clock.timestamp(at));
+        (report, view.accepting)
     }
 
     fn record(&self, permit: Permit, verdict: Verdict) {
-        let transition = lock(&self.circuit).record(permit, verdict, self.clock.now(), jitter());
-        self.tell(transition);
+        self.change(|inner| inner.circuit.record(permit, verdict, self.clock.now(), jitter()));
     }
 
-    fn tell(&self, transition: Option<Transition>) {
-        let Some(transition) = transition else { return };
-        let view = self.view();
+    /// Changes the circuit, and tells of what people and peers must hear.
+    fn change(&self, change: impl FnOnce(&mut Inner) -> Option<Transition>) {
+        let (transition, view) = {
+            let mut inner = lock(&self.inner);
+            let Some(transition) = change(&mut inner) else { return };
+            (transition, inner.circuit.view(self.clock.now()))
+        };
         let error = view.last_error.map(ErrorKind::as_str);
         match transition {
             Transition::Opened => warn!(circuit = self.label, error, trips = view.trips, "the circuit opened"),
             Transition::Closed => warn!(circuit = self.label, "the circuit closed"),
+            Transition::Probe => info!(circuit = self.label, probe = ?view.probe, "a probe token"),
         }
         self.signals.urgent();
     }
@@ -94,9 +166,28 @@ impl Breaker {
 pub struct Leave {
     breaker: Arc<Breaker>,
     permit: Option<Permit>,
+    sent: bool,
 }
 
 impl Leave {
+    /// The request is sent now. Before this, a dropped leave goes to another request.
+    pub const fn send(&mut self) {
+        self.sent = true;
+    }
+
+    /// The first content of the answer has come.
+    pub fn begun(&mut self) {
+        if let Some(permit) = self.permit.as_mut() {
+            lock(&self.breaker.inner).circuit.begun(permit);
+        }
+    }
+
+    /// True when the request decides whether the circuit closes.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        self.permit.as_ref().is_some_and(Permit::is_probe)
+    }
+
     /// The backend works.
     pub fn succeeded(mut self) {
         self.record(Verdict::Success);
@@ -116,7 +207,11 @@ impl Leave {
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        self.record(Verdict::NotCounted);
+        self.record(if self.sent {
+            Verdict::NotCounted
+        } else {
+            Verdict::Unsent
+        });
     }
 }
 
@@ -150,7 +245,7 @@ mod tests {
     fn a_dropped_leave_gives_its_probe_back() {
         let (breaker, _signals) = breaker(1);
         breaker.admit().unwrap().failed(ErrorKind::Timeout, None);
-        breaker.earn_probe();
+        breaker.rekey(Some("another key".into()));
         let probe = breaker.admit().unwrap();
         assert!(breaker.admit().is_err(), "one probe only");
         drop(probe);

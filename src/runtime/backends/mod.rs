@@ -14,4 +14,4 @@ pub use money::{Hold, Money, UnknownZone};
 pub use registry::{Backend, Engine, Kind, Local, Registry, Routing};
 pub use remote::{Means, Remote, Unusable};
 pub use signals::Signals;
-pub use status::{deployment_status, replica_status};
+pub use status::{deployment_status, replica_news};

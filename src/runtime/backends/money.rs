@@ -63,6 +63,13 @@ impl Money {
         })
     }
 
+    /// When the window of `now` ends; `None` when it never does.
+    #[must_use]
+    pub fn window_end(&self, now: Timestamp) -> Option<Timestamp> {
+        drop(self.account_at(now));
+        lock(&self.current).0.end
+    }
+
     fn account_at(&self, now: Timestamp) -> Arc<Mutex<Account>> {
         let mut current = lock(&self.current);
         let (held, account_now) = &mut *current;
@@ -143,11 +150,7 @@ mod tests {
     use super::*;
     use crate::api::PicoUsd;
 
-    const PRICES: Prices = Prices {
-        input: PicoUsd(1_000_000),
-        cached_input: PicoUsd(1_000_000),
-        output: PicoUsd(1_000_000),
-    };
+    const PRICES: Prices = Prices::flat(PicoUsd(1_000_000), PicoUsd(1_000_000));
 
     fn money(limit: &str, period: BudgetPeriod) -> Money {
         let budget = Budget {

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
-use super::{ErrorBook, Means, Money, Remote, Signals};
+use super::{Breaker, ErrorBook, Means, Money, Remote, Signals};
 use crate::{
-    api::{BackendKind, EngineIsolation, InferenceReplica, LocalBackend},
+    api::{BackendKind, CircuitScope, EngineIsolation, InferenceReplica, LocalBackend, ReplicaCircuit},
     runtime::{
         clock::Clock,
         config::Snapshot,
@@ -63,7 +63,7 @@ impl Backend {
     /// True when a request costs money.
     #[must_use]
     pub fn is_paid(&self) -> bool {
-        matches!(&self.kind, Kind::Remote(remote) if remote.spec.price.is_some())
+        matches!(&self.kind, Kind::Remote(remote) if remote.prices.is_some())
     }
 }
 
@@ -82,6 +82,8 @@ pub struct Engine {
 #[derive(Debug)]
 pub struct Registry {
     routing: ArcSwap<Routing>,
+    /// Version of our object as it was told last.
+    told: ArcSwapOption<String>,
     /// What sessions are made with.
     pub means: Means,
     /// The process's clock.
@@ -112,6 +114,7 @@ impl Registry {
         let backends = backends(&snapshot, |name, spec| Remote::new(name, spec, &means, clock, &signals));
         Self {
             routing: ArcSwap::from_pointee(Routing { snapshot, backends }),
+            told: ArcSwapOption::empty(),
             errors: ErrorBook::new(clock, Arc::clone(&signals)),
             means,
             clock,
@@ -126,6 +129,12 @@ impl Registry {
     #[must_use]
     pub fn routing(&self) -> Arc<Routing> {
         self.routing.load_full()
+    }
+
+    /// Version of our object as it was told last.
+    #[must_use]
+    pub fn told_version(&self) -> Option<String> {
+        self.told.load().as_deref().cloned()
     }
 
     /// Takes a new configuration. What is known of an endpoint that stays is kept.
@@ -150,14 +159,42 @@ impl Registry {
 }
 
 impl Ears for Registry {
-    fn told(&self, _replica: &InferenceReplica) {
+    fn told(&self, replica: &InferenceReplica) {
+        let reports = replica.status.as_ref().map_or(&[][..], |status| &status.circuits);
+        for merged in &replica.spec.circuits {
+            let same = |c: &&ReplicaCircuit| {
+                (&c.backend, c.scope, &c.target) == (&merged.backend, merged.scope, &merged.target)
+            };
+            let recorded = reports.iter().find(same).and_then(|report| report.probe);
+            if let Some(breaker) = self.routing().breaker(&merged.backend, merged.scope, &merged.target) {
+                breaker.obey(merged, recorded);
+            }
+        }
+        // Last: whoever reads it before the circuits never writes over a state that they have not seen.
+        self.told.store(replica.metadata.resource_version.clone().map(Arc::new));
         self.signals.routine();
     }
 
-    fn written(&self, _news: &News) {}
+    fn written(&self, news: &News) {
+        if news.over.is_none() {
+            return;
+        }
+        for report in &news.status.circuits {
+            let breaker = self.routing().breaker(&report.backend, report.scope, &report.target);
+            if let (Some(probe), Some(breaker)) = (report.probe, breaker) {
+                breaker.accepted(probe.sequence);
+            }
+        }
+    }
 }
 
 impl Routing {
+    /// The circuit of a backend, when it is that of its endpoint now.
+    fn breaker(&self, name: &str, scope: CircuitScope, target: &str) -> Option<Arc<Breaker>> {
+        let remote = self.remote(name).filter(|remote| remote.target == target)?;
+        Some(remote.breaker(scope))
+    }
+
     fn remote(&self, name: &str) -> Option<&Remote> {
         self.backends.iter().find_map(|b| match &b.kind {
             Kind::Remote(remote) if *b.name == *name => Some(remote.as_ref()),

@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::Uri;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
 
 use super::{Breaker, Leave, Signals};
@@ -18,7 +18,8 @@ use crate::{
     api::{CircuitScope, RemoteBackend, RemoteProvider, Timeouts, conditions::reason},
     error::{InferenceError, Provider},
     policy::{
-        circuit::{CircuitConfig, Refused},
+        circuit::{Refused, marks},
+        pricing::Prices,
         reach::AllowedAddresses,
         retry::{RetryBudget, RetryPolicy},
     },
@@ -92,6 +93,15 @@ pub struct Means {
     pub keys: Keys,
     /// Addresses that the operator allows beyond ordinary ones.
     pub allowed: AllowedAddresses,
+    /// What hashes of keys are salted with: the deployment's UID; empty outside a cluster, where they go nowhere.
+    pub salt: String,
+}
+
+impl Means {
+    /// What a key is known by to other replicas.
+    fn mark(&self, key: Option<&SecretString>) -> Option<String> {
+        key.map(|key| marks::key_hash(&self.salt, key.expose_secret()))
+    }
 }
 
 type InForce = Result<Arc<Session>, Unusable>;
@@ -105,6 +115,10 @@ pub struct Remote {
     pub provider: Provider,
     /// Where it takes which operation.
     pub addresses: Addresses,
+    /// What its endpoint is known by to other replicas.
+    pub target: String,
+    /// What its tokens cost, when they cost anything.
+    pub prices: Option<Prices>,
     name: String,
     health: Arc<Health>,
     means: Means,
@@ -120,21 +134,30 @@ impl Remote {
     pub fn new(name: &str, spec: &RemoteBackend, means: &Means, clock: Clock, signals: &Arc<Signals>) -> Self {
         let breaker = |scope: &str| {
             let label = format!("{name}/{scope}");
-            Arc::new(Breaker::new(label, circuit_config(spec), clock, Arc::clone(signals)))
+            Arc::new(Breaker::new(label, spec.into(), clock, Arc::clone(signals)))
         };
+        let session = build(spec, means);
+        let credential = breaker("Credential");
+        credential.rekey(session.as_ref().ok().and_then(|s| means.mark(s.key.as_ref())));
         Self {
             spec: spec.clone(),
             provider: provider(spec.provider, name),
             addresses: Addresses::new(spec),
+            target: marks::target(spec),
+            prices: spec
+                .price
+                .as_ref()
+                .map(Prices::from)
+                .filter(|prices| !prices.are_free()),
             name: name.to_owned(),
             health: Arc::new(Health {
                 endpoint: breaker("Endpoint"),
-                credential: breaker("Credential"),
+                credential,
                 retries: Mutex::new(RetryBudget::new()),
                 violated: Arc::default(),
             }),
             means: means.clone(),
-            session: ArcSwap::from_pointee(build(spec, means)),
+            session: ArcSwap::from_pointee(session),
             building: Mutex::default(),
             signals: Arc::clone(signals),
         }
@@ -148,8 +171,11 @@ impl Remote {
         if spec.provider != self.spec.provider || spec.endpoint != self.spec.endpoint {
             return fresh;
         }
-        self.health.endpoint.reconfigure(circuit_config(spec));
-        self.health.credential.reconfigure(circuit_config(spec));
+        if !self.is_bound_as(spec) {
+            self.health.violated.store(false, Ordering::Relaxed);
+        }
+        self.health.endpoint.reconfigure(spec.into());
+        self.health.credential.reconfigure(spec.into());
         let same_key = spec.credentials == self.spec.credentials;
         let session = if same_key && timeouts(spec).connect() == self.timeouts().connect() {
             self.session.load_full()
@@ -161,12 +187,28 @@ impl Remote {
             session: ArcSwap::new(session),
             ..fresh
         };
-        if let (false, Ok(session)) = (same_key, changed.session())
-            && !self.has_key_of(&session)
-        {
-            changed.earn_probe();
-        }
+        changed.follow_key();
         changed
+    }
+
+    /// Whether the bounds of requests are what they were: all that a bound which was violated may have been wrong in.
+    fn is_bound_as(&self, spec: &RemoteBackend) -> bool {
+        let terms = |spec: &RemoteBackend| {
+            (
+                spec.model.clone(),
+                spec.context_length,
+                spec.output_limit_field,
+                spec.price.clone(),
+            )
+        };
+        terms(spec) == terms(&self.spec)
+    }
+
+    /// Another key in force earns its circuit one probe. A key that is gone earns nothing.
+    fn follow_key(&self) {
+        if let Ok(session) = &**self.session.load() {
+            self.health.credential.rekey(self.means.mark(session.key.as_ref()));
+        }
     }
 
     fn has_key_of(&self, session: &Session) -> bool {
@@ -194,6 +236,7 @@ impl Remote {
         let _building = lock(&self.building);
         if self.in_force(used) {
             self.session.store(Arc::new(build(&self.spec, &self.means)));
+            self.follow_key();
         }
     }
 
@@ -223,19 +266,12 @@ impl Remote {
             Ok(_) => info!(backend = self.name, "the key changed: new session, one probe"),
             Err(error) => warn!(backend = self.name, %error, "the key is gone"),
         }
-        let arrived = found.is_ok();
         let session = found
             .map_err(Unusable::Key)
             .and_then(|key| with_key(&self.spec, &self.means, Some(key)));
         self.session.store(Arc::new(session));
-        if arrived {
-            self.earn_probe();
-        }
+        self.follow_key();
         self.signals.urgent();
-    }
-
-    fn earn_probe(&self) {
-        self.health.credential.earn_probe();
     }
 
     /// Leave of both circuits.
@@ -249,16 +285,16 @@ impl Remote {
         Ok((endpoint, credential))
     }
 
-    /// The key was refused.
-    pub fn refuse_credential(&self, error: &InferenceError) {
-        self.health.credential.open_now(error.kind());
-    }
-
-    /// The key of `used` was refused. That says nothing of another key which has come into force meanwhile.
-    pub fn refuse_session(&self, used: &Session, error: &InferenceError) {
-        if self.has_key_of(used) {
-            self.refuse_credential(error);
+    /// The key of `used` was refused, perhaps to the request with `leave`. That says nothing of another key which has come into force
+    /// meanwhile.
+    pub fn refuse_session(&self, used: &Session, error: &InferenceError, wait: Option<Duration>, leave: Option<Leave>) {
+        if !self.has_key_of(used) {
+            return;
         }
+        if let Some(leave) = leave {
+            leave.failed(error.kind(), wait);
+        }
+        self.health.credential.open_now(error.kind());
     }
 
     /// Both circuits for status and metrics.
@@ -268,6 +304,15 @@ impl Remote {
             (CircuitScope::Endpoint, &self.health.endpoint),
             (CircuitScope::Credential, &self.health.credential),
         ]
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn breaker(&self, scope: CircuitScope) -> Arc<Breaker> {
+        match scope {
+            CircuitScope::Endpoint => Arc::clone(&self.health.endpoint),
+            CircuitScope::Credential => Arc::clone(&self.health.credential),
+        }
     }
 
     /// Set once a report exceeded its reservation.
@@ -308,12 +353,6 @@ impl Remote {
 
 fn timeouts(spec: &RemoteBackend) -> Timeouts {
     spec.timeouts.clone().unwrap_or_default()
-}
-
-fn circuit_config(spec: &RemoteBackend) -> CircuitConfig {
-    spec.circuit_breaker
-        .as_ref()
-        .map_or_else(CircuitConfig::default, CircuitConfig::from)
 }
 
 fn build(spec: &RemoteBackend, means: &Means) -> InForce {

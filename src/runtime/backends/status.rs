@@ -9,23 +9,30 @@ use crate::{
         InferenceReplicaStatus, PROTOCOL_VERSION, ReplicaCircuit, conditions::reason,
     },
     error::ErrorKind,
-    policy::circuit::CircuitView,
-    runtime::{clock::Clock, local::EngineView, remote::classify::scrub::shown},
+    policy::circuit::{CircuitView, Label},
+    runtime::{clock::Clock, local::EngineView, remote::classify::scrub::shown, report::News},
 };
 
-/// The status of the replica.
+/// The status of the replica. What it accepts it accepts of the state that was told last.
 #[must_use]
-pub fn replica_status(registry: &Registry, boot_id: &str, ready: bool) -> InferenceReplicaStatus {
+pub fn replica_news(registry: &Registry, boot_id: &str, ready: bool) -> News {
+    let (urgent, told) = (registry.signals.count(), registry.told_version());
     let routing = registry.routing();
-    InferenceReplicaStatus {
+    let (circuits, accepting) = replica_circuits(registry);
+    let status = InferenceReplicaStatus {
         observed_generation: routing.snapshot.generation,
         protocol_version: Some(PROTOCOL_VERSION),
         boot_id: Some(boot_id.to_owned()),
         ready,
         engine: registry.engine.as_ref().map(engine),
         backends: routing.backends.iter().map(|b| report(registry, b)).collect(),
-        circuits: replica_circuits(registry),
+        circuits,
         errors: registry.errors.rows(),
+    };
+    News {
+        status,
+        urgent,
+        over: told.filter(|_| accepting),
     }
 }
 
@@ -85,9 +92,9 @@ fn remote_blocked(remote: &Remote) -> Blocked {
         return Some((unusable.reason(), unusable.to_string()));
     }
     if remote.bound_violated() {
-        let message =
-            "the provider reported more than the reserved bound: the backend is stopped until the process restarts";
-        return Some((reason::EXHAUSTED, message.to_owned()));
+        let message = "the provider reported more than had been reserved, which is booked: the backend is stopped until its model, \
+            contextLength, outputLimitField or price is changed";
+        return Some((reason::BOUND_VIOLATED, message.to_owned()));
     }
     let [endpoint, credential] = remote.circuits();
     circuit_blocked(credential).or_else(|| circuit_blocked(endpoint))
@@ -127,39 +134,34 @@ fn engine(own: &Engine) -> EngineStatus {
     }
 }
 
-fn replica_circuits(registry: &Registry) -> Vec<ReplicaCircuit> {
-    let mut rows = Vec::new();
-    each_circuit(registry, |backend, _, scope, view, times| {
-        if view.state != CircuitState::Closed {
-            rows.push(ReplicaCircuit {
-                backend: backend.name.to_string(),
-                scope,
-                state: view.state,
-                opened_at: times.0,
-                retry_at: times.1,
-                trips: view.trips,
-                last_error: view.last_error.map(|kind| kind.as_str().to_owned()),
-                message: String::new(),
-            });
-        }
+/// What the controller merges, and whether a probe token is accepted with it.
+fn replica_circuits(registry: &Registry) -> (Vec<ReplicaCircuit>, bool) {
+    let (mut rows, mut accepting) = (Vec::new(), false);
+    each_circuit(registry, |backend, remote, scope, breaker| {
+        let (row, accepts) = breaker.report(Label {
+            backend: &backend.name,
+            scope,
+            target: &remote.target,
+        });
+        rows.extend(row);
+        accepting |= accepts;
     });
-    rows
+    (rows, accepting)
 }
 
 fn deployment_circuits(registry: &Registry) -> Vec<CircuitStatus> {
     let mut rows = Vec::new();
-    each_circuit(registry, |backend, remote, scope, view, times| {
+    each_circuit(registry, |backend, remote, scope, breaker| {
+        let view = breaker.view();
+        let times = times(registry.clock, &view);
+        let (provider, endpoint) = (format!("{:?}", remote.spec.provider), remote.spec.endpoint.clone());
         rows.push(CircuitStatus {
-            backend: backend.name.to_string(),
-            scope,
-            provider: format!("{:?}", remote.spec.provider),
-            endpoint: Some(remote.spec.endpoint.clone()),
             state: view.state,
             opened_at: times.0,
             retry_at: times.1,
             trips: Some(view.trips),
-            open_replicas: None,
             last_error: view.last_error.map(|kind| kind.as_str().to_owned()),
+            ..CircuitStatus::closed(backend.name.to_string(), scope, provider, Some(endpoint))
         });
     });
     rows
@@ -167,12 +169,11 @@ fn deployment_circuits(registry: &Registry) -> Vec<CircuitStatus> {
 
 type Times = (Option<Time>, Option<Time>);
 
-fn each_circuit(registry: &Registry, mut row: impl FnMut(&Backend, &Remote, CircuitScope, CircuitView, Times)) {
+fn each_circuit(registry: &Registry, mut row: impl FnMut(&Backend, &Remote, CircuitScope, &Breaker)) {
     for backend in &registry.routing().backends {
         let Kind::Remote(remote) = &backend.kind else { continue };
         for (scope, breaker) in remote.circuits() {
-            let view = breaker.view();
-            row(backend, remote, scope, view, times(registry.clock, &view));
+            row(backend, remote, scope, breaker);
         }
     }
 }

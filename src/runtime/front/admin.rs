@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::Front;
 use crate::{
     api::{BackendReport, EngineStatus, InferenceDeploymentStatus},
-    runtime::backends::{deployment_status, replica_status},
+    runtime::backends::{deployment_status, replica_news},
 };
 
 /// What the admin port shows; empty until the process is configured.
@@ -82,7 +82,7 @@ async fn status(State(admin): State<Admin>) -> Response {
     let Some(front) = admin.front() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "not configured yet").into_response();
     };
-    let replica = replica_status(&front.registry, "", front.lifecycle.ready());
+    let replica = replica_news(&front.registry, "", front.lifecycle.ready()).status;
     Json(Shown {
         status: deployment_status(&front.registry),
         ready: replica.ready,

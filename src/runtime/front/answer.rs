@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
-    error::{Failure, InferenceError},
+    error::{ErrorKind, Failure, InferenceError},
     runtime::{
         access::Denied,
         request::{
@@ -42,13 +42,15 @@ impl Rejection {
         let seconds = wait
             .map_or(1, |wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
             .max(1);
+        // When the money comes back depends on the window, and mostly that is no time to wait for.
+        let returns = failure.error.kind() == ErrorKind::BudgetExceeded && wait.is_some();
         Self {
             failure: Box::new(failure),
             status: contract.http_status,
             kind: contract.error_type,
             code: contract.error_code,
             param: None,
-            retry_after: contract.retry_after.then_some(seconds),
+            retry_after: (contract.retry_after || returns).then_some(seconds),
             allow: None,
         }
     }
@@ -240,6 +242,30 @@ mod tests {
                 "upstream_status": 429, "request_id": "up-1"},
         });
         assert_eq!(rejection.error("our-1"), expected);
+    }
+
+    #[test]
+    fn an_exhausted_budget_says_when_to_come_back_only_when_that_is_soon() {
+        let error = InferenceError::BudgetExceeded {
+            deployment: "prod/assistant".into(),
+            window_end_unix_ms: Some(1_796_083_200_000),
+        };
+        let rejection = |wait| Rejection::new(error.clone().into(), wait);
+        assert_eq!(rejection(None).retry_after, None);
+        assert_eq!(rejection(Some(Duration::from_secs(90))).retry_after, Some(90));
+        let body = rejection(None).error("our-1");
+        assert_eq!(
+            (
+                &body["type"],
+                &body["code"],
+                &body["inference_error"]["window_end_unix_ms"]
+            ),
+            (
+                &json!("insufficient_quota"),
+                &json!("insufficient_quota"),
+                &json!(1_796_083_200_000_i64)
+            )
+        );
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::{
             head::{self, Operation},
             order::{Dispatcher, Job, Reply},
             queue::{Limits, Priority},
-            relay::{Journey, Relay},
+            relay::{Journey, Relay, shut_down},
             target::{HOP, PRIORITY, REQUEST_ID},
         },
     },
@@ -177,7 +177,12 @@ impl Front {
     ) -> Result<Answered, Rejection> {
         let slot = self.admission.enter(priority, limits).await;
         journey.admitted(slot.map_err(|away| self.shed(away))?);
-        match self.dispatcher.dispatch(routing, job).await {
+        // Dropped before its end an attempt books what was reserved as uncertain: that must come before the process's last report.
+        let dispatch = self
+            .lifecycle
+            .cut
+            .run_until_cancelled(self.dispatcher.dispatch(routing, job));
+        match dispatch.await.ok_or_else(|| Rejection::new(shut_down().into(), None))? {
             Ok(reply) => {
                 journey.answered_by(&reply.backend);
                 Ok(Answered::Reply(Box::new(reply)))

@@ -117,6 +117,7 @@ async fn pod(plan: Plan<'_>) -> Pod {
     let means = Means {
         keys: keys.clone(),
         allowed: AllowedAddresses::loopback(),
+        salt: String::new(),
     };
     let registry = Arc::new(Registry::new(Arc::clone(&snapshot), means, engine, gate, None));
     let peers = Peers::fixed(plan.peers, token.path().to_owned());

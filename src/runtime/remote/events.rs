@@ -134,7 +134,7 @@ fn chunk(parts: &Parts<'_>) -> Chunk {
     let content = |c: &Choice<'_>| {
         c.text.as_deref().is_some_and(|text| !text.is_empty()) || c.delta.as_ref().is_some_and(Delta::has_content)
     };
-    let usage = parts.usage.and_then(|u| u.counts());
+    let usage = parts.usage.and_then(|u| u.counts(parts.data.is_none()));
     Chunk {
         content: finish.is_some() || choices.iter().any(content),
         finish,

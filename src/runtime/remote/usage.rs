@@ -30,9 +30,9 @@ struct CompletionDetails {
 }
 
 impl ReportedUsage {
-    /// The counts. A report without prompt tokens is no report: unknown is never 0. Embeddings have no completion.
+    /// The counts. A report without prompt tokens, or without a completion where one was `generated`, is no report: unknown is never 0.
     #[must_use]
-    pub fn counts(&self) -> Option<Usage> {
+    pub fn counts(&self, generated: bool) -> Option<Usage> {
         let input_tokens = self.prompt_tokens?;
         let prompt = self.prompt_tokens_details;
         let written = prompt
@@ -47,20 +47,18 @@ impl ReportedUsage {
             input_tokens,
             cached_input_tokens: prompt.and_then(|d| d.cached_tokens).unwrap_or(0),
             cache_write_input_tokens: written.unwrap_or(0),
-            output_tokens: self.output(input_tokens, reasoning),
+            output_tokens: self.output(input_tokens, reasoning, generated)?,
             reasoning_output_tokens: reasoning,
         })
     }
 
-    /// xAI counts reasoning beside the completion and says so in the total only.
-    fn output(&self, input: u64, reasoning: u64) -> u64 {
-        let completion = self.completion_tokens.unwrap_or(0);
-        let both = completion.saturating_add(reasoning);
-        if reasoning > 0 && self.total_tokens == Some(input.saturating_add(both)) {
-            both
-        } else {
-            completion
-        }
+    /// xAI counts reasoning beside the completion and says so in the total only; Gemini behind OpenAI's format leaves its thoughts out
+    /// of everything but the total. What counts is never less than any of them says.
+    fn output(&self, input: u64, reasoning: u64, generated: bool) -> Option<u64> {
+        let rest = self.total_tokens.map(|total| total.saturating_sub(input));
+        let said = self.completion_tokens.max(rest);
+        let said = said.or_else(|| (!generated).then_some(0))?;
+        Some(said.max(reasoning))
     }
 }
 
@@ -69,7 +67,7 @@ mod tests {
     use super::*;
 
     fn counts(text: &str) -> Option<Usage> {
-        serde_json::from_str::<ReportedUsage>(text).unwrap().counts()
+        serde_json::from_str::<ReportedUsage>(text).unwrap().counts(true)
     }
 
     #[test]
@@ -89,11 +87,21 @@ mod tests {
         assert_eq!(counts(litellm).unwrap().cache_write_input_tokens, 30);
         let xai = r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":35,"completion_tokens_details":{"reasoning_tokens":20}}"#;
         assert_eq!(counts(xai).unwrap().output_tokens, 25);
+        let thoughts = r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":215}"#;
+        assert_eq!(counts(thoughts).unwrap().output_tokens, 205);
+        let no_total = r#"{"prompt_tokens":10,"completion_tokens":5,"reasoning_tokens":20}"#;
+        assert_eq!(counts(no_total).unwrap().output_tokens, 20);
     }
 
     #[test]
     fn unknown_is_never_zero() {
         assert_eq!(counts(r#"{"completion_tokens":5}"#), None);
-        assert_eq!(counts(r#"{"prompt_tokens":3}"#).unwrap().output_tokens, 0);
+        assert_eq!(counts(r#"{"prompt_tokens":3}"#), None);
+        assert_eq!(
+            counts(r#"{"prompt_tokens":3,"total_tokens":5}"#).unwrap().output_tokens,
+            2
+        );
+        let embeddings: ReportedUsage = serde_json::from_str(r#"{"prompt_tokens":3}"#).unwrap();
+        assert_eq!(embeddings.counts(false).unwrap().output_tokens, 0);
     }
 }

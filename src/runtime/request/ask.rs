@@ -7,9 +7,10 @@ use super::{
     head::Operation,
     order::Job,
     outcome::Miss,
-    rewrite::{LimitField, Wanted, rewrite},
+    rewrite::{Wanted, rewrite},
 };
 use crate::{
+    api::{OutputLimitField, RemoteProvider},
     error::RetryRule,
     runtime::{
         backends::Remote,
@@ -39,8 +40,11 @@ pub fn question(remote: &Remote, job: &Job, limit: OutputLimit) -> Result<Questi
             let wanted = Wanted {
                 model,
                 output_limit: limit.default,
-                limit_field: LimitField::of(Some(remote.spec.provider), head.operation),
-                binding: limit.binding,
+                limit_field: match head.operation {
+                    Operation::Chat => remote.spec.output_limit_field(),
+                    Operation::Completions | Operation::Embeddings => OutputLimitField::MaxTokens,
+                },
+                sole: limit.binding && knows_one(remote.spec.provider),
             };
             Ok(rewrite(&job.body, head, wanted))
         }
@@ -52,6 +56,12 @@ pub fn question(remote: &Remote, job: &Job, limit: OutputLimit) -> Result<Questi
         stream: head.stream,
         reader: Reader::new(dialect, head.operation, asked(job, model, dialect)),
     })
+}
+
+/// OpenAI and Azure heed either field of the limit or refuse the request. Of other servers some pass over the one that they do not
+/// know, some refuse it, and some refuse both together.
+const fn knows_one(provider: RemoteProvider) -> bool {
+    matches!(provider, RemoteProvider::LiteLLM | RemoteProvider::OpenAICompatible)
 }
 
 fn asked(job: &Job, model: &str, dialect: Dialect) -> Asked {

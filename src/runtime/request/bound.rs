@@ -1,298 +1,183 @@
 //! The most that a request can use under a budget, proved or refused (design section 8).
 //!
 //! A token stands for at least one byte of text, and JSON never writes a text shorter than it is: the bytes of the whole body bound the
-//! input tokens of everything written in it. What is not written in it (images, files) counts as the backend's context length. Fields
-//! whose cost is not known are refused by name.
+//! input tokens of everything written in it. Servers show models what they have taken apart and written again: a space after each
+//! separator, and definitions of tools over indented lines, count as well, and [`frame`] for what a provider writes around it all.
+//! What is not written in the body (images, files) counts as the backend's context length. Fields whose cost is not known are refused
+//! by name, each provider's its own ([`fields`]).
 
-use std::{borrow::Cow, collections::BTreeMap};
+mod content;
+mod fields;
+mod json;
 
-use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use content::{Media, cache_control, messages, texts, tools, twice, unknown};
+use fields::{Met, Rule, rule};
+use json::{growth, members, separators};
 
 use super::head::{Head, Operation};
 use crate::{
-    api::{NanoUsd, TokenPrice},
+    api::{NanoUsd, RemoteProvider},
     policy::pricing::Prices,
 };
 
-/// Tokens that providers add around a prompt: role markers, tool preambles.
-const FRAME: u64 = 1_024;
 /// The output limit of requests that name none, when `serving.defaultMaxTokens` does not set one.
 pub const DEFAULT_OUTPUT_LIMIT: u64 = 4_096;
+
+/// Tokens that a provider writes around a prompt: markers of roles, what it tells the model about tools, its own first words. The
+/// servers behind the last two are anybody's, with templates that begin with a page of text.
+const fn frame(provider: RemoteProvider) -> u64 {
+    match provider {
+        RemoteProvider::OpenAI | RemoteProvider::AzureOpenAI | RemoteProvider::Anthropic | RemoteProvider::Gemini => {
+            1_024
+        }
+        RemoteProvider::LiteLLM | RemoteProvider::OpenAICompatible => 2_048,
+    }
+}
 
 /// The request has no proved bound.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {message}")]
 pub struct Unbounded {
-    /// The field.
+    /// The field, as a path.
     pub field: String,
     /// Why and what to do.
     pub message: String,
 }
 
-const COMMON: &[&str] = &[
-    "model",
-    "stream",
-    "stream_options",
-    "max_tokens",
-    "n",
-    "temperature",
-    "top_p",
-    "stop",
-    "presence_penalty",
-    "frequency_penalty",
-    "logit_bias",
-    "logprobs",
-    "user",
-    "seed",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-];
-const CHAT: &[&str] = &[
-    "messages",
-    "max_completion_tokens",
-    "top_logprobs",
-    "tools",
-    "tool_choice",
-    "parallel_tool_calls",
-    "functions",
-    "function_call",
-    "response_format",
-    "reasoning_effort",
-    "verbosity",
-    "metadata",
-    "safety_identifier",
-    "prompt_cache_key",
-    "service_tier",
-    "modalities",
-    "store",
-];
-const COMPLETIONS: &[&str] = &["prompt", "suffix", "echo", "best_of"];
-const EMBEDDINGS: &[&str] = &["model", "input", "encoding_format", "dimensions", "user"];
+/// What of a backend decides how much a request can use there.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Whose API it is.
+    pub provider: RemoteProvider,
+    /// Tokens of context a request may have.
+    pub context_length: Option<u32>,
+    /// Input that is written to a cache has a price.
+    pub cache_write: bool,
+    /// Output tokens of requests that name no limit.
+    pub default_limit: u64,
+}
 
-fn allowed(operation: Operation, field: &str) -> bool {
-    match operation {
-        Operation::Chat => COMMON.contains(&field) || CHAT.contains(&field),
-        Operation::Completions => COMMON.contains(&field) || COMPLETIONS.contains(&field),
-        Operation::Embeddings => EMBEDDINGS.contains(&field),
+/// The most that a request can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Input tokens of all prompts.
+    pub input: u64,
+    /// Output tokens of one answer to each prompt.
+    pub output: u64,
+    /// Answers to each prompt.
+    pub answers: u64,
+}
+
+impl Bound {
+    /// What that costs.
+    pub fn worst_case(&self, prices: &Prices) -> Result<NanoUsd, Unbounded> {
+        let most = prices.worst_case(self.input, self.output, self.answers);
+        most.ok_or_else(too_much)
     }
 }
 
-/// What the request costs at most at these prices.
-pub fn worst_case(
-    head: &Head,
-    body: &[u8],
-    price: &TokenPrice,
-    context_length: Option<u32>,
-    output_limit: u64,
-) -> Result<NanoUsd, Unbounded> {
-    let fields: BTreeMap<Cow<'_, str>, &RawValue> =
-        serde_json::from_slice(body).map_err(|_| unbounded("the body", "must be a JSON object".into()))?;
-    let unknown = fields.keys().find(|field| !allowed(head.operation, field));
-    if let Some(field) = unknown {
-        return Err(unbounded(
-            field,
-            "has no known cost, and the endpoint has a budget: leave it out".into(),
-        ));
+/// Proves the bound of a request whose head was read.
+pub fn bound(head: &Head, body: &[u8], terms: &Terms) -> Result<Bound, Unbounded> {
+    let mut scan = Scan::default();
+    let mut met = Met::default();
+    for (name, value) in members(body) {
+        let (at, rule) = rule(head.operation, terms.provider, name).ok_or_else(|| unknown(name))?;
+        if !met.first(at) {
+            return Err(twice(name));
+        }
+        scan.field(rule, name, value, terms)?;
     }
-    fixed_values(&fields)?;
-    let mut input = u64::try_from(body.len()).unwrap_or(u64::MAX).saturating_add(FRAME);
-    if let Some(field) = beyond_text(&fields)? {
-        let length = context_length.ok_or_else(|| {
-            unbounded(
-                &field,
-                "is no text; under a budget that needs contextLength in the backend's spec".into(),
+    let output = match head.operation {
+        Operation::Embeddings => 0,
+        Operation::Chat | Operation::Completions => head.output_limit.unwrap_or(terms.default_limit),
+    };
+    Ok(Bound {
+        input: scan.input(body, terms)?,
+        output: output.checked_mul(scan.prompts.max(1)).ok_or_else(too_much)?,
+        answers: head.n,
+    })
+}
+
+/// What was found in the fields.
+#[derive(Debug, Default)]
+struct Scan {
+    /// Bytes that what is written again grows by.
+    growth: u64,
+    media: Media,
+    prompts: u64,
+}
+
+impl Scan {
+    fn field(&mut self, rule: Rule, name: &[u8], value: &[u8], terms: &Terms) -> Result<(), Unbounded> {
+        match rule {
+            Rule::Free => {}
+            Rule::Limit if value == b"0" => {
+                let message = "must be at least 1 under a budget: some servers take 0 for no limit";
+                return Err(refused(text_of(name), message));
+            }
+            Rule::Limit => {}
+            Rule::Only(values) => only(name, value, values)?,
+            Rule::Messages => self.media = messages(value, terms)?,
+            Rule::Texts => self.prompts = texts(value, name)?,
+            Rule::Tools => {
+                tools(value, terms)?;
+                self.growth = self.growth.saturating_add(growth(value));
+            }
+            Rule::Rewritten => self.growth = self.growth.saturating_add(growth(value)),
+            Rule::CacheControl => cache_control(value, terms, || text_of(name))?,
+        }
+        Ok(())
+    }
+
+    fn input(&self, body: &[u8], terms: &Terms) -> Result<u64, Unbounded> {
+        let written = (body.len() as u64).saturating_sub(self.media.bytes);
+        let text = written
+            .saturating_add(separators(body))
+            .saturating_add(self.growth)
+            .saturating_add(frame(terms.provider));
+        let Some((message, part)) = self.media.first else {
+            return Ok(text);
+        };
+        let length = terms.context_length.ok_or_else(|| {
+            let field = format!("messages[{message}].content[{part}]");
+            refused(
+                field,
+                "is no text; under a budget that needs contextLength in the backend's spec",
             )
         })?;
-        input = input.max(u64::from(length));
+        Ok(text.max(u64::from(length)))
     }
-    let prompts = prompts(&fields);
-    let output = match head.operation {
-        Operation::Embeddings => Some(0),
-        _ => head.output_limit.unwrap_or(output_limit).checked_mul(prompts),
-    };
-    output
-        .and_then(|output| Prices::from(price).worst_case(input, output, head.n))
-        .ok_or_else(|| unbounded("max_tokens", "is more than can be paid for".into()))
 }
 
-fn unbounded(field: &str, message: String) -> Unbounded {
+/// Fields that are allowed with values of known cost only, however they are spaced.
+fn only(name: &[u8], value: &[u8], values: &[&str]) -> Result<(), Unbounded> {
+    let given = || value.iter().filter(|byte| !byte.is_ascii_whitespace());
+    if values.iter().any(|value| given().eq(value.as_bytes())) {
+        return Ok(());
+    }
+    let message = format!(
+        "must be {} under a budget: other values have another price",
+        values.join(" or ")
+    );
+    Err(refused(text_of(name), message))
+}
+
+fn too_much() -> Unbounded {
+    refused("max_tokens", "is more than can be paid for")
+}
+
+fn refused(field: impl Into<String>, message: impl Into<String>) -> Unbounded {
     Unbounded {
-        field: field.to_owned(),
-        message,
+        field: field.into(),
+        message: message.into(),
     }
 }
 
-/// Fields that are allowed with values of known cost only.
-fn fixed_values(fields: &BTreeMap<Cow<'_, str>, &RawValue>) -> Result<(), Unbounded> {
-    let fixed: [(&str, &[&str]); 3] = [
-        ("service_tier", &["\"default\"", "null"]),
-        ("modalities", &["[\"text\"]", "null"]),
-        ("store", &["false", "null"]),
-    ];
-    for (field, values) in fixed {
-        if let Some(raw) = fields.get(field)
-            && !values.contains(&raw.get())
-        {
-            let message = format!(
-                "must be {} under a budget: other values have another price",
-                values.join(" or ")
-            );
-            return Err(unbounded(field, message));
-        }
-    }
-    let tools = fields
-        .get("tools")
-        .and_then(|raw| serde_json::from_str::<Vec<Value>>(raw.get()).ok());
-    let server_side = |tool: &Value| tool.get("type").and_then(Value::as_str) != Some("function");
-    match tools.unwrap_or_default().iter().position(server_side) {
-        Some(index) => Err(unbounded(
-            &format!("tools[{index}].type"),
-            "must be function under a budget".into(),
-        )),
-        None => Ok(()),
-    }
-}
-
-/// What is read of a message: its content is text, or a list of parts.
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    audio: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Part<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<Cow<'a, str>>,
-}
-
-/// The first part of a message that is not text, if there is one; audio is refused, its tokens have another price.
-fn beyond_text(fields: &BTreeMap<Cow<'_, str>, &RawValue>) -> Result<Option<String>, Unbounded> {
-    let Some(raw) = fields.get("messages") else {
-        return Ok(None);
-    };
-    let messages: Vec<Message<'_>> = serde_json::from_str(raw.get())
-        .map_err(|_| unbounded("messages", "must be a list of objects, each field written once".into()))?;
-    let mut found = None;
-    for (m, message) in messages.iter().enumerate() {
-        if message.audio.is_some() {
-            return Err(unbounded(
-                &format!("messages[{m}].audio"),
-                "has another price: leave it out".into(),
-            ));
-        }
-        if let Some(parts) = message.content.filter(|raw| raw.get().starts_with('[')) {
-            let beyond = beyond_text_part(m, parts)?;
-            found = found.or(beyond);
-        }
-    }
-    Ok(found)
-}
-
-fn beyond_text_part(message: usize, parts: &RawValue) -> Result<Option<String>, Unbounded> {
-    let field = |part: usize| format!("messages[{message}].content[{part}]");
-    let parts: Vec<&RawValue> = serde_json::from_str(parts.get()).unwrap_or_default();
-    let mut found = None;
-    for (index, part) in parts.into_iter().enumerate() {
-        let kind = serde_json::from_str::<Part<'_>>(part.get())
-            .ok()
-            .and_then(|part| part.kind);
-        match kind.as_deref() {
-            Some("text" | "refusal") => {}
-            Some("image_url" | "file") => found = found.or_else(|| Some(field(index))),
-            _ => {
-                return Err(unbounded(
-                    &field(index),
-                    "has no known cost under a budget: use text, image_url or file".into(),
-                ));
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// Prompts of a completion request: each gets an answer of its own.
-fn prompts(fields: &BTreeMap<Cow<'_, str>, &RawValue>) -> u64 {
-    let list = fields
-        .get("prompt")
-        .and_then(|raw| serde_json::from_str::<Vec<&RawValue>>(raw.get()).ok());
-    let Some(list) = list else { return 1 };
-    let is_list_of_prompts = list.iter().any(|item| item.get().starts_with(['"', '[']));
-    if is_list_of_prompts { list.len() as u64 } else { 1 }
+/// A field's name for people.
+fn text_of(name: &[u8]) -> String {
+    let text = String::from_utf8_lossy(name);
+    text.chars().take(64).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::runtime::request::head::read;
-
-    fn price() -> TokenPrice {
-        TokenPrice {
-            input_per_million_tokens: "1".parse().unwrap(),
-            cached_input_per_million_tokens: None,
-            output_per_million_tokens: "1".parse().unwrap(),
-        }
-    }
-
-    fn cost(operation: Operation, body: &str, context: Option<u32>) -> Result<u64, Unbounded> {
-        let head = read(operation, body.as_bytes()).unwrap();
-        worst_case(&head, body.as_bytes(), &price(), context, 4_096).map(|cost| cost.0)
-    }
-
-    #[test]
-    fn bytes_bound_the_input_and_the_limit_bounds_the_output() {
-        let body = r#"{"model":"m","messages":[{"role":"user","content":"Hi"}],"max_tokens":10,"n":2}"#;
-        let expected = (body.len() as u64 + FRAME + 10) * 2 * 1_000;
-        assert_eq!(cost(Operation::Chat, body, None), Ok(expected));
-        let unlimited = r#"{"model":"m","messages":[]}"#;
-        assert_eq!(
-            cost(Operation::Chat, unlimited, None),
-            Ok((unlimited.len() as u64 + FRAME + 4_096) * 1_000)
-        );
-    }
-
-    #[test]
-    fn every_prompt_has_an_answer_of_its_own() {
-        for (prompt, prompts) in [(r#""a""#, 1), (r#"["a","b","c"]"#, 3), ("[1,2,3]", 1), ("[[1],[2]]", 2)] {
-            let body = format!(r#"{{"model":"m","prompt":{prompt},"max_tokens":10}}"#);
-            let expected = (body.len() as u64 + FRAME + 10 * prompts) * 1_000;
-            assert_eq!(cost(Operation::Completions, &body, None), Ok(expected), "{prompt}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_text_counts_as_the_context_length() {
-        let body = r#"{"model":"m","messages":[{"content":[{"type":"text"},{"type":"image_url"}]}],"max_tokens":1}"#;
-        assert_eq!(cost(Operation::Chat, body, Some(100_000)), Ok(100_001_000));
-        assert_eq!(
-            cost(Operation::Chat, body, None).unwrap_err().field,
-            "messages[0].content[1]"
-        );
-    }
-
-    #[test]
-    fn fields_of_unknown_cost_are_refused_by_name() {
-        for (fields, named) in [
-            (r#""web_search_options":{}"#, "web_search_options"),
-            (r#""service_tier":"priority""#, "service_tier"),
-            (r#""store":true"#, "store"),
-            (
-                r#""tools":[{"type":"function"},{"type":"web_search"}]"#,
-                "tools[1].type",
-            ),
-            (
-                r#""messages":[{"content":[{"type":"input_audio"}]}]"#,
-                "messages[0].content[0]",
-            ),
-            (r#""messages":[{"audio":{"id":"x"}}]"#, "messages[0].audio"),
-            (r#""max_tokens":18446744073709551615"#, "max_tokens"),
-        ] {
-            let body = format!(r#"{{"model":"m",{fields}}}"#);
-            assert_eq!(cost(Operation::Chat, &body, Some(10)).unwrap_err().field, named);
-        }
-    }
-}
+mod tests;

@@ -18,11 +18,12 @@ use super::{
     order::{Dispatcher, Job, Reply},
     outcome::{Miss, Progress},
     queue::{Limits, Priority},
-    rewrite::{LimitField, Wanted, rewrite},
+    rewrite::{Wanted, rewrite},
     settle::Ticket,
     target::{OwnEngine, Target},
 };
 use crate::{
+    api::OutputLimitField,
     error::{InferenceError, RetryRule},
     runtime::{
         backends::{Backend, Routing},
@@ -105,8 +106,8 @@ impl LocalRoute {
         let wanted = Wanted {
             model: routing.snapshot.model(),
             output_limit: routing.snapshot.serving().default_max_tokens.map(u64::from),
-            limit_field: LimitField::of(None, job.head.operation),
-            binding: false,
+            limit_field: OutputLimitField::MaxTokens,
+            sole: false,
         };
         let body = rewrite(&job.body, &job.head, wanted);
         let ticket = Ticket::new(Arc::clone(&backend.name), Arc::clone(&dispatcher.metrics), None, None)

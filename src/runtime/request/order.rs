@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{
     ask::{OutputLimit, inexpressible, question},
     attempt::{Answer, Asker, Question, send},
-    bound::{DEFAULT_OUTPUT_LIMIT, Unbounded, worst_case},
+    bound::{DEFAULT_OUTPUT_LIMIT, Terms, Unbounded, bound},
     head::Head,
     local::LocalRoute,
     outcome::{Miss, Progress},
@@ -19,10 +19,10 @@ use super::{
 };
 use crate::{
     error::{InferenceError, RetryRule},
-    policy::{circuit::Refused, pricing::Prices},
+    policy::circuit::Refused,
     runtime::{
-        backends::{Backend, Hold, Kind, Registry, Remote, Routing},
-        metrics::Metrics,
+        backends::{Backend, Hold, Kind, Money, Registry, Remote, Routing},
+        metrics::{BudgetRefusal, Metrics},
         remote::{google::TokenError, session::Session, wire::address::NoAddress},
     },
 };
@@ -180,7 +180,8 @@ impl Dispatcher {
                 Err(Failed::Before(miss)) => return Err(*miss),
                 Err(Failed::During(failed)) => *failed,
             };
-            if miss.classified.retry == RetryRule::RebuiltSession && !rebuilt {
+            // A probe is one call: what it comes to counts.
+            if miss.classified.retry == RetryRule::RebuiltSession && !rebuilt && !ticket.is_probe() {
                 ticket.fail_uncounted(&miss);
                 remote.renew(&used);
                 rebuilt = true;
@@ -210,16 +211,19 @@ impl Dispatcher {
         let session = remote
             .session()
             .map_err(|unusable| Failed::before(Miss::at(Progress::Unsent, unusable.classified())))?;
-        let (target, question, ticket) = self
+        let (target, question, mut ticket) = self
             .prepare(routing, backend, remote, job, &session)
             .await
             .map_err(Failed::before)?;
         match send(target, question, self.asker(routing)).await {
-            Ok(answer) => Ok(Reply {
-                backend: Arc::clone(&backend.name),
-                answer,
-                ticket,
-            }),
+            Ok(answer) => {
+                ticket.begun();
+                Ok(Reply {
+                    backend: Arc::clone(&backend.name),
+                    answer,
+                    ticket,
+                })
+            }
             Err(miss) => Err(Failed::During(Box::new((miss, ticket, session)))),
         }
     }
@@ -240,7 +244,7 @@ impl Dispatcher {
         let credential = session.credential.headers().await;
         let credential = credential.map_err(|error| no_token(remote, session, &error))?;
         let question = question(remote, job, self.limit(routing, remote))?;
-        let hold = self.reserve(routing, remote, job)?;
+        let hold = self.reserve(routing, backend, remote, job)?;
         let (provider, timers) = (remote.provider.clone(), Timers::from(&remote.timeouts()));
         let target = Target::provider(session.client.clone(), uri, credential, provider, timers, &job.id);
         let ticket = Ticket::new(Arc::clone(&backend.name), Arc::clone(&self.metrics), Some(stake), hold);
@@ -248,7 +252,7 @@ impl Dispatcher {
     }
 
     fn limit(&self, routing: &Routing, remote: &Remote) -> OutputLimit {
-        let binding = remote.spec.price.is_some() && self.registry.money.is_some();
+        let binding = remote.prices.is_some() && self.registry.money.is_some();
         let default = configured_limit(routing).or_else(|| binding.then_some(DEFAULT_OUTPUT_LIMIT));
         OutputLimit { default, binding }
     }
@@ -275,26 +279,57 @@ impl Dispatcher {
         Miss::unsent_for(error, refused.retry_at.saturating_sub(clock.now()))
     }
 
-    fn reserve(&self, routing: &Routing, remote: &Remote, job: &Job) -> Result<Option<Hold>, Miss> {
-        let Some(price) = &remote.spec.price else {
+    fn reserve(&self, routing: &Routing, backend: &Backend, remote: &Remote, job: &Job) -> Result<Option<Hold>, Miss> {
+        let Some(prices) = &remote.prices else {
             return Ok(None);
         };
         let Some(money) = &self.registry.money else {
             return without_account(routing);
         };
-        let limit = configured_limit(routing).unwrap_or(DEFAULT_OUTPUT_LIMIT);
-        let amount = worst_case(&job.head, &job.body, price, remote.spec.context_length, limit)
-            .map_err(|Unbounded { field, message }| Miss::inexpressible(&field, &message, RetryRule::FreeBackend))?;
-        let exceeded = || InferenceError::BudgetExceeded {
-            deployment: routing.snapshot.full_name(),
-        };
+        let now = Timestamp::now();
         if remote.bound_violated() {
-            return Err(Miss::unsent(exceeded()));
+            self.metrics
+                .refused_for_budget(&backend.name, BudgetRefusal::BoundViolated);
+            let mut miss = exceeded(routing, money, now);
+            // Its reports cannot be trusted; what others cost is known.
+            miss.classified.retry = RetryRule::NextBackend;
+            return Err(miss);
         }
-        money
-            .reserve(amount, Prices::from(price), remote.violated(), Timestamp::now())
-            .map(Some)
-            .ok_or_else(|| Miss::unsent(exceeded()))
+        let amount = bound(&job.head, &job.body, &terms(routing, remote)).and_then(|bound| bound.worst_case(prices));
+        let amount = amount.map_err(|Unbounded { field, message }| {
+            self.metrics.refused_for_budget(&backend.name, BudgetRefusal::Unbounded);
+            Miss::inexpressible(&field, &message, RetryRule::NextBackend)
+        })?;
+        let hold = money.reserve(amount, *prices, remote.violated(), now);
+        hold.map(Some).ok_or_else(|| {
+            self.metrics.refused_for_budget(&backend.name, BudgetRefusal::Exhausted);
+            exceeded(routing, money, now)
+        })
+    }
+}
+
+/// A window's end that is nearer than this is worth waiting for; clients sleep for as long as they are told.
+const SOON: Duration = Duration::from_secs(3_600);
+
+/// There is no money for the request.
+fn exceeded(routing: &Routing, money: &Money, now: Timestamp) -> Miss {
+    let end = money.window_end(now);
+    let mut miss = Miss::unsent(InferenceError::BudgetExceeded {
+        deployment: routing.snapshot.full_name(),
+        window_end_unix_ms: end.map(Timestamp::as_millisecond),
+    });
+    let left = end.and_then(|end| Duration::try_from(now.duration_until(end)).ok());
+    miss.classified.wait = left.filter(|left| *left <= SOON);
+    miss
+}
+
+fn terms(routing: &Routing, remote: &Remote) -> Terms {
+    let price = remote.spec.price.as_ref();
+    Terms {
+        provider: remote.spec.provider,
+        context_length: remote.spec.context_length,
+        cache_write: price.is_some_and(|price| price.cache_write_input_per_million_tokens.is_some()),
+        default_limit: configured_limit(routing).unwrap_or(DEFAULT_OUTPUT_LIMIT),
     }
 }
 
@@ -318,7 +353,7 @@ fn no_token(remote: &Remote, session: &Session, error: &TokenError) -> Miss {
         TokenError::Refused(_) => InferenceError::Unauthorized { message },
         TokenError::Unreachable(_) => return Miss::unsent(InferenceError::NetworkError { message }),
     };
-    remote.refuse_session(session, &error);
+    remote.refuse_session(session, &error, None, None);
     let mut miss = Miss::unsent(error);
     miss.classified.retry = RetryRule::NextBackend;
     miss
@@ -352,8 +387,13 @@ fn fits(remote: &Remote, head: &Head) -> Result<(), Miss> {
     }))
 }
 
-/// Of two failures the client is told the one that a backend answered with; among refusals of ours the one that passes by itself.
+/// Of two failures the client is told the one that a backend answered with; among refusals of ours the one that passes by itself, and of
+/// two open circuits the one that is probed first.
 fn worth_telling(before: Option<Lost>, now: Lost) -> Lost {
+    let open = |lost: &Lost| match lost.miss.classified.error {
+        InferenceError::CircuitOpen { retry_at_unix_ms, .. } => Some(retry_at_unix_ms),
+        _ => None,
+    };
     let rank = |lost: &Lost| match lost.miss.progress {
         Progress::Sent | Progress::Answered => 2,
         Progress::Unsent if lost.miss.classified.error.contract().retry_after => 1,
@@ -361,6 +401,7 @@ fn worth_telling(before: Option<Lost>, now: Lost) -> Lost {
     };
     match before {
         Some(before) if rank(&before) > rank(&now) => before,
+        Some(before) if open(&before).zip(open(&now)).is_some_and(|(before, now)| before <= now) => before,
         _ => now,
     }
 }

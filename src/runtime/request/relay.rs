@@ -83,6 +83,14 @@ impl Drop for Journey {
     }
 }
 
+/// The process ends before the answer does.
+#[must_use]
+pub fn shut_down() -> InferenceError {
+    InferenceError::Backpressure {
+        message: "this replica shuts down and its time to drain is over".into(),
+    }
+}
+
 /// A stream on its way.
 #[derive(Debug)]
 pub struct Relay {
@@ -140,9 +148,7 @@ impl Relay {
 
     /// The process ends before the stream does. Dropping the guard books what was reserved as uncertain and judges nobody.
     fn cut_off(mut self) -> Bytes {
-        let error = InferenceError::Backpressure {
-            message: "this replica shuts down and its time to drain is over".into(),
-        };
+        let error = shut_down();
         self.journey.end(error.kind().as_str());
         answer::event(&Failure::from(error), &self.id)
     }

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::{Map, Value, json};
 
 use super::head::{Head, Operation};
-use crate::api::RemoteProvider;
+use crate::api::OutputLimitField;
 
 /// What a backend wants changed.
 #[derive(Clone, Copy, Debug)]
@@ -16,43 +16,30 @@ pub struct Wanted<'a> {
     /// Tokens to write as the output limit when the request names none.
     pub output_limit: Option<u64>,
     /// The field of the output limit.
-    pub limit_field: LimitField,
-    /// The limit is paid for: it is written to `limit_field` even when the request has it in the other one, which a server that
-    /// follows OpenAI's API may not know.
-    pub binding: bool,
+    pub limit_field: OutputLimitField,
+    /// The limit is paid for, and the server is one that may not know both fields, or refuse both at once: `limit_field` alone holds
+    /// it, whichever the client wrote.
+    pub sole: bool,
 }
 
-/// The field of the output limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LimitField {
-    /// `max_tokens`.
-    MaxTokens,
-    /// `max_completion_tokens`, which newer models of OpenAI demand.
-    MaxCompletionTokens,
+const fn name(field: OutputLimitField) -> &'static str {
+    match field {
+        OutputLimitField::MaxTokens => "max_tokens",
+        OutputLimitField::MaxCompletionTokens => "max_completion_tokens",
+    }
 }
 
-impl LimitField {
-    /// What an operation of a provider calls it.
-    #[must_use]
-    pub fn of(provider: Option<RemoteProvider>, operation: Operation) -> Self {
-        match (provider, operation) {
-            (Some(RemoteProvider::OpenAI), Operation::Chat) => Self::MaxCompletionTokens,
-            _ => Self::MaxTokens,
-        }
+fn span(field: OutputLimitField, head: &Head) -> Option<Range<usize>> {
+    match field {
+        OutputLimitField::MaxTokens => head.spans.max_tokens.clone(),
+        OutputLimitField::MaxCompletionTokens => head.spans.max_completion_tokens.clone(),
     }
+}
 
-    const fn name(self) -> &'static str {
-        match self {
-            Self::MaxTokens => "max_tokens",
-            Self::MaxCompletionTokens => "max_completion_tokens",
-        }
-    }
-
-    fn span(self, head: &Head) -> Option<Range<usize>> {
-        match self {
-            Self::MaxTokens => head.spans.max_tokens.clone(),
-            Self::MaxCompletionTokens => head.spans.max_completion_tokens.clone(),
-        }
+const fn other(field: OutputLimitField) -> OutputLimitField {
+    match field {
+        OutputLimitField::MaxTokens => OutputLimitField::MaxCompletionTokens,
+        OutputLimitField::MaxCompletionTokens => OutputLimitField::MaxTokens,
     }
 }
 
@@ -68,12 +55,12 @@ pub fn rewrite(body: &Bytes, head: &Head, wanted: Wanted<'_>) -> Bytes {
         let span = head.spans.stream_options.clone();
         set(span, "stream_options", usage_asked(body, head));
     }
+    let field = wanted.limit_field;
     if let Some(limit) = limit(head, wanted) {
-        set(
-            wanted.limit_field.span(head),
-            wanted.limit_field.name(),
-            limit.to_string(),
-        );
+        set(span(field, head), name(field), limit.to_string());
+    }
+    if let Some(value) = span(other(field), head).filter(|_| wanted.sole) {
+        edits.push((member(body, value), String::new()));
     }
     edits.sort_by_key(|(span, _)| (span.start, span.end));
     splice(body, &edits)
@@ -81,14 +68,29 @@ pub fn rewrite(body: &Bytes, head: &Head, wanted: Wanted<'_>) -> Bytes {
 
 /// The output limit to write, if one is to be written.
 fn limit(head: &Head, wanted: Wanted<'_>) -> Option<u64> {
-    if head.operation == Operation::Embeddings {
-        return None;
+    match head.operation {
+        Operation::Embeddings => None,
+        Operation::Chat | Operation::Completions if wanted.sole => head.output_limit.or(wanted.output_limit),
+        Operation::Chat | Operation::Completions => wanted.output_limit.filter(|_| head.output_limit.is_none()),
     }
-    let unheeded = wanted.limit_field == LimitField::MaxTokens && head.spans.max_tokens.is_none();
-    match head.output_limit {
-        None => wanted.output_limit,
-        given => given.filter(|_| wanted.binding && unheeded),
+}
+
+/// All of the member whose value is at `value`, with the comma that must go with it.
+fn member(body: &[u8], value: Range<usize>) -> Range<usize> {
+    let white = |at: usize| body.get(at).is_some_and(u8::is_ascii_whitespace);
+    let is = |at: usize, byte: u8| body.get(at) == Some(&byte);
+    // Backwards over the colon to the name's quotes: no name of ours has a quote inside.
+    let mut quotes = (0..value.start).rev().filter(|at| is(*at, b'"'));
+    let start = quotes.nth(1).unwrap_or(value.start);
+    let mut end = value.end;
+    while white(end) {
+        end += 1;
     }
+    if is(end, b',') {
+        return start..end + 1;
+    }
+    let comma = (0..start).rev().find(|at| !white(*at)).filter(|at| is(*at, b','));
+    comma.unwrap_or(start)..value.end
 }
 
 /// The request's stream options with `include_usage`.
@@ -118,24 +120,28 @@ fn splice(body: &Bytes, edits: &[(Range<usize>, String)]) -> Bytes {
 mod tests {
     use super::*;
     use crate::runtime::request::head::read;
+    use OutputLimitField::{MaxCompletionTokens, MaxTokens};
 
-    fn rewritten(operation: Operation, body: &'static str, limit: Option<u64>, field: LimitField) -> String {
+    fn written(operation: Operation, body: &'static str, wanted: Wanted<'_>) -> String {
         let bytes = Bytes::from_static(body.as_bytes());
         let head = read(operation, &bytes).unwrap();
-        let wanted = Wanted {
-            model: "gpt \"x\"",
-            output_limit: limit,
-            limit_field: field,
-            binding: false,
-        };
         String::from_utf8(rewrite(&bytes, &head, wanted).to_vec()).unwrap()
+    }
+
+    const fn wanted(output_limit: Option<u64>, limit_field: OutputLimitField) -> Wanted<'static> {
+        Wanted {
+            model: "gpt \"x\"",
+            output_limit,
+            limit_field,
+            sole: false,
+        }
     }
 
     #[test]
     fn only_what_is_wanted_changes() {
         let body = "{ \"seed\": 1.0e3, \"model\" :\"a\", \"x\":\"\\u00e9\"}";
         let expected = "{ \"seed\": 1.0e3, \"model\" :\"gpt \\\"x\\\"\", \"x\":\"\\u00e9\"}";
-        assert_eq!(rewritten(Operation::Chat, body, None, LimitField::MaxTokens), expected);
+        assert_eq!(written(Operation::Chat, body, wanted(None, MaxTokens)), expected);
     }
 
     #[test]
@@ -154,46 +160,73 @@ mod tests {
                 r#"{"stream_options":{"include_usage":true},"model":"gpt \"x\"","stream":true}"#,
             ),
         ] {
-            assert_eq!(rewritten(Operation::Chat, body, None, LimitField::MaxTokens), expected);
+            assert_eq!(written(Operation::Chat, body, wanted(None, MaxTokens)), expected);
         }
     }
 
     #[test]
-    fn a_limit_that_is_paid_for_stands_in_the_field_that_is_heeded() {
-        let body = Bytes::from_static(br#"{"model":"a","max_completion_tokens":5}"#);
-        let head = read(Operation::Chat, &body).unwrap();
-        let written = |binding| {
-            let wanted = Wanted {
-                model: "a",
-                output_limit: Some(9),
-                limit_field: LimitField::MaxTokens,
-                binding,
-            };
-            rewrite(&body, &head, wanted)
+    fn a_limit_that_is_paid_for_stands_alone_in_the_field_that_is_heeded() {
+        let wanted = |limit_field| Wanted {
+            model: "a",
+            output_limit: Some(9),
+            limit_field,
+            sole: true,
         };
-        assert_eq!(written(false), body);
-        assert_eq!(
-            written(true),
-            r#"{"max_tokens":5,"model":"a","max_completion_tokens":5}"#
+        for (body, expected) in [
+            (r#"{"model":"a"}"#, r#"{"max_tokens":9,"model":"a"}"#),
+            (r#"{"model":"a","max_tokens":5}"#, r#"{"model":"a","max_tokens":5}"#),
+            (r#"{"model":"a","max_tokens":null}"#, r#"{"model":"a","max_tokens":9}"#),
+            (
+                r#"{"model":"a","max_completion_tokens":5}"#,
+                r#"{"max_tokens":5,"model":"a"}"#,
+            ),
+            (
+                r#"{ "max_completion_tokens" : 5 , "model":"a"}"#,
+                r#"{"max_tokens":5,  "model":"a"}"#,
+            ),
+            (
+                r#"{"max_tokens":3,"max_completion_tokens":5,"model":"a"}"#,
+                r#"{"max_tokens":5,"model":"a"}"#,
+            ),
+            (
+                r#"{"max_completion_tokens":5,"max_tokens":null,"model":"a"}"#,
+                r#"{"max_tokens":5,"model":"a"}"#,
+            ),
+            (
+                "{\"model\":\"a\" ,\n \"max_completion_tokens\": null\n}",
+                "{\"max_tokens\":9,\"model\":\"a\" \n}",
+            ),
+        ] {
+            assert_eq!(written(Operation::Chat, body, wanted(MaxTokens)), expected, "{body}");
+        }
+        let renamed = written(
+            Operation::Chat,
+            r#"{"model":"a","max_tokens":5}"#,
+            wanted(MaxCompletionTokens),
         );
+        assert_eq!(renamed, r#"{"max_completion_tokens":5,"model":"a"}"#);
     }
 
     #[test]
     fn a_limit_is_added_where_none_is() {
-        let field = LimitField::of(Some(RemoteProvider::OpenAI), Operation::Chat);
+        let (chat, field) = (Operation::Chat, MaxCompletionTokens);
         assert_eq!(
-            rewritten(
-                Operation::Chat,
+            written(
+                chat,
                 r#"{"model":"a","max_completion_tokens":null}"#,
-                Some(9),
-                field
+                wanted(Some(9), field)
             ),
             r#"{"model":"gpt \"x\"","max_completion_tokens":9}"#
         );
-        let own = r#"{"model":"a","max_tokens":3}"#;
-        assert!(rewritten(Operation::Chat, own, Some(9), field).ends_with(r#""max_tokens":3}"#));
+        for own in [
+            r#"{"model":"a","max_tokens":3}"#,
+            r#"{"model":"a","max_completion_tokens":3}"#,
+        ] {
+            let text = written(chat, own, wanted(Some(9), field));
+            assert!(text.ends_with(":3}") && !text.contains('9'), "{text}");
+        }
         let body = r#"{"model":"a","input":"x"}"#;
-        assert!(!rewritten(Operation::Embeddings, body, Some(9), LimitField::MaxTokens).contains('9'));
-        assert!(rewritten(Operation::Completions, body, Some(9), LimitField::MaxTokens).contains("\"max_tokens\":9"));
+        assert!(!written(Operation::Embeddings, body, wanted(Some(9), MaxTokens)).contains('9'));
+        assert!(written(Operation::Completions, body, wanted(Some(9), MaxTokens)).contains("\"max_tokens\":9"));
     }
 }

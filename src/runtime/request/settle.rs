@@ -47,8 +47,12 @@ pub struct Stake {
 }
 
 impl Ticket {
-    /// An attempt begins.
-    pub const fn new(backend: Arc<str>, metrics: Arc<Metrics>, stake: Option<Stake>, hold: Option<Hold>) -> Self {
+    /// An attempt begins: it is sent at once.
+    pub fn new(backend: Arc<str>, metrics: Arc<Metrics>, mut stake: Option<Stake>, hold: Option<Hold>) -> Self {
+        if let Some(stake) = &mut stake {
+            stake.endpoint.send();
+            stake.credential.send();
+        }
         Self {
             backend,
             metrics,
@@ -64,6 +68,20 @@ impl Ticket {
     pub fn with_place(mut self, place: Place) -> Self {
         self.place = Some(place);
         self
+    }
+
+    /// The first content of the answer has come.
+    pub fn begun(&mut self) {
+        if let Some(stake) = &mut self.stake {
+            stake.endpoint.begun();
+            stake.credential.begun();
+        }
+    }
+
+    /// True when the attempt decides whether a circuit closes.
+    pub fn is_probe(&self) -> bool {
+        let probes = |stake: &Stake| stake.endpoint.is_probe() || stake.credential.is_probe();
+        self.stake.as_ref().is_some_and(probes)
     }
 
     /// The backend reported usage.
@@ -101,12 +119,14 @@ impl Ticket {
             remote,
             session,
             endpoint,
-            credential: _,
+            credential,
         }) = self.stake.take()
         {
             match miss.classified.circuit {
                 CircuitRule::EndpointFailure => endpoint.failed(miss.classified.error.kind(), miss.classified.wait),
-                CircuitRule::CredentialRefused => remote.refuse_session(&session, &miss.classified.error),
+                CircuitRule::CredentialRefused => {
+                    remote.refuse_session(&session, &miss.classified.error, miss.classified.wait, Some(credential));
+                }
                 CircuitRule::Ignored | CircuitRule::EnginePoisoned => {}
             }
         }
@@ -169,8 +189,62 @@ pub(in crate::runtime) const fn releases(rule: BudgetRule, progress: Progress) -
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
-    use crate::error::ErrorKind as K;
+    use crate::{
+        api::{NanoUsd, PicoUsd},
+        error::ErrorKind as K,
+        policy::pricing::Prices,
+        runtime::backends::Money,
+    };
+
+    fn money() -> Arc<Money> {
+        let budget = serde_json::from_str(r#"{"limit":"1.00","period":"Total"}"#).unwrap();
+        Arc::new(Money::new(&budget, Timestamp::UNIX_EPOCH).unwrap())
+    }
+
+    fn ticket(money: &Money) -> Ticket {
+        let prices = Prices::flat(PicoUsd(1_000), PicoUsd(1_000));
+        let hold = money.reserve(NanoUsd(100), prices, &Arc::default(), Timestamp::UNIX_EPOCH);
+        Ticket::new("up".into(), Arc::default(), None, hold)
+    }
+
+    /// Settled, uncertain, and what is left.
+    fn booked(money: &Money) -> [String; 3] {
+        let status = money.status(Timestamp::UNIX_EPOCH);
+        [
+            status.settled.to_string(),
+            status.uncertain.to_string(),
+            status.remaining.to_string(),
+        ]
+    }
+
+    #[tokio::test]
+    async fn a_panic_settles_what_the_task_held() {
+        let money = money();
+        let (first, mut second) = (ticket(&money), ticket(&money));
+        let one = tokio::spawn(async move {
+            let _held = first;
+            panic!("a fault of the request's task");
+        });
+        let two = tokio::spawn(async move {
+            second.report(Some(Usage {
+                input_tokens: 7,
+                ..Usage::default()
+            }));
+            panic!("another one, after the report");
+        });
+        assert!(one.await.unwrap_err().is_panic() && two.await.unwrap_err().is_panic());
+        assert_eq!(booked(&money), ["0.000000007", "0.0000001", "0.999999893"]);
+    }
+
+    #[test]
+    fn an_attempt_that_is_dropped_is_uncertain_as_a_whole() {
+        let money = money();
+        drop(ticket(&money));
+        assert_eq!(booked(&money), ["0.00", "0.0000001", "0.9999999"]);
+    }
 
     #[test]
     fn reservations_go_back_as_the_table_says() {

@@ -61,6 +61,7 @@ pub async fn serve(
         means: Means {
             keys: Keys::Directory(keys),
             allowed: options.allowed.clone().unwrap_or_default(),
+            salt: identity.deployment_uid.clone(),
         },
         engine: own_engine,
         cluster: Some(Cluster {

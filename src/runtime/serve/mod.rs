@@ -133,11 +133,17 @@ async fn alone(
         means: Means {
             keys: options.keys.clone().map_or(Keys::Environment, Keys::Directory),
             allowed: options.allowed.clone().unwrap_or_else(AllowedAddresses::loopback),
+            salt: String::new(),
         },
         engine: own_engine,
         cluster: None,
     })?);
-    open(options, &front, signals, supervised, shown, shutdown).await
+    let code = open(options, &front, signals, supervised, shown, shutdown).await?;
+    if let Some(money) = &front.registry.money {
+        let account = money.status(jiff::Timestamp::now());
+        info!(settled = %account.settled, uncertain = %account.uncertain, "the budget's account ends with the process");
+    }
+    Ok(code)
 }
 
 /// Opens the ports and serves until asked to end or until the engine is given up.

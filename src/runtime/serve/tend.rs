@@ -9,7 +9,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::runtime::{backends::replica_status, config::Snapshot, front::Front, local::EngineView, report::News};
+use crate::runtime::{backends::replica_news, config::Snapshot, front::Front, local::EngineView, report::News};
 
 /// Keys are read again so often: a changed one is in force within a second. A projected Secret changes by way of a symbolic link, which
 /// no file watch sees reliably, and a few small files in memory cost nothing.
@@ -94,11 +94,7 @@ pub fn news(front: &Arc<Front>, boot_id: String, shutdown: CancellationToken) ->
 }
 
 fn current(front: &Front, boot_id: &str) -> News {
-    News {
-        urgent: front.registry.signals.count(),
-        status: replica_status(&front.registry, boot_id, front.lifecycle.ready()),
-        over: None,
-    }
+    replica_news(&front.registry, boot_id, front.lifecycle.ready())
 }
 
 /// Until something is worth computing the status again.

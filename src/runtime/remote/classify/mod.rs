@@ -127,6 +127,7 @@ fn error(source: Source<'_>, status: u16, body: &ErrorBody, wait: Option<Duratio
         Sign::Backpressure | Sign::Memory => InferenceError::Backpressure { message },
         Sign::Quota => InferenceError::BudgetExceeded {
             deployment: source.deployment.to_owned(),
+            window_end_unix_ms: None,
         },
         Sign::Network => InferenceError::NetworkError { message },
         Sign::Server | Sign::EngineDead => InferenceError::ServerError {

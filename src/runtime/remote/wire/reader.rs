@@ -42,6 +42,13 @@ impl Reader {
         }
     }
 
+    /// True when every report of a stream is the whole answer's. OpenAI's format has reports on the way too, which tell less than what
+    /// will be billed.
+    #[must_use]
+    pub const fn reports_totals(&self) -> bool {
+        matches!(self, Self::Anthropic(..) | Self::Gemini(..))
+    }
+
     /// The events that end a stream whose bytes ended after the model had announced its end.
     pub fn end(&mut self) -> Option<Bytes> {
         match self {

@@ -28,14 +28,11 @@ fn ready() -> EngineView {
 fn refused(state: CircuitState, last_error: &str) -> InferenceReplicaStatus {
     InferenceReplicaStatus {
         circuits: vec![ReplicaCircuit {
-            backend: "openai".to_owned(),
-            scope: CircuitScope::Credential,
             state,
-            opened_at: None,
-            retry_at: None,
             trips: 1,
             last_error: Some(last_error.to_owned()),
             message: "Incorrect API key provided".to_owned(),
+            ..ReplicaCircuit::closed("openai".to_owned(), CircuitScope::Credential, String::new())
         }],
         ..InferenceReplicaStatus::default()
     }

@@ -46,7 +46,12 @@ pub struct Live {
     /// Wakes no later than the deadline; moved only when it must be, not with every event.
     timer: Pin<Box<Sleep>>,
     finish: Option<Finish>,
+    /// What was reported last, unless more of the answer has come since.
     usage: Option<Usage>,
+    /// That is the whole answer's, whatever follows.
+    is_total: bool,
+    /// The provider's own end came.
+    ended: bool,
     over: bool,
 }
 
@@ -74,6 +79,8 @@ impl Live {
             answering: false,
             finish: None,
             usage: None,
+            is_total: false,
+            ended: false,
             over: false,
         });
         live.await_content().await?;
@@ -104,10 +111,10 @@ impl Live {
         }
     }
 
-    /// Tokens that were reported so far.
+    /// Tokens of the whole answer, once that is certain. A report on the way tells less than what will be billed.
     #[must_use]
-    pub const fn usage(&self) -> Option<Usage> {
-        self.usage
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage.filter(|_| self.is_total || self.ended)
     }
 
     /// Why the model stopped, once it has.
@@ -164,6 +171,7 @@ impl Live {
 
     fn done(&mut self) {
         self.over = true;
+        self.ended = true;
         // Lets the connection go back to its pool when the end of the body has come already.
         let _ = self.incoming.frame().now_or_never();
     }
@@ -172,7 +180,11 @@ impl Live {
         self.started |= chunk.content;
         self.answering |= chunk.answers;
         self.finish = chunk.finish.or(self.finish);
-        self.usage = chunk.usage.or(self.usage);
+        if chunk.usage.is_some() || chunk.content {
+            self.usage = chunk.usage;
+            let says_no_more = chunk.usage_only || self.reader.reports_totals();
+            self.is_total = says_no_more && chunk.usage.is_some() && self.finish.is_some();
+        }
         if chunk.unfiltered {
             self.bench.asker.metrics.unfiltered_answer();
         }

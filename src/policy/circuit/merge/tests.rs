@@ -1,0 +1,1 @@
+//! Every sentence of design section 9 about the merged circuit.
