@@ -11,6 +11,7 @@ mod circuit;
 pub mod conditions;
 mod deployment;
 mod duration;
+mod gpu;
 mod local;
 mod money;
 pub mod names;
@@ -31,6 +32,7 @@ pub use circuit::{
 };
 pub use deployment::{InferenceDeployment, InferenceDeploymentSpec};
 pub use duration::DurationString;
+pub use gpu::{GpuDevice, GpuFault, GpuFaultReason, GpuReport, GpuSuspect, GpuTrouble, ReplacedPod};
 pub use local::{ClaimTemplate, EngineKind, GpuPrice, Gpus, LocalBackend, PodOverrides};
 pub use money::{Decimal, MoneyError, NanoUsd, PicoUsd};
 pub use price::{PriceTier, TokenPrice};

@@ -5,6 +5,7 @@
 //! leader, or one that comes after a crash, goes on from what is recorded.
 
 mod circuits;
+mod gpus;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,7 +16,7 @@ use super::{
     build::{Subject, tier_of},
     dereference::Live,
 };
-use crate::api::{BudgetStatus, CircuitStatus, InferenceDeployment, InferenceReplica, MergedCircuit};
+use crate::api::{BudgetStatus, CircuitStatus, GpuTrouble, InferenceDeployment, InferenceReplica, MergedCircuit};
 
 /// What is known.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,8 @@ pub struct Record {
     pub circuits: Vec<CircuitStatus>,
     /// The ledger.
     pub budget: Option<BudgetStatus>,
+    /// GPUs that pods failed on.
+    pub gpus: Vec<GpuTrouble>,
 }
 
 /// What one replica is told beside who it is.
@@ -46,6 +49,17 @@ pub struct Record {
 pub struct Orders {
     /// The merged circuits to follow.
     pub circuits: Vec<MergedCircuit>,
+    /// Why no engine may run.
+    pub hold: Option<String>,
+}
+
+/// A pod that is deleted, so that another takes its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doomed {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
 }
 
 /// What is decided.
@@ -55,6 +69,8 @@ pub struct Decisions {
     pub record: Record,
     /// To be told, by name of the pod.
     pub orders: BTreeMap<String, Orders>,
+    /// To be deleted, once that is recorded.
+    pub replace: Vec<Doomed>,
     /// It cannot wait for the next routine write.
     pub urgent: bool,
     /// When to decide again, though nothing changes.
@@ -65,6 +81,7 @@ pub struct Decisions {
 pub fn decide(situation: &Situation<'_>) -> Decisions {
     let mut decisions = held(situation);
     circuits::decide(situation, &mut decisions);
+    gpus::decide(situation, &mut decisions);
     decisions
 }
 
@@ -82,11 +99,13 @@ pub fn held(situation: &Situation<'_>) -> Decisions {
     let mut orders: BTreeMap<String, Orders> = new
         .map(|name| {
             let circuits = circuits::told(deployment, &record.circuits, &name, &[]);
-            (name, Orders { circuits })
+            let hold = gpus::told(&record.gpus, live, &name);
+            (name, Orders { circuits, hold })
         })
         .collect();
     orders.extend(live.replicas.iter().map(|replica| (replica.name_any(), told(replica))));
     Decisions {
+        replace: gpus::doomed(&record.gpus, live),
         record,
         orders,
         urgent: false,
@@ -100,11 +119,13 @@ pub fn recorded(deployment: &InferenceDeployment) -> Record {
     Record {
         circuits: status.circuits,
         budget: status.budget,
+        gpus: status.gpus,
     }
 }
 
 fn told(replica: &InferenceReplica) -> Orders {
     Orders {
         circuits: replica.spec.circuits.clone(),
+        hold: replica.spec.engine_hold.clone(),
     }
 }

@@ -178,6 +178,7 @@ async fn carry_out(
         memory: &context.memory,
         metrics: &context.metrics,
     };
+    writer.replace(&decisions.replace).await?;
     let (outcome, look_again) = if let Err(error) = context.validated.check(subject, deployment) {
         // Pods that run go on being told what is decided.
         let replicas = build::replicas(subject, &live, &decisions.orders);
@@ -253,8 +254,7 @@ async fn update_status(
         Ok(Outcome { resources, kept }) => (&resources.deployments, kept.as_slice(), None),
         Err(problem) => (&cached, [].as_slice(), Some(problem.clone())),
     };
-    let circuits = decisions.record.circuits.clone();
-    let view = View::new(situation, deployments, kept, problem, circuits);
+    let view = View::new(situation, deployments, kept, problem, decisions.record.clone());
     let old = situation.deployment.status.clone().unwrap_or_default();
     let new = status::compute(&view, &old, &Time(situation.now));
     publish(situation.subject, &old, &new, turn, context).await
@@ -271,6 +271,7 @@ async fn publish(
     let comparable = InferenceDeploymentStatus {
         budget: new.budget.clone(),
         circuits: new.circuits.clone(),
+        gpus: new.gpus.clone(),
         ..old.clone()
     };
     if comparable == *new || !turn.may(status::is_urgent(old, new)) {

@@ -5,6 +5,7 @@
 pub mod budget;
 pub mod circuit;
 pub mod event_limit;
+pub mod gpu_trouble;
 #[cfg(test)]
 pub mod model;
 pub mod pricing;

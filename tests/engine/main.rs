@@ -10,7 +10,10 @@
 )]
 
 mod bench;
+#[path = "../support/gpu.rs"]
+mod drivers;
 
 mod faults;
+mod gpu;
 mod isolation;
 mod llama;

@@ -49,6 +49,16 @@ fn cuda_lines(what: &str) {
     eprintln!("/app/ggml/src/ggml-cuda/ggml-cuda.cu:88: CUDA error");
 }
 
+/// As llama.cpp's server ends when a model's buffer cannot be allocated.
+pub(crate) fn does_not_fit() -> ! {
+    eprintln!(
+        "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 90000.00 MiB on device 0: cudaMalloc failed: out of memory"
+    );
+    eprintln!("alloc_tensor_range: failed to allocate CUDA0 buffer of size 94371840000");
+    eprintln!("llama_model_load: error loading model: unable to allocate CUDA0 buffer");
+    exit(1)
+}
+
 /// A process in a session of its own, as vLLM's workers may be, that takes the port as soon as it is free.
 fn leave_grandchild() {
     let port = flag("--port").unwrap_or_default();

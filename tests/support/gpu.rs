@@ -1,4 +1,5 @@
 //! Fake drivers for a process under test: libraries with the names of NVIDIA's, found by the real loader.
+#![allow(dead_code, reason = "each test program uses its own part of it")]
 
 use std::{
     fs,

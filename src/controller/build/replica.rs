@@ -25,7 +25,7 @@ pub fn build(subject: &Subject, live: &Live, orders: &BTreeMap<String, Orders>) 
 
 fn replica(subject: &Subject, pod: &Pod, orders: Orders) -> Option<InferenceReplica> {
     let tier = tier_of(subject, pod)?;
-    let Orders { circuits } = orders;
+    let Orders { circuits, hold } = orders;
     let mut replica = InferenceReplica::new(
         pod.metadata.name.as_deref()?,
         InferenceReplicaSpec {
@@ -33,6 +33,7 @@ fn replica(subject: &Subject, pod: &Pod, orders: Orders) -> Option<InferenceRepl
             deployment_name: subject.name.clone(),
             deployment_uid: subject.uid.clone(),
             circuits,
+            engine_hold: hold,
         },
     );
     replica.metadata = subject.meta(pod.name_any(), subject.tier_labels(tier));

@@ -4,7 +4,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 
 use super::{
-    pods,
+    gpus, pods,
     view::{View, has_ended},
 };
 use crate::{
@@ -53,6 +53,7 @@ pub fn all(view: &View<'_>) -> Vec<Verdict> {
     all.push(backends_available(view));
     all.push(credentials_accepted(view));
     all.push(circuit_closed(view));
+    all.extend(gpus::healthy(view));
     all.push(degraded(view));
     all
 }
@@ -156,6 +157,9 @@ fn progressing(deployment: &Deployment) -> Option<&str> {
 fn stalled(view: &View<'_>) -> Option<Verdict> {
     if let Some(problem) = &view.problem {
         return Some(verdict(types::STALLED, TRUE, problem.reason, problem.message.clone()));
+    }
+    if let Some(held) = gpus::stalled(view) {
+        return Some(held);
     }
     let late = view
         .deployments
@@ -306,7 +310,11 @@ fn refusal_words(report: &BackendReport) -> String {
 
 fn credentials_accepted(view: &View<'_>) -> Verdict {
     let says = |status, reason, message| verdict(types::CREDENTIALS_ACCEPTED, status, reason, message);
-    let mut refused = view.circuits.iter().filter(|c| c.scope == CircuitScope::Credential);
+    let mut refused = view
+        .record
+        .circuits
+        .iter()
+        .filter(|c| c.scope == CircuitScope::Credential);
     if let Some(circuit) = refused.find(|c| c.state != CircuitState::Closed) {
         let (reason, message) = refused_key(view, circuit);
         return says(FALSE, reason, message);
@@ -358,7 +366,7 @@ fn said<'a>(view: &View<'a>, circuit: &CircuitStatus) -> Option<&'a str> {
 
 fn circuit_closed(view: &View<'_>) -> Verdict {
     let says = |status, reason, message| verdict(types::CIRCUIT_CLOSED, status, reason, message);
-    let find = |state: CircuitState| view.circuits.iter().find(|c| c.state == state);
+    let find = |state: CircuitState| view.record.circuits.iter().find(|c| c.state == state);
     let words = |c: &CircuitStatus, what: &str| {
         let last = c
             .last_error

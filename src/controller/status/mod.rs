@@ -2,6 +2,7 @@
 
 mod conditions;
 mod errors;
+mod gpus;
 mod pods;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use super::{
     metrics::{Metrics, Verb},
 };
 pub use conditions::Verdict;
+pub use pods::gpu_end;
 pub use transitions::{Transition, transitions};
 pub use view::{Problem, View, has_ended, is_ready};
 
@@ -54,7 +56,8 @@ pub fn compute(view: &View<'_>, old: &InferenceDeploymentStatus, now: &Time) -> 
         )),
         active_backend: view.active_backend().map(str::to_owned),
         budget: None,
-        circuits: view.circuits.clone(),
+        circuits: view.record.circuits.clone(),
+        gpus: view.record.gpus.clone(),
         errors: errors::merge(&view.reports()),
     }
 }
@@ -130,6 +133,7 @@ pub async fn write(
     let params = PatchParams::apply(names::CONTROLLER_MANAGER).force();
     let stripped = InferenceDeploymentStatus {
         circuits: Vec::new(),
+        gpus: Vec::new(),
         budget: None,
         ..status.clone()
     };
@@ -148,10 +152,10 @@ pub async fn record(
     record: &Record,
     metrics: &Metrics,
 ) -> Result<String, StatusError> {
-    let Record { circuits, budget } = record;
+    let Record { circuits, budget, gpus } = record;
     let body = json!({
         "metadata": {"resourceVersion": version, "uid": subject.uid},
-        "status": {"circuits": circuits, "budget": budget},
+        "status": {"circuits": circuits, "budget": budget, "gpus": gpus},
     });
     let params = PatchParams {
         field_manager: Some(names::LEDGER_MANAGER.into()),

@@ -102,8 +102,8 @@ impl Case {
             now: at,
             jitter: 0.0,
         };
-        let circuits = decide(&situation).record.circuits;
-        let view = View::new(situation, &self.deployments, &self.kept, self.problem.clone(), circuits);
+        let record = decide(&situation).record;
+        let view = View::new(situation, &self.deployments, &self.kept, self.problem.clone(), record);
         compute(&view, old, &Time(at))
     }
 

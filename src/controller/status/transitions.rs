@@ -16,8 +16,9 @@ pub struct Transition {
 }
 
 /// Conditions whose changes are events, the most precise first: of several with one reason the first speaks.
-const TOLD: [&str; 7] = [
+const TOLD: [&str; 8] = [
     types::STALLED,
+    types::GPU_HEALTHY,
     types::CREDENTIALS_ACCEPTED,
     types::CIRCUIT_CLOSED,
     types::MODEL_LOADED,

@@ -5,10 +5,10 @@ use kube::ResourceExt;
 
 use super::pods;
 use crate::{
-    api::{BackendReport, CircuitStatus, InferenceDeploymentSpec, InferenceReplica, InferenceReplicaStatus},
+    api::{BackendReport, InferenceDeploymentSpec, InferenceReplica, InferenceReplicaStatus},
     controller::{
         build::{Subject, Tier, scaled_tier, tier_of, tiers},
-        decide::Situation,
+        decide::{Record, Situation},
         dereference::Live,
     },
 };
@@ -66,8 +66,8 @@ pub struct View<'a> {
     pub problem: Option<Problem>,
     /// Pods with their reports, in order of their names.
     pub members: Vec<Member<'a>>,
-    /// The merged circuits.
-    pub circuits: Vec<CircuitStatus>,
+    /// What is recorded: the merged circuits, and GPUs that pods failed on.
+    pub record: Record,
 }
 
 impl<'a> View<'a> {
@@ -77,7 +77,7 @@ impl<'a> View<'a> {
         deployments: &'a [Deployment],
         kept: &'a [String],
         problem: Option<Problem>,
-        circuits: Vec<CircuitStatus>,
+        record: Record,
     ) -> Self {
         let Situation {
             subject,
@@ -93,7 +93,7 @@ impl<'a> View<'a> {
             kept,
             problem,
             members: members(subject, live),
-            circuits,
+            record,
         }
     }
 

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::{Breaker, ErrorBook, Means, Money, Remote, Signals};
 use crate::{
-    api::{BackendKind, CircuitScope, EngineIsolation, InferenceReplica, LocalBackend, ReplicaCircuit},
+    api::{BackendKind, CircuitScope, EngineIsolation, GpuReport, InferenceReplica, LocalBackend, ReplicaCircuit},
     runtime::{
         clock::Clock,
         config::Snapshot,
@@ -76,6 +76,10 @@ pub struct Engine {
     pub isolation: EngineIsolation,
     /// What the request path tells the supervisor.
     pub activity: Arc<Activity>,
+    /// The GPUs; `None` where there are none.
+    pub gpu: watch::Receiver<Option<GpuReport>>,
+    /// Takes the controller's word that no engine may run in this pod any more.
+    pub hold: Arc<watch::Sender<Option<String>>>,
 }
 
 /// Everything known of backends in this process.
@@ -160,6 +164,14 @@ impl Registry {
 
 impl Ears for Registry {
     fn told(&self, replica: &InferenceReplica) {
+        if let Some(engine) = &self.engine {
+            let told = &replica.spec.engine_hold;
+            engine.hold.send_if_modified(|held| {
+                let news = held != told;
+                held.clone_from(told);
+                news
+            });
+        }
         let reports = replica.status.as_ref().map_or(&[][..], |status| &status.circuits);
         for merged in &replica.spec.circuits {
             let same = |c: &&ReplicaCircuit| {

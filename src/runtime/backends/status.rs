@@ -5,8 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{Backend, Breaker, Engine, Kind, Registry, Remote};
 use crate::{
     api::{
-        BackendReport, CircuitScope, CircuitState, CircuitStatus, EngineState, EngineStatus, InferenceDeploymentStatus,
-        InferenceReplicaStatus, PROTOCOL_VERSION, ReplicaCircuit, conditions::reason,
+        BackendReport, CircuitScope, CircuitState, CircuitStatus, EngineState, EngineStatus, GpuReport,
+        InferenceDeploymentStatus, InferenceReplicaStatus, PROTOCOL_VERSION, ReplicaCircuit, conditions::reason,
     },
     error::ErrorKind,
     policy::circuit::{CircuitView, Label},
@@ -25,6 +25,7 @@ pub fn replica_news(registry: &Registry, boot_id: &str, ready: bool) -> News {
         boot_id: Some(boot_id.to_owned()),
         ready,
         engine: registry.engine.as_ref().map(engine),
+        gpu: registry.engine.as_ref().and_then(gpu),
         backends: routing.backends.iter().map(|b| report(registry, b)).collect(),
         circuits,
         errors: registry.errors.rows(),
@@ -117,6 +118,14 @@ fn circuit_blocked((scope, breaker): (CircuitScope, &Breaker)) -> Blocked {
         CircuitScope::Endpoint => "it is probed by itself",
     };
     Some((reason, format!("the circuit is open, last error {because}; {advice}")))
+}
+
+fn gpu(own: &Engine) -> Option<GpuReport> {
+    let mut report = own.gpu.borrow().clone()?;
+    if let Some(fault) = &mut report.fault {
+        fault.message = shown(&fault.message);
+    }
+    Some(report)
 }
 
 fn engine(own: &Engine) -> EngineStatus {

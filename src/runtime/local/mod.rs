@@ -19,6 +19,7 @@ mod prober;
 mod restart;
 mod ring;
 mod sandbox;
+mod shortage;
 mod supervise;
 mod termination;
 mod view;
@@ -37,9 +38,12 @@ pub use sandbox::Domain;
 pub use termination::{MESSAGE_LIMIT, Termination, Verdict, said, truncate};
 pub use view::{EngineTarget, EngineView};
 
-use self::{children::Children, supervise::Supervisor};
+use self::{
+    children::Children,
+    supervise::{Doors, Supervisor},
+};
 use crate::{
-    api::{EngineIsolation, LocalBackend},
+    api::{EngineIsolation, GpuReport, LocalBackend},
     error::InferenceError,
 };
 
@@ -52,6 +56,10 @@ pub struct Local {
     pub view: watch::Receiver<EngineView>,
     /// What the request path tells the supervisor.
     pub activity: Arc<Activity>,
+    /// The GPUs; `None` where there are none.
+    pub gpu: watch::Receiver<Option<GpuReport>>,
+    /// Whoever says why no engine may run in this pod any more ends it for good; the process goes on.
+    pub hold: watch::Sender<Option<String>>,
     /// How the engine is kept apart from the runtime's secrets.
     pub isolation: EngineIsolation,
     /// Ends when no process of the engine is left: after `shutdown` with `None`, or when the worker gave up, with the verdict whose
@@ -68,8 +76,15 @@ pub fn spawn(backend: (String, LocalBackend), shutdown: CancellationToken) -> Re
 #[must_use]
 pub fn spawn_with(options: Options, backend: (String, LocalBackend), shutdown: CancellationToken) -> Local {
     let (name, backend) = backend;
-    let (sender, view) = watch::channel(EngineView::Loading);
+    let (view_sender, view) = watch::channel(EngineView::Loading);
+    let (gpu_sender, gpu) = watch::channel(None);
+    let (hold, told) = watch::channel(None);
     let activity = Arc::new(Activity::default());
+    let doors = Doors {
+        view: view_sender,
+        gpu: gpu_sender,
+        hold: told,
+    };
     let isolation = sandbox::supported();
     if isolation == EngineIsolation::None {
         tracing::warn!("this kernel has no Landlock: the engine image is trusted with the keys");
@@ -77,11 +92,13 @@ pub fn spawn_with(options: Options, backend: (String, LocalBackend), shutdown: C
     if let Err(error) = exec::harden() {
         tracing::warn!("the runtime stays readable for other processes of its user: {error}");
     }
-    let ended = tokio::spawn(supervise(options, backend, Arc::clone(&activity), sender, shutdown));
+    let ended = tokio::spawn(supervise(options, backend, Arc::clone(&activity), doors, shutdown));
     Local {
         name,
         view,
         activity,
+        gpu,
+        hold,
         isolation,
         ended,
     }
@@ -91,16 +108,17 @@ async fn supervise(
     options: Options,
     backend: LocalBackend,
     activity: Arc<Activity>,
-    view: watch::Sender<EngineView>,
+    doors: Doors,
     shutdown: CancellationToken,
 ) -> Option<Termination> {
     let log = options.termination_log.clone();
-    let termination = match begin(options, &backend, activity, &view) {
+    let view = doors.view.clone();
+    let termination = match begin(options, &backend, activity, doors) {
         Ok(supervisor) => supervisor.run(shutdown).await,
         Err(error) => {
             tracing::error!("the engine cannot be started: {}", termination::said(&error));
             view.send_replace(EngineView::Failed(error.clone()));
-            Some(Termination::new(error, false, 0))
+            Some(Termination::new(Verdict::of(&error, false), error, 0))
         }
     };
     if let (Some(termination), Some(log)) = (&termination, &log)
@@ -115,13 +133,13 @@ fn begin(
     options: Options,
     backend: &LocalBackend,
     activity: Arc<Activity>,
-    view: &watch::Sender<EngineView>,
+    doors: Doors,
 ) -> Result<Supervisor, InferenceError> {
     let setup = supervise::Setup::new(options, backend, activity).map_err(|error| supervise::refused(&error))?;
     let children = start_children().map_err(|error| InferenceError::Internal {
         message: format!("cannot look after child processes: {error}"),
     })?;
-    Ok(Supervisor::new(setup, children, view.clone()))
+    Ok(Supervisor::new(setup, children, doors))
 }
 
 /// As process 1 of a container, this process also inherits orphans.

@@ -1,6 +1,6 @@
 //! The pod's own engine beside the front.
 
-use std::{env, future::pending};
+use std::{env, future::pending, sync::Arc};
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,8 @@ pub fn start(backend: Option<(String, LocalBackend)>) -> Result<(Option<Engine>,
         name: _,
         view,
         activity,
+        gpu,
+        hold,
         isolation,
         ended,
     } = local::spawn(backend, shutdown.clone())?;
@@ -44,6 +46,8 @@ pub fn start(backend: Option<(String, LocalBackend)>) -> Result<(Option<Engine>,
             view,
             isolation,
             activity,
+            gpu,
+            hold: Arc::new(hold),
         }),
         supervised,
     ))
