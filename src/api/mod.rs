@@ -12,6 +12,8 @@ pub mod conditions;
 mod deployment;
 mod duration;
 mod gpu;
+mod lease;
+mod ledger;
 mod local;
 mod money;
 pub mod names;
@@ -33,6 +35,8 @@ pub use circuit::{
 pub use deployment::{InferenceDeployment, InferenceDeploymentSpec};
 pub use duration::DurationString;
 pub use gpu::{GpuDevice, GpuFault, GpuFaultReason, GpuReport, GpuSuspect, GpuTrouble, ReplacedPod};
+pub use lease::{BudgetReport, Denied, EndedProcess, LeaseGrant, LeaseReport, ReplicaBudget, Want, WindowEnd};
+pub use ledger::{BudgetStatus, BudgetWindow, ClosedWindow, LeaseRow, LostLedger};
 pub use local::{ClaimTemplate, EngineKind, GpuPrice, Gpus, LocalBackend, PodOverrides};
 pub use money::{Decimal, MoneyError, NanoUsd, PicoUsd};
 pub use price::{PriceTier, TokenPrice};
@@ -46,7 +50,7 @@ pub use replica::{
 };
 pub use serving::{Queue, ScaleToZero, Serving, Spill};
 pub use source::{HuggingFaceSource, ImageSource, ModelSource, PersistentVolumeClaimSource, UrlSource};
-pub use status::{BudgetStatus, BudgetWindow, ErrorRow, InferenceDeploymentStatus};
+pub use status::{ErrorRow, InferenceDeploymentStatus};
 
 /// API group of both resources.
 pub const GROUP: &str = "inference-operator.dev";

@@ -16,6 +16,10 @@ pub struct MoneyError(String);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NanoUsd(pub u64);
 
+impl NanoUsd {
+    const PATTERN: &str = r"^(0|[1-9][0-9]{0,10})(\.[0-9]{1,9})?$";
+}
+
 /// A price in pico-USD (10⁻¹² USD) a token. A price of one USD a million tokens is 1,000,000 pico-USD a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PicoUsd(pub u64);
@@ -72,9 +76,14 @@ impl FromStr for Decimal {
 }
 
 fn parse(text: &str) -> Option<u64> {
+    let whole = text.split('.').next()?;
+    (whole.len() <= 9).then(|| amount(text))?
+}
+
+fn amount(text: &str) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |s: &str| (1..=9).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || (whole.len() > 1 && whole.starts_with('0')) {
+    let digits = |s: &str, most: usize| (1..=most).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole, 11) || !digits(fraction, 9) || (whole.len() > 1 && whole.starts_with('0')) {
         return None;
     }
     let scale = 10_u64.checked_pow(9 - u32::try_from(fraction.len()).ok()?)?;
@@ -97,6 +106,41 @@ impl fmt::Display for NanoUsd {
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+impl FromStr for NanoUsd {
+    type Err = MoneyError;
+
+    /// What [`NanoUsd`] prints: up to eleven digits before and nine after the point.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        amount(text).map(Self).ok_or_else(|| MoneyError(text.to_owned()))
+    }
+}
+
+impl Serialize for NanoUsd {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for NanoUsd {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for NanoUsd {
+    fn schema_name() -> Cow<'static, str> {
+        "NanoUsd".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "pattern": Self::PATTERN, "maxLength": 21})
     }
 }
 
@@ -179,8 +223,14 @@ mod tests {
             (41_270_000_000, "41.27"),
             (1, "0.000000001"),
             (1_500_000_000, "1.50"),
+            (u64::MAX, "18446744073.709551615"),
         ] {
             assert_eq!(NanoUsd(nanos).to_string(), text);
+            assert_eq!(text.parse(), Ok(NanoUsd(nanos)), "and are read as they print");
         }
+        assert!(
+            "18446744073.709551616".parse::<NanoUsd>().is_err(),
+            "more than can be counted"
+        );
     }
 }

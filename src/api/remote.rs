@@ -244,7 +244,7 @@ pub struct Timeouts {
     /// Between two pieces of a stream; `30s` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<DurationString>,
-    /// Of the whole attempt; `10m` when absent. At most `serving.drain`.
+    /// Of a request at this backend, retries included; `10m` when absent. At most `serving.drain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<DurationString>,
 }

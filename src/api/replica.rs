@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorRow, GpuReport, MergedCircuit, ReplicaCircuit};
+use super::{BudgetReport, ErrorRow, GpuReport, MergedCircuit, ReplicaBudget, ReplicaCircuit};
 
 /// Written by the controller alone.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -45,6 +45,9 @@ pub struct InferenceReplicaSpec {
     #[schemars(length(max = 512))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine_hold: Option<String>,
+    /// The pod's part of the ledger; absent without a budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<ReplicaBudget>,
 }
 
 /// Written by the replica alone.
@@ -82,6 +85,9 @@ pub struct InferenceReplicaStatus {
     #[schemars(length(max = 112))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ErrorRow>,
+    /// What became of the money that was granted; absent without a budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetReport>,
 }
 
 /// Whether a replica may send to a backend now.

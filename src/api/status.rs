@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CircuitStatus, GpuTrouble};
+use super::{BudgetStatus, CircuitStatus, GpuTrouble};
 
 /// Status of an `InferenceDeployment`. No clock but transition times, no running counters (design section 6).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -50,41 +50,6 @@ pub struct InferenceDeploymentStatus {
     #[schemars(length(max = 112))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ErrorRow>,
-}
-
-/// The account of a budget window, amounts as decimal strings in USD.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct BudgetStatus {
-    /// The window.
-    pub window: BudgetWindow,
-    /// The limit.
-    #[schemars(length(max = 32))]
-    pub limit: String,
-    /// What providers reported.
-    #[schemars(length(max = 32))]
-    pub settled: String,
-    /// Whole reservations that ended without a report.
-    #[schemars(length(max = 32))]
-    pub uncertain: String,
-    /// Reserved by requests in flight.
-    #[schemars(length(max = 32))]
-    pub reserved: String,
-    /// Limit less settled, uncertain and reserved.
-    #[schemars(length(max = 32))]
-    pub remaining: String,
-}
-
-/// From `start` until `end`; a `Total` budget has neither.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct BudgetWindow {
-    /// First instant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub start: Option<Time>,
-    /// First instant after it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub end: Option<Time>,
 }
 
 /// Errors of one kind at one backend.

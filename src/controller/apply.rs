@@ -120,9 +120,17 @@ impl Writer<'_> {
         Ok(Outcome { resources, kept })
     }
 
-    /// Tells the replicas what was decided.
+    /// Tells the replicas what was decided. One that reported meanwhile must be decided on again; the others do not wait for that.
     pub async fn apply_replicas(&self, replicas: Vec<InferenceReplica>) -> Result<Vec<InferenceReplica>, ApplyError> {
-        self.settle_all(replicas).await
+        let (mut settled, mut conflict) = (Vec::with_capacity(replicas.len()), None);
+        for replica in replicas {
+            match self.settle(replica).await {
+                Ok(replica) => settled.push(replica),
+                Err(ApplyError::Call(error)) if error.is_conflict() => conflict = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        conflict.map_or(Ok(settled), |error| Err(error.into()))
     }
 
     async fn settle_all<K: Child>(&self, prepared: Vec<K>) -> Result<Vec<K>, ApplyError> {

@@ -29,6 +29,10 @@ pub struct Situation<'a> {
     pub live: &'a Live,
     /// The wall clock.
     pub now: Timestamp,
+    /// The API server's, by its last answer.
+    pub server_now: Option<Timestamp>,
+    /// Deployment, pods and replicas were read from the API server itself, in this order.
+    pub read_live: bool,
     /// A random number in `[0, 1)`.
     pub jitter: f64,
 }
@@ -75,6 +79,10 @@ pub struct Decisions {
     pub urgent: bool,
     /// When to decide again, though nothing changes.
     pub look_again: Option<Duration>,
+    /// Something can only be decided on a live read: read everything anew and decide again.
+    pub look_live: bool,
+    /// Annotations of the deployment to be written, or removed, after the record.
+    pub annotations: BTreeMap<&'static str, Option<String>>,
 }
 
 /// Decides.
@@ -108,8 +116,7 @@ pub fn held(situation: &Situation<'_>) -> Decisions {
         replace: gpus::doomed(&record.gpus, live),
         record,
         orders,
-        urgent: false,
-        look_again: None,
+        ..Decisions::default()
     }
 }
 

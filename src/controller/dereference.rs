@@ -9,15 +9,16 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use kube::{Resource, ResourceExt, runtime::reflector::Store};
+use kube::{Api, Client, Resource, ResourceExt, api::ListParams, runtime::reflector::Store};
 
 use super::{
     build::Subject,
+    call::{CallError, call},
     kinds::Kind,
     memory::{Memory, Unseen},
     stores::Stores,
 };
-use crate::api::{InferenceReplica, names};
+use crate::api::{InferenceDeployment, InferenceReplica, names};
 
 /// Why the live state cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +102,38 @@ pub fn dereference(
         Some(unseen) => Err(DereferenceError::Stale(unseen)),
         None => Ok(live),
     }
+}
+
+/// Reads the deployment, its pods and their replicas from the API server itself, in this order; the rest is as in `cached`.
+///
+/// # Errors
+/// A call that fails, and an object that cannot be decoded.
+pub async fn read_live(
+    client: &Client,
+    subject: &Subject,
+    cached: &Live,
+) -> Result<(InferenceDeployment, Live), CallError> {
+    let (name, namespace) = (subject.name.as_str(), subject.namespace.as_str());
+    let deployments: Api<InferenceDeployment> = Api::namespaced(client.clone(), namespace);
+    let deployment = call("read the InferenceDeployment live", deployments.get(name)).await?;
+    let labelled = ListParams::default().labels(&format!("{}={name}", names::LABEL_DEPLOYMENT));
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let pods = call("read its pods live", pods.list(&labelled)).await?;
+    let replicas: Api<InferenceReplica> = Api::namespaced(client.clone(), namespace);
+    let replicas = call("read its replicas live", replicas.list(&labelled)).await?;
+    let mut live = Live {
+        pods: pods.items.into_iter().map(Arc::new).collect(),
+        replicas: replicas.items,
+        ..cached.clone()
+    };
+    live.pods.sort_by_cached_key(|pod| pod.name_any());
+    live.replicas.sort_by_cached_key(ResourceExt::name_any);
+    live.children.retain(|child| child.kind != Kind::InferenceReplica);
+    live.children.extend(live.replicas.iter().map(|replica| Found {
+        kind: Kind::InferenceReplica,
+        meta: replica.metadata.clone(),
+    }));
+    Ok((deployment, live))
 }
 
 fn read(stores: &Stores, subject: &Subject) -> Live {

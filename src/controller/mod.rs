@@ -10,7 +10,7 @@
 //!
 //! | group | resource | verbs |
 //! |---|---|---|
-//! | inference-operator.dev | inferencedeployments | get, list, watch |
+//! | inference-operator.dev | inferencedeployments | get, list, watch, patch (annotations) |
 //! | inference-operator.dev | inferencedeployments/status | patch |
 //! | inference-operator.dev | inferencereplicas | get, list, watch, create, patch, delete |
 //! | inference-operator.dev | inferencereplicas/status | patch * |
@@ -41,6 +41,7 @@ mod pace;
 mod reconcile;
 pub mod run;
 mod server;
+mod server_time;
 mod status;
 mod stores;
 mod validate;

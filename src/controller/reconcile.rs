@@ -15,12 +15,13 @@ use super::{
     build::{self, Defaults, Subject},
     call::CallError,
     decide::{Decisions, Situation, decide, held},
-    dereference::{DereferenceError, dereference},
+    dereference::{DereferenceError, dereference, read_live},
     events::Events,
     memory::Memory,
     metrics::Metrics,
     pace::{Pace, Turn},
-    status::{self, Problem, StatusError, View, transitions},
+    server_time::ServerTime,
+    status::{self, Problem, StatusError, View, circuit_transitions, transitions},
     stores::{Guarded, Stores},
     validate::{ValidateError, Validated, subject},
 };
@@ -41,6 +42,9 @@ pub enum ReconcileError {
     /// Step 4.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// A live read.
+    #[error(transparent)]
+    Read(#[from] CallError),
     /// Step 5.
     #[error(transparent)]
     Status(#[from] StatusError),
@@ -49,7 +53,9 @@ pub enum ReconcileError {
 impl ReconcileError {
     const fn call(&self) -> Option<&CallError> {
         match self {
-            Self::Apply(ApplyError::Call(error)) | Self::Status(StatusError::Call(error)) => Some(error),
+            Self::Apply(ApplyError::Call(error)) | Self::Status(StatusError::Call(error)) | Self::Read(error) => {
+                Some(error)
+            }
             _ => None,
         }
     }
@@ -80,6 +86,8 @@ pub struct Context {
     pub failures: Arc<Failures>,
     /// How often statuses are written.
     pub pace: Arc<Pace>,
+    /// The API server's clock.
+    pub server_time: ServerTime,
 }
 
 /// Failures in a row, by namespace and name.
@@ -167,21 +175,46 @@ async fn carry_out(
         deployment,
         live: &live,
         now: Timestamp::now(),
+        server_now: context.server_time.now(),
+        read_live: false,
         jitter: rand::random(),
     };
+    let decisions = decide(&situation);
+    if !decisions.look_live {
+        return Box::pin(follow(situation, decisions, context)).await;
+    }
+    let (deployment, live) = read_live(&context.client, subject, &live).await?;
+    let situation = Situation {
+        deployment: &deployment,
+        live: &live,
+        server_now: context.server_time.now(),
+        read_live: true,
+        ..situation
+    };
+    Box::pin(follow(situation, decide(&situation), context)).await
+}
+
+/// Carries out what is decided, and the rest of the spec.
+async fn follow(situation: Situation<'_>, decisions: Decisions, context: &Context) -> Result<Action, ReconcileError> {
+    let Situation {
+        subject,
+        deployment,
+        live,
+        ..
+    } = situation;
     let mut turn = context.pace.turn(&subject.uid);
-    let decisions = record(&situation, &mut turn, context).await?;
+    let decisions = record(&situation, decisions, &mut turn, context).await?;
     let writer = Writer {
         client: &context.client,
         subject,
-        live: &live,
+        live,
         memory: &context.memory,
         metrics: &context.metrics,
     };
     writer.replace(&decisions.replace).await?;
     let (outcome, look_again) = if let Err(error) = context.validated.check(subject, deployment) {
         // Pods that run go on being told what is decided.
-        let replicas = build::replicas(subject, &live, &decisions.orders);
+        let replicas = build::replicas(subject, live, &decisions.orders);
         writer.apply_replicas(replicas).await?;
         let problem = Problem {
             reason: error.reason(),
@@ -189,7 +222,7 @@ async fn carry_out(
         };
         (Err(problem), RESYNC)
     } else {
-        let prepared = build::build(subject, &deployment.spec, &live, &decisions.orders, &context.defaults)?;
+        let prepared = build::build(subject, &deployment.spec, live, &decisions.orders, &context.defaults)?;
         match Box::pin(writer.apply(prepared)).await {
             Ok(outcome) => (Ok(outcome), RESYNC),
             Err(error) => (Err(problem(error)?), LOOK_AGAIN),
@@ -203,23 +236,32 @@ async fn carry_out(
 /// Records what is decided when it differs from what is recorded or told. What is not due yet is decided again when it is.
 async fn record(
     situation: &Situation<'_>,
+    decisions: Decisions,
     turn: &mut Turn<'_>,
     context: &Context,
 ) -> Result<Decisions, ReconcileError> {
-    let (decisions, held) = (decide(situation), held(situation));
+    let held = held(situation);
     let same = (&decisions.record, &decisions.orders) == (&held.record, &held.orders);
-    if same || !turn.may(decisions.urgent) {
+    if (same && decisions.annotations.is_empty()) || !turn.may(decisions.urgent) {
         return Ok(Decisions {
             look_again: decisions.look_again,
             ..held
         });
     }
+    let (subject, mut version) = (situation.subject, situation.deployment.resource_version());
     if decisions.record != held.record {
-        let version = situation.deployment.resource_version().unwrap_or_default();
-        let (subject, record) = (situation.subject, &decisions.record);
-        let version = status::record(&context.client, subject, &version, record, &context.metrics).await?;
-        context.memory.recorded(subject, version);
+        let over = version.unwrap_or_default();
+        let record = &decisions.record;
+        version = Some(status::record(&context.client, subject, &over, record, &context.metrics).await?);
+        for transition in circuit_transitions(&held.record.circuits, &record.circuits) {
+            context.events.tell(subject, transition);
+        }
     }
+    if !decisions.annotations.is_empty() {
+        let (over, annotations) = (version.unwrap_or_default(), &decisions.annotations);
+        version = Some(status::annotate(&context.client, subject, &over, annotations, &context.metrics).await?);
+    }
+    context.memory.recorded(subject, version.unwrap_or_default());
     Ok(decisions)
 }
 

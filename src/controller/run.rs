@@ -20,6 +20,7 @@ use super::{
     pace::Pace,
     reconcile::{Context, Failures, ReconcileError, after_error, reconcile},
     server::{Health, serve},
+    server_time::ServerTime,
     validate::Validated,
     watch::{self, Targets, synced},
 };
@@ -138,9 +139,10 @@ async fn work(
     metrics: &Arc<Metrics>,
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
-    let client = Client::try_from(config)?;
+    let server_time = ServerTime::default();
+    let client = server_time.client(config)?;
     let (events, writing) = Events::start(client.clone(), &options.identity, metrics.clone());
-    let (context, targets) = context(options, &client, events, metrics);
+    let (context, targets) = context(options, &client, server_time, events, metrics);
     let ready = async {
         if synced(&context.stores).await.is_ok() {
             tracing::info!("the caches are filled");
@@ -158,7 +160,13 @@ async fn work(
     Ok(())
 }
 
-fn context(options: &Options, client: &Client, events: Events, metrics: &Arc<Metrics>) -> (Arc<Context>, Targets) {
+fn context(
+    options: &Options,
+    client: &Client,
+    server_time: ServerTime,
+    events: Events,
+    metrics: &Arc<Metrics>,
+) -> (Arc<Context>, Targets) {
     let memory = Arc::new(Memory::default());
     let failures = Arc::new(Failures::default());
     let validated = Arc::new(Validated::default());
@@ -187,6 +195,7 @@ fn context(options: &Options, client: &Client, events: Events, metrics: &Arc<Met
         metrics: metrics.clone(),
         failures,
         pace,
+        server_time,
     };
     (Arc::new(context), targets)
 }

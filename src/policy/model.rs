@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 /// Runs a model for many seeds, says how many, and names the seed that failed. `MODEL_SEED=N` runs that one alone, `MODEL_RUNS=N` so many.
 pub fn schedules(name: &str, default: u64, mut run: impl FnMut(&mut Dice)) {
@@ -33,13 +33,13 @@ impl Drop for Replay {
 
 /// Randomness from a seed.
 #[derive(Debug)]
-pub struct Dice(StdRng);
+pub struct Dice(SmallRng);
 
 impl Dice {
     /// The same seed throws the same.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self(StdRng::seed_from_u64(seed))
+        Self(SmallRng::seed_from_u64(seed))
     }
 
     /// 0 to `sides` - 1.

@@ -83,6 +83,7 @@ async fn is_described(namespace: &Namespace) {
         text.contains("CredentialsAccepted") && text.contains("Unauthorized"),
         "{text}"
     );
+    assert!(!text.contains("sk-wrong"), "no key in conditions and events: {text}");
     let warnings = text.lines().filter(|l| l.trim_start().starts_with("Warning")).count();
     assert_eq!(warnings, 1, "{text}");
 }

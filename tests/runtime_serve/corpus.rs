@@ -161,7 +161,7 @@ fn judge_money(judge: &mut Judge<'_>, budget: &Value) {
         "maybe" => judge.same("money booked", booked("settled") || booked("uncertain"), true),
         other => judge.faults.push(format!("{}: billed is {other:?}", judge.row.name())),
     }
-    judge.same("reserved", budget["reserved"].as_str(), Some("0.00"));
+    judge.same("leased", budget["leased"].as_str(), Some("0.00"));
 }
 
 /// Two failures in a row open the endpoint's circuit; the credential's opens with the first.

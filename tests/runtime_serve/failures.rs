@@ -180,6 +180,41 @@ async fn a_stream_cut_before_its_content_is_retried() {
     assert_eq!(runtime.chat(r#","stream":true"#).await.text, whole.concat());
 }
 
+/// Of two answers only one has come to its end: without `[DONE]` that is a cut.
+#[tokio::test]
+async fn a_stream_cut_in_the_midst_of_another_choice_is_no_success() {
+    let piece = |index: u8, finish: &str| {
+        event(&format!(
+            r#"{{"choices":[{{"index":{index},"delta":{{"content":"Hi"}},"finish_reason":{finish}}}]}}"#
+        ))
+    };
+    let one = vec![piece(0, "null"), piece(1, "null"), piece(0, "\"stop\"")];
+    let both = [one.clone(), vec![piece(1, "\"length\"")]].concat();
+    for (events, whole) in [(one, false), (both, true)] {
+        let upstream = Upstream::play([Act::Stream(events, Ending::Regular)]).await;
+        let runtime = start(&format!("backends:\n{}", remote(&upstream, NEVER))).await;
+        let text = runtime.chat(r#","stream":true,"n":2"#).await.text;
+        assert_eq!(text.ends_with("data: [DONE]\n\n"), whole, "{text}");
+        assert_eq!(text.contains(r#""kind":"network_error""#), !whole, "{text}");
+    }
+}
+
+/// However many clients there are and however often each may try again: a sick provider sees a tenth more, and what was saved up.
+#[tokio::test]
+async fn retries_are_a_tenth_of_the_traffic() {
+    const REQUESTS: usize = 300;
+    let upstream = Upstream::play([fails(500)]).await;
+    let eager =
+        ", retry: {maxRetries: 3, initialBackoff: 1ms, maxBackoff: 1ms}, circuitBreaker: {override: ForceClosed}";
+    let runtime = start(&format!("backends:\n{}", remote(&upstream, eager))).await;
+    for _ in 0..REQUESTS {
+        assert_eq!(runtime.chat("").await.error().1, "server_error");
+    }
+    let calls = upstream.seen().len();
+    println!("FIGURE calls at a failing provider for {REQUESTS} requests: {calls}");
+    assert!((REQUESTS + 30..=REQUESTS + 40).contains(&calls), "{calls}");
+}
+
 #[tokio::test]
 async fn a_stream_cut_after_its_content_ends_with_a_typed_event() {
     for (ending, timeouts, kind) in [

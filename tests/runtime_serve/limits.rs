@@ -5,7 +5,7 @@ use std::fs;
 use super::{
     fake_provider::{Act, Ending, Flood, Framing, Manner, Provider},
     process::{Runtime, start},
-    requests::{CHAT, content, role},
+    requests::{CHAT, content, event, role},
 };
 
 /// What one such answer may add to the process, KiB.
@@ -42,6 +42,9 @@ async fn a_flood_is_cut_within_bounds() {
         events: Some(vec![role(), content("Hi")]),
         ..Act::flood(Flood::Event)
     };
+    // They are held back until content comes, but not all of them.
+    let long = event(&format!(r#"{{"choices":[],"padding":"{}"}}"#, "x".repeat(1024 * 1024)));
+    let silent = Act::stream(vec![long; 100], Ending::Hang);
     for (what, act, fields, kind) in [
         ("header", Act::flood(Flood::Headers), "", "network_error"),
         (
@@ -64,6 +67,7 @@ async fn a_flood_is_cut_within_bounds() {
             "server_error",
         ),
         ("event after content", late, stream, "server_error"),
+        ("events without content", silent, stream, "timeout"),
     ] {
         let (_provider, runtime) = against(act).await;
         let before = peak(&runtime);

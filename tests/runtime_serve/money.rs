@@ -59,7 +59,7 @@ async fn the_request_that_does_not_fit_is_refused_and_not_sent() {
     assert_eq!(upstream.seen().len(), 1);
     let budget = runtime.status().await["budget"].clone();
     assert_eq!(
-        (&budget["settled"], &budget["reserved"], &budget["uncertain"]),
+        (&budget["settled"], &budget["leased"], &budget["uncertain"]),
         (&json!("0.000011"), &json!("0.00"), &json!("0.00"))
     );
 }
@@ -121,7 +121,7 @@ async fn how_an_answer_ends_decides_what_is_booked() {
             "{}",
             answer.text
         );
-        assert_eq!(budget["reserved"], "0.00");
+        assert_eq!(budget["leased"], "0.00");
     }
 }
 

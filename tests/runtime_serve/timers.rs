@@ -155,3 +155,22 @@ async fn total_bounds_an_answer_in_one_piece() {
         "firstToken does not bound it"
     );
 }
+
+/// Retries do not begin the time anew: the second attempt here has 500 ms of the 1,500.
+#[tokio::test]
+async fn total_bounds_all_attempts_together() {
+    let slow = Act {
+        delay_head_ms: 1_000,
+        ..Act::answer(500, &[], r#"{"error":{"message":"boom"}}"#)
+    };
+    let provider = Provider::start(Manner::default()).await;
+    provider.repeat([slow]);
+    let timers = "connect: 100ms, firstToken: 1200ms, idle: 1200ms, total: 1500ms";
+    let spec = spec(&provider.address.to_string(), timers);
+    let eager = "retry: {maxRetries: 3, initialBackoff: 1ms, maxBackoff: 1ms}";
+    let runtime = start(&spec.replace("retry: {maxRetries: 0}", eager)).await;
+    let (answer, took) = timed(&runtime, "").await;
+    assert_eq!((answer.status.as_u16(), answer.error().1.as_str()), (504, "timeout"));
+    within("total, with a retry", took, 1_500);
+    assert_eq!(provider.seen().len(), 2);
+}

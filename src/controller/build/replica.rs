@@ -32,6 +32,7 @@ fn replica(subject: &Subject, pod: &Pod, orders: Orders) -> Option<InferenceRepl
             pod_uid: pod.uid()?,
             deployment_name: subject.name.clone(),
             deployment_uid: subject.uid.clone(),
+            budget: None,
             circuits,
             engine_hold: hold,
         },

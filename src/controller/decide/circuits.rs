@@ -41,12 +41,12 @@ pub fn told(
     before: &[MergedCircuit],
 ) -> Vec<MergedCircuit> {
     let tell = |subject: Subject| {
-        let same = |c: &&MergedCircuit| c.backend == subject.backend && c.scope == subject.scope;
-        let before = before.iter().find(same);
-        match find(rows, &subject) {
-            Some(row) => project(row, &subject.target, name, before),
-            None => before.filter(|before| before.target == subject.target).cloned(),
-        }
+        let is_same =
+            |c: &&MergedCircuit| c.backend == subject.backend && c.scope == subject.scope && c.target == subject.target;
+        let before = before.iter().find(is_same);
+        find(rows, &subject)
+            .and_then(|row| project(row, &subject.target, name, before))
+            .or_else(|| before.cloned())
     };
     subjects(deployment).filter_map(tell).collect()
 }

@@ -4,7 +4,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 
 use super::{
-    gpus, pods,
+    circuits, gpus, pods,
     view::{View, has_ended},
 };
 use crate::{
@@ -71,8 +71,11 @@ fn ready(view: &View<'_>) -> Verdict {
         };
     }
     let first = view.active_backend().unwrap_or_default();
+    let out: String = dead_backends(view)
+        .map(|report| format!("; backend {} is out ({})", report.name, report.reason))
+        .collect();
     let message = format!(
-        "{ready} of {} replicas are Ready, backend {first} answers first",
+        "{ready} of {} replicas are Ready, backend {first} answers first{out}",
         view.wanted()
     );
     verdict(types::READY, TRUE, reason::AVAILABLE, message)
@@ -310,12 +313,9 @@ fn refusal_words(report: &BackendReport) -> String {
 
 fn credentials_accepted(view: &View<'_>) -> Verdict {
     let says = |status, reason, message| verdict(types::CREDENTIALS_ACCEPTED, status, reason, message);
-    let mut refused = view
-        .record
-        .circuits
-        .iter()
-        .filter(|c| c.scope == CircuitScope::Credential);
-    if let Some(circuit) = refused.find(|c| c.state != CircuitState::Closed) {
+    let mut refused = view.circuits.iter().filter(|c| c.scope == CircuitScope::Credential);
+    // One replica's word is enough for people, though not for the other replicas.
+    if let Some(circuit) = refused.find(|c| c.state != CircuitState::Closed || c.open_replicas.is_some()) {
         let (reason, message) = refused_key(view, circuit);
         return says(FALSE, reason, message);
     }
@@ -366,39 +366,32 @@ fn said<'a>(view: &View<'a>, circuit: &CircuitStatus) -> Option<&'a str> {
 
 fn circuit_closed(view: &View<'_>) -> Verdict {
     let says = |status, reason, message| verdict(types::CIRCUIT_CLOSED, status, reason, message);
-    let find = |state: CircuitState| view.record.circuits.iter().find(|c| c.state == state);
-    let words = |c: &CircuitStatus, what: &str| {
-        let last = c
-            .last_error
-            .as_deref()
-            .map_or_else(String::new, |e| format!(" after {e}"));
-        let detail = said(view, c).map_or_else(String::new, |s| format!(": {s}"));
-        format!(
-            "the circuit of backend {} ({:?}) is {what}{last}{detail}",
-            c.backend, c.scope
-        )
+    let words = |circuit: &CircuitStatus| {
+        let detail = said(view, circuit).map_or_else(String::new, |s| format!(": {s}"));
+        format!("{}{detail}", circuits::words(circuit))
     };
-    if let Some(open) = find(CircuitState::Open) {
-        return says(FALSE, reason::OPEN, words(open, "open"));
+    let gravest = [
+        (CircuitState::Open, FALSE),
+        (CircuitState::HalfOpen, FALSE),
+        (CircuitState::ForcedOpen, FALSE),
+        (CircuitState::ForcedClosed, TRUE),
+    ];
+    for (state, status) in gravest {
+        if let Some(circuit) = view.circuits.iter().find(|c| c.state == state) {
+            return says(status, circuits::reason_of(state), words(circuit));
+        }
     }
-    if let Some(half) = find(CircuitState::HalfOpen) {
-        return says(FALSE, reason::HALF_OPEN, words(half, "half open"));
-    }
-    if let Some(forced) = find(CircuitState::ForcedOpen) {
-        return says(
-            FALSE,
-            reason::FORCED,
-            words(forced, "held open by circuitBreaker.override"),
-        );
-    }
-    if let Some(forced) = find(CircuitState::ForcedClosed) {
-        return says(
-            TRUE,
-            reason::FORCED,
-            words(forced, "held closed by circuitBreaker.override"),
-        );
-    }
-    says(TRUE, reason::CLOSED, "all circuits are closed".into())
+    let alone = view.circuits.iter().find_map(|c| Some((c, c.open_replicas?)));
+    let message = alone.map_or_else(
+        || "all circuits are closed".to_owned(),
+        |(circuit, count)| {
+            format!(
+                "{}; {count} of the replicas hold it open for themselves",
+                words(circuit)
+            )
+        },
+    );
+    says(TRUE, reason::CLOSED, message)
 }
 
 /// Always present. Of several causes the first in this order: a fault of our own, pods, engines, backends, rate limits, overload.
@@ -451,10 +444,15 @@ fn engine_trouble(view: &View<'_>) -> Option<(&'static str, String)> {
 
 /// A backend that nobody may send to, although it is not on its way.
 fn unavailable(view: &View<'_>) -> Option<(&'static str, String)> {
-    let dead = view.spec.backends.iter().find_map(|b| {
+    let dead = dead_backends(view).next()?;
+    Some((reason::BACKEND_UNAVAILABLE, format!("backend {}", refusal_words(dead))))
+}
+
+/// A refusal of every backend that nobody may send to.
+fn dead_backends<'a>(view: &View<'a>) -> impl Iterator<Item = &'a BackendReport> {
+    view.spec.backends.iter().filter_map(|b| {
         let reports = view.backend(&b.name);
         let nobody = !reports.is_empty() && !reports.iter().any(|r| r.available || is_starting(r));
         nobody.then(|| refusal(view, &b.name)).flatten()
-    })?;
-    Some((reason::BACKEND_UNAVAILABLE, format!("backend {}", refusal_words(dead))))
+    })
 }

@@ -96,7 +96,7 @@ pub fn stalled(view: &View<'_>) -> Option<Verdict> {
         message,
         held,
         ..
-    } = view.record.gpus.iter().find(|row| !row.held.is_empty())?;
+    } = view.gpus.iter().find(|row| !row.held.is_empty())?;
     let xid = xid.map_or_else(String::new, |xid| format!(" (Xid {xid})"));
     let pods: Vec<String> = view
         .members

@@ -1,5 +1,6 @@
 //! Step 5: says how it is. Computed purely from what was applied, the pods and their reports; written only when it changed in meaning.
 
+mod circuits;
 mod conditions;
 mod errors;
 mod gpus;
@@ -8,6 +9,8 @@ mod pods;
 mod tests;
 mod transitions;
 mod view;
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{
@@ -23,6 +26,7 @@ use super::{
     decide::Record,
     metrics::{Metrics, Verb},
 };
+pub use circuits::circuit_transitions;
 pub use conditions::Verdict;
 pub use pods::gpu_end;
 pub use transitions::{Transition, transitions};
@@ -56,8 +60,8 @@ pub fn compute(view: &View<'_>, old: &InferenceDeploymentStatus, now: &Time) -> 
         )),
         active_backend: view.active_backend().map(str::to_owned),
         budget: None,
-        circuits: view.record.circuits.clone(),
-        gpus: view.record.gpus.clone(),
+        circuits: view.circuits.clone(),
+        gpus: view.gpus.clone(),
         errors: errors::merge(&view.reports()),
     }
 }
@@ -139,7 +143,11 @@ pub async fn write(
     };
     let body = body(subject, &serde_json::to_value(stripped)?);
     metrics.wrote(Verb::Status);
-    let (words, api, body) = (words("apply", subject), api(client, subject), Patch::Apply(body));
+    let (words, api, body) = (
+        words("apply the status of", subject),
+        api(client, subject),
+        Patch::Apply(body),
+    );
     call(&words, api.patch_status(&subject.name, &params, &body)).await?;
     Ok(())
 }
@@ -163,12 +171,32 @@ pub async fn record(
     };
     metrics.wrote(Verb::Status);
     let (words, api, body) = (
-        words("record decisions in", subject),
+        words("record decisions in the status of", subject),
         api(client, subject),
         Patch::Merge(body),
     );
     let recorded = call(&words, api.patch_status(&subject.name, &params, &body)).await?;
     Ok(recorded.metadata.resource_version.unwrap_or_default())
+}
+
+/// Writes and removes annotations, only over the state `version` of the object; gives the new version.
+pub async fn annotate(
+    client: &Client,
+    subject: &Subject,
+    version: &str,
+    annotations: &BTreeMap<&'static str, Option<String>>,
+    metrics: &Metrics,
+) -> Result<String, StatusError> {
+    let metadata = json!({"resourceVersion": version, "uid": subject.uid, "annotations": annotations});
+    let params = PatchParams {
+        field_manager: Some(names::LEDGER_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    metrics.wrote(Verb::Patch);
+    let words = words("annotate", subject);
+    let (api, body) = (api(client, subject), Patch::Merge(json!({ "metadata": metadata })));
+    let annotated = call(&words, api.patch(&subject.name, &params, &body)).await?;
+    Ok(annotated.metadata.resource_version.unwrap_or_default())
 }
 
 fn api(client: &Client, subject: &Subject) -> Api<DynamicObject> {
@@ -177,10 +205,7 @@ fn api(client: &Client, subject: &Subject) -> Api<DynamicObject> {
 }
 
 fn words(verb: &str, subject: &Subject) -> String {
-    format!(
-        "{verb} the status of InferenceDeployment {}/{}",
-        subject.namespace, subject.name
-    )
+    format!("{verb} InferenceDeployment {}/{}", subject.namespace, subject.name)
 }
 
 /// The UID makes it a conflict when the object was deleted and made anew meanwhile.

@@ -1,6 +1,7 @@
-//! Which changes of a status are worth an Event: transitions only, and one Warning a cause.
+//! Which changes of a status are worth an Event: transitions only, and one Warning a cause. Those of circuits are told when they are
+//! recorded, see [`super::circuit_transitions`].
 
-use crate::api::{CircuitScope, CircuitState, InferenceDeploymentStatus, conditions as types, conditions::reason};
+use crate::api::{InferenceDeploymentStatus, conditions as types, conditions::reason};
 
 /// A change that people should hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,18 +17,24 @@ pub struct Transition {
 }
 
 /// Conditions whose changes are events, the most precise first: of several with one reason the first speaks.
-const TOLD: [&str; 8] = [
+const TOLD: [&str; 7] = [
     types::STALLED,
     types::GPU_HEALTHY,
     types::CREDENTIALS_ACCEPTED,
-    types::CIRCUIT_CLOSED,
     types::MODEL_LOADED,
     types::READY,
     types::BACKENDS_AVAILABLE,
     types::DEGRADED,
 ];
-/// Conditions that follow from others: no Warning while one of the others is bad, which has been told.
+/// Conditions that follow from others: no Warning while one of their causes is bad, which has been told.
 const CONSEQUENCES: [&str; 3] = [types::READY, types::BACKENDS_AVAILABLE, types::DEGRADED];
+const CAUSES: [&str; 5] = [
+    types::STALLED,
+    types::GPU_HEALTHY,
+    types::CREDENTIALS_ACCEPTED,
+    types::CIRCUIT_CLOSED,
+    types::MODEL_LOADED,
+];
 /// What every deployment passes through is no event.
 const QUIET: [&str; 6] = [
     reason::PENDING,
@@ -57,11 +64,7 @@ fn follows(type_: &str, new: &InferenceDeploymentStatus) -> bool {
         let condition = new.conditions.iter().find(|n| n.type_ == c);
         condition.is_some_and(|n| is_good(&n.type_, &n.status) == Some(false))
     };
-    if type_ == types::CIRCUIT_CLOSED {
-        let mut open = new.circuits.iter().filter(|c| c.state != CircuitState::Closed);
-        return bad(types::CREDENTIALS_ACCEPTED) && open.all(|c| c.scope == CircuitScope::Credential);
-    }
-    CONSEQUENCES.contains(&type_) && TOLD.iter().filter(|c| !CONSEQUENCES.contains(c)).any(|c| bad(c))
+    CONSEQUENCES.contains(&type_) && CAUSES.iter().any(|c| bad(c))
 }
 
 fn transition(type_: &str, old: &InferenceDeploymentStatus, new: &InferenceDeploymentStatus) -> Option<Transition> {

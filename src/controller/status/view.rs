@@ -5,7 +5,9 @@ use kube::ResourceExt;
 
 use super::pods;
 use crate::{
-    api::{BackendReport, InferenceDeploymentSpec, InferenceReplica, InferenceReplicaStatus},
+    api::{
+        BackendReport, CircuitStatus, GpuTrouble, InferenceDeploymentSpec, InferenceReplica, InferenceReplicaStatus,
+    },
     controller::{
         build::{Subject, Tier, scaled_tier, tier_of, tiers},
         decide::{Record, Situation},
@@ -66,8 +68,10 @@ pub struct View<'a> {
     pub problem: Option<Problem>,
     /// Pods with their reports, in order of their names.
     pub members: Vec<Member<'a>>,
-    /// What is recorded: the merged circuits, and GPUs that pods failed on.
-    pub record: Record,
+    /// The merged circuits.
+    pub circuits: Vec<CircuitStatus>,
+    /// GPUs that pods failed on.
+    pub gpus: Vec<GpuTrouble>,
 }
 
 impl<'a> View<'a> {
@@ -93,7 +97,8 @@ impl<'a> View<'a> {
             kept,
             problem,
             members: members(subject, live),
-            record,
+            circuits: record.circuits,
+            gpus: record.gpus,
         }
     }
 

@@ -91,12 +91,14 @@ impl Money {
             window: BudgetWindow {
                 start: time(held.start),
                 end: time(held.end),
+                ..BudgetWindow::default()
             },
-            limit: totals.limit.to_string(),
-            settled: totals.settled.to_string(),
-            uncertain: totals.uncertain.to_string(),
-            reserved: totals.reserved.to_string(),
-            remaining: totals.remaining.to_string(),
+            limit: totals.limit,
+            settled: totals.settled,
+            uncertain: totals.uncertain,
+            leased: totals.reserved,
+            remaining: totals.remaining,
+            ..BudgetStatus::default()
         }
     }
 }
@@ -182,7 +184,8 @@ mod tests {
             ..Usage::default()
         });
         let status = money.status(now);
-        let shown = [status.settled, status.uncertain, status.reserved, status.remaining];
+        let shown =
+            [status.settled, status.uncertain, status.leased, status.remaining].map(|amount| amount.to_string());
         assert_eq!(shown, ["0.000001", "0.000001", "0.00", "0.000001"]);
         assert!(!violated.load(Ordering::Relaxed));
     }
@@ -195,12 +198,12 @@ mod tests {
             .reserve(NanoUsd(1_000), PRICES, &violated, at("2026-11-23T10:59:59Z"))
             .unwrap();
         let next = at("2026-11-23T11:00:00Z");
-        assert_eq!(money.status(next).reserved, "0.00");
+        assert_eq!(money.status(next).leased, NanoUsd(0));
         hold.settle(&Usage {
             input_tokens: 1,
             ..Usage::default()
         });
-        assert_eq!(money.status(next).settled, "0.00");
+        assert_eq!(money.status(next).settled, NanoUsd(0));
     }
 
     #[test]
@@ -213,7 +216,7 @@ mod tests {
             input_tokens: 5,
             ..Usage::default()
         });
-        assert_eq!(money.status(now).settled, "0.000005");
+        assert_eq!(money.status(now).settled, NanoUsd(5_000));
         assert!(violated.load(Ordering::Relaxed));
     }
 

@@ -29,6 +29,7 @@ pub fn replica_news(registry: &Registry, boot_id: &str, ready: bool) -> News {
         backends: routing.backends.iter().map(|b| report(registry, b)).collect(),
         circuits,
         errors: registry.errors.rows(),
+        budget: None,
     };
     News {
         status,

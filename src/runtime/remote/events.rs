@@ -101,6 +101,8 @@ pub struct Chunk {
     pub content: bool,
     /// The answer ends here.
     pub finish: Option<Finish>,
+    /// Choices that end here.
+    pub finished: u64,
     /// Tokens, when reported.
     pub usage: Option<Usage>,
     /// It reports usage and nothing else.
@@ -126,11 +128,9 @@ pub fn meaning(data: &[u8]) -> Meaning {
 
 fn chunk(parts: &Parts<'_>) -> Chunk {
     let choices = parts.choices.as_deref().unwrap_or_default();
-    let finish = choices
-        .iter()
-        .filter_map(|c| c.finish_reason.as_deref())
-        .map(finish)
-        .next_back();
+    let reasons = choices.iter().filter_map(|c| c.finish_reason.as_deref());
+    let finished = reasons.clone().count() as u64;
+    let finish = reasons.map(finish).next_back();
     let content = |c: &Choice<'_>| {
         c.text.as_deref().is_some_and(|text| !text.is_empty()) || c.delta.as_ref().is_some_and(Delta::has_content)
     };
@@ -138,6 +138,7 @@ fn chunk(parts: &Parts<'_>) -> Chunk {
     Chunk {
         content: finish.is_some() || choices.iter().any(content),
         finish,
+        finished,
         usage,
         usage_only: usage.is_some() && choices.is_empty(),
         unfiltered: choices

@@ -35,13 +35,13 @@ impl Parser {
 
     /// The next whole event.
     pub fn take(&mut self) -> Result<Option<Event>, TooLong> {
-        let Some(end) = end_of_event(&self.buffer, self.scanned) else {
+        let end = end_of_event(&self.buffer, self.scanned);
+        if end.unwrap_or(self.buffer.len()) > MAX_EVENT {
+            return Err(TooLong);
+        }
+        let Some(end) = end else {
             self.scanned = self.buffer.len().saturating_sub(3);
-            return if self.buffer.len() > MAX_EVENT {
-                Err(TooLong)
-            } else {
-                Ok(None)
-            };
+            return Ok(None);
         };
         self.scanned = 0;
         Ok(Some(event(self.buffer.split_to(end).freeze())))
@@ -127,6 +127,10 @@ mod tests {
     fn an_endless_event_is_refused() {
         let mut parser = Parser::default();
         parser.feed(&vec![b'x'; MAX_EVENT + 1]);
+        assert_eq!(parser.take(), Err(TooLong));
+        // Whether it came whole or not.
+        let mut parser = Parser::default();
+        parser.feed(&[vec![b'x'; MAX_EVENT], b"\n\n".to_vec()].concat());
         assert_eq!(parser.take(), Err(TooLong));
     }
 

@@ -110,12 +110,11 @@ struct Scan {
 impl Scan {
     fn field(&mut self, rule: Rule, name: &[u8], value: &[u8], terms: &Terms) -> Result<(), Unbounded> {
         match rule {
-            Rule::Free => {}
             Rule::Limit if value == b"0" => {
                 let message = "must be at least 1 under a budget: some servers take 0 for no limit";
                 return Err(refused(text_of(name), message));
             }
-            Rule::Limit => {}
+            Rule::Free | Rule::Limit => {}
             Rule::Only(values) => only(name, value, values)?,
             Rule::Messages => self.media = messages(value, terms)?,
             Rule::Texts => self.prompts = texts(value, name)?,

@@ -103,19 +103,12 @@ struct StreamOptions {
 
 /// Reads the head of a body.
 pub fn read(operation: Operation, body: &[u8]) -> Result<Head, HeadError> {
-    // Derived structs would take a JSON array for an object.
-    if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
-        return Err(HeadError {
-            param: None,
-            message: "the body is no JSON object: it must begin with {".into(),
-        });
-    }
-    let fields: Fields<'_> = serde_json::from_slice(body).map_err(|error| HeadError {
-        param: None,
-        message: format!("the body is no JSON object that can be read: {error}"),
-    })?;
+    let fields = fields(body).map_err(|message| HeadError { param: None, message })?;
     let model: Option<String> = value("model", "a string", fields.model)?;
     let model = model.ok_or_else(|| wrong("model", "is required: the name of the model"))?;
+    if fields.stream_options.is_some_and(|raw| raw.get().starts_with('[')) {
+        return Err(wrong("stream_options", "must be an object"));
+    }
     let options: Option<StreamOptions> = value("stream_options", "an object", fields.stream_options)?;
     let limits = [
         value::<u64>("max_tokens", WHOLE, fields.max_tokens)?,
@@ -134,6 +127,16 @@ pub fn read(operation: Operation, body: &[u8]) -> Result<Head, HeadError> {
         n: counts.into_iter().flatten().max().unwrap_or(1).max(1),
         spans: spans(body, &fields),
     })
+}
+
+/// The parts of a body are passed on unread, so all of it must be text. Derived structs would take a JSON array for an object.
+fn fields(body: &[u8]) -> Result<Fields<'_>, String> {
+    let text = std::str::from_utf8(body).map_err(|error| format!("the body is no JSON: it is no UTF-8: {error}"))?;
+    if text.trim_ascii_start().starts_with('{') || text.trim_ascii().is_empty() {
+        serde_json::from_str(text).map_err(|error| format!("the body is no JSON object that can be read: {error}"))
+    } else {
+        Err("the body is no JSON object: it must begin with {".into())
+    }
 }
 
 const WHOLE: &str = "a whole number of at least 0";
@@ -212,11 +215,26 @@ mod tests {
             (r#"{"model":"m","max_tokens":-1}"#, Some("max_tokens"), "whole number"),
             (r#"{"model":"m","n":1.5}"#, Some("n"), "whole number"),
             (r#"{"model":"m","stream_options":[]}"#, Some("stream_options"), "object"),
+            (
+                r#"{"model":"m","stream_options":[true]}"#,
+                Some("stream_options"),
+                "object",
+            ),
         ] {
             let error = chat(body).unwrap_err();
             assert_eq!(error.param, param, "{body}");
             assert!(error.message.contains(text), "{body}: {error}");
         }
+    }
+
+    /// Found by fuzzing: it was passed on.
+    #[test]
+    fn a_body_is_text_even_where_it_is_not_read() {
+        let error = read(Operation::Chat, b"{\"model\":\"m\",\"messages\":\"\xff\"}").unwrap_err();
+        assert!(
+            error.message.contains("no UTF-8") && error.message.contains("index 25"),
+            "{error}"
+        );
     }
 
     proptest! {

@@ -250,7 +250,10 @@ async fn reply(
     let question = Question {
         body,
         stream: job.head.stream,
-        reader: Reader::OpenAi { include_usage },
+        reader: Reader::OpenAi {
+            include_usage,
+            unfinished: job.head.n,
+        },
     };
     match send(target, question, dispatcher.asker(routing)).await {
         Ok(answer) => Ok(Reply {

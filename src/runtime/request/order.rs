@@ -175,7 +175,9 @@ impl Dispatcher {
         let (mut retries, mut rebuilt) = (0, false);
         remote.first_attempt();
         loop {
-            let (miss, ticket, used) = match self.once(routing, backend, remote, job).await {
+            // Retries share the time of one attempt: a request never takes longer than `total` at one backend.
+            let timers = Timers::from(&remote.timeouts()).after(started.elapsed());
+            let (miss, ticket, used) = match self.once(routing, backend, remote, job, timers).await {
                 Ok(reply) => return Ok(reply),
                 Err(Failed::Before(miss)) => return Err(*miss),
                 Err(Failed::During(failed)) => *failed,
@@ -207,12 +209,13 @@ impl Dispatcher {
         backend: &Backend,
         remote: &Arc<Remote>,
         job: &Job,
+        timers: Timers,
     ) -> Result<Reply, Failed> {
         let session = remote
             .session()
             .map_err(|unusable| Failed::before(Miss::at(Progress::Unsent, unusable.classified())))?;
         let (target, question, mut ticket) = self
-            .prepare(routing, backend, remote, job, &session)
+            .prepare(routing, backend, remote, job, &session, timers)
             .await
             .map_err(Failed::before)?;
         match send(target, question, self.asker(routing)).await {
@@ -236,6 +239,7 @@ impl Dispatcher {
         remote: &Arc<Remote>,
         job: &Job,
         session: &Arc<Session>,
+        timers: Timers,
     ) -> Result<(Target, Question, Ticket), Miss> {
         fits(remote, &job.head)?;
         let address = remote.addresses.of(job.head.operation, job.head.stream);
@@ -245,7 +249,7 @@ impl Dispatcher {
         let credential = credential.map_err(|error| no_token(remote, session, &error))?;
         let question = question(remote, job, self.limit(routing, remote))?;
         let hold = self.reserve(routing, backend, remote, job)?;
-        let (provider, timers) = (remote.provider.clone(), Timers::from(&remote.timeouts()));
+        let provider = remote.provider.clone();
         let target = Target::provider(session.client.clone(), uri, credential, provider, timers, &job.id);
         let ticket = Ticket::new(Arc::clone(&backend.name), Arc::clone(&self.metrics), Some(stake), hold);
         Ok((target, question, ticket))
@@ -290,10 +294,7 @@ impl Dispatcher {
         if remote.bound_violated() {
             self.metrics
                 .refused_for_budget(&backend.name, BudgetRefusal::BoundViolated);
-            let mut miss = exceeded(routing, money, now);
-            // Its reports cannot be trusted; what others cost is known.
-            miss.classified.retry = RetryRule::NextBackend;
-            return Err(miss);
+            return Err(bound_violated(routing));
         }
         let amount = bound(&job.head, &job.body, &terms(routing, remote)).and_then(|bound| bound.worst_case(prices));
         let amount = amount.map_err(|Unbounded { field, message }| {
@@ -320,6 +321,16 @@ fn exceeded(routing: &Routing, money: &Money, now: Timestamp) -> Miss {
     });
     let left = end.and_then(|end| Duration::try_from(now.duration_until(end)).ok());
     miss.classified.wait = left.filter(|left| *left <= SOON);
+    miss
+}
+
+/// The backend reported more than was proved possible: no end of a window mends that, and other backends' bounds hold.
+fn bound_violated(routing: &Routing) -> Miss {
+    let mut miss = Miss::unsent(InferenceError::BudgetExceeded {
+        deployment: routing.snapshot.full_name(),
+        window_end_unix_ms: None,
+    });
+    miss.classified.retry = RetryRule::NextBackend;
     miss
 }
 

@@ -35,7 +35,7 @@ pub struct Timers {
     pub first_token: Duration,
     /// Between two pieces of an answer.
     pub idle: Duration,
-    /// Of the whole attempt.
+    /// Of the whole attempt, and of all retries at the same backend.
     pub total: Duration,
 }
 
@@ -45,6 +45,19 @@ impl From<&Timeouts> for Timers {
             first_token: spec.first_token(),
             idle: spec.idle(),
             total: spec.total(),
+        }
+    }
+}
+
+impl Timers {
+    /// What is left of them for a further attempt.
+    #[must_use]
+    pub fn after(self, elapsed: Duration) -> Self {
+        let total = self.total.saturating_sub(elapsed);
+        Self {
+            first_token: self.first_token.min(total),
+            idle: self.idle.min(total),
+            total,
         }
     }
 }

@@ -38,7 +38,8 @@ struct Runtime {
     name: String,
     started: Duration,
     circuit: Circuit,
-    inbox: Cache<Object>,
+    /// A state of its object that is on its way.
+    mail: Option<Versioned<Object>>,
     told: u64,
     calls: Vec<Call>,
     written: Option<Option<ReplicaCircuit>>,
@@ -53,7 +54,7 @@ struct StatusWrite {
 
 struct SpecWrite {
     name: String,
-    told: Option<MergedCircuit>,
+    told: MergedCircuit,
     over: u64,
 }
 
@@ -206,7 +207,7 @@ impl<'d> World<'d> {
         let mut runtime = Runtime {
             circuit: Circuit::new(self.subject.config.clone()),
             started: self.now,
-            inbox: Cache::default(),
+            mail: None,
             told: 0,
             calls: Vec::new(),
             written: None,
@@ -264,10 +265,17 @@ impl<'d> World<'d> {
         runtime.circuit.record(call.permit, verdict, clock, jitter);
     }
 
-    fn hear(&mut self, which: usize, events: usize) {
+    /// The watch delivers: the state of this moment, or the one that was sent before.
+    fn hear(&mut self, which: usize, late: bool) {
         let (now, runtime) = (self.now, &mut self.runtimes[which]);
-        runtime.inbox.receive(&self.objects, events);
-        if let Some(state) = runtime.inbox.get(&runtime.name).cloned() {
+        let sent = self.objects.get(&runtime.name);
+        let state = if late {
+            std::mem::replace(&mut runtime.mail, sent)
+        } else {
+            runtime.mail = None;
+            sent
+        };
+        if let Some(state) = state {
             runtime.obey(&state, now);
         }
     }
@@ -340,13 +348,11 @@ impl<'d> World<'d> {
         let Some(row) = row.filter(|_| !dies) else { return };
         for (name, state) in objects {
             let told = project(&row, "t", name, state.object.told.as_ref());
-            if told != state.object.told {
-                controller.writes.push(SpecWrite {
-                    name: name.clone(),
-                    told,
-                    over: state.version,
-                });
-            }
+            controller.writes.extend(told.map(|told| SpecWrite {
+                name: name.clone(),
+                told,
+                over: state.version,
+            }));
         }
     }
 
@@ -358,7 +364,10 @@ impl<'d> World<'d> {
         }
         let SpecWrite { name, told, over } = writes.remove(index % writes.len());
         let Some(live) = self.objects.get(&name) else { return };
-        let object = Object { told, ..live.object };
+        let object = Object {
+            told: Some(told),
+            ..live.object
+        };
         let _ = self.objects.put_if(&name, object, Some(over));
     }
 
@@ -403,9 +412,8 @@ impl<'d> World<'d> {
     /// A replica does some of what it does.
     fn live(&mut self, which: usize) {
         if !self.dice.once_in(4) {
-            let all = !self.dice.once_in(4);
-            let events = if all { usize::MAX / 2 } else { 1 + self.dice.throw(2) };
-            self.hear(which, events);
+            let late = self.dice.once_in(3);
+            self.hear(which, late);
         }
         if !self.dice.once_in(3) {
             self.request(which);
@@ -490,7 +498,7 @@ impl World<'_> {
     }
 
     fn serve(&mut self, which: usize) {
-        self.hear(which, usize::MAX / 2);
+        self.hear(which, false);
         self.request(which);
         let (now, runtime) = (self.now, &mut self.runtimes[which]);
         let clock = runtime.clock(now);

@@ -2,8 +2,9 @@
 
 use crate::api::{CircuitState, CircuitStatus, MergedCircuit, ProbePhase, ProbeToken};
 
-/// What replica `name` is to be told of `row`, beneath what is forced: the override it reads itself. `target` is the mark of the row's endpoint, `told` what it was told last. `None` for a
-/// circuit that was never decided on. Never older than what it was told: a controller whose cache lags says nothing new.
+/// What replica `name` is now to be told of `row`, whose endpoint has the mark `target`; `None` when that is nothing new. Never what is
+/// older than what it was told: a controller whose cache lags has nothing new to say. The override replicas read themselves: they are
+/// told what is beneath it.
 #[must_use]
 pub fn project(row: &CircuitStatus, target: &str, name: &str, told: Option<&MergedCircuit>) -> Option<MergedCircuit> {
     let probe = row.probes.iter().find(|p| p.replica == name);
@@ -18,11 +19,8 @@ pub fn project(row: &CircuitStatus, target: &str, name: &str, told: Option<&Merg
         ProbePhase::Withdrawn => (probe.withdrawn.unwrap_or(probe.sequence), None),
     });
     let sequence = number.max(row.changed);
-    let same_target = told.filter(|t| t.target == target);
-    if let Some(told) = same_target.filter(|t| t.sequence >= sequence) {
-        return Some(told.clone());
-    }
-    (sequence > 0).then(|| MergedCircuit {
+    let known = told.filter(|t| t.target == target).map_or(0, |t| t.sequence);
+    (sequence > known).then(|| MergedCircuit {
         backend: row.backend.clone(),
         scope: row.scope,
         target: target.to_owned(),

@@ -138,3 +138,48 @@ fn an_address_that_is_not_allowed_is_known_before_any_request() {
     remote.refresh_key();
     assert!(remote.session().is_err(), "no key mends it");
 }
+
+#[test]
+fn a_bound_that_was_violated_holds_again_once_what_it_was_made_of_is_changed() {
+    let house = House::new(&[("one", "sk-1")]);
+    let violated = |change: serde_json::Value| {
+        let remote = house.remote("one");
+        remote.violated().store(true, Ordering::Relaxed);
+        let mut changed = serde_json::to_value(&remote.spec).unwrap();
+        changed
+            .as_object_mut()
+            .unwrap()
+            .extend(change.as_object().unwrap().clone());
+        let changed = serde_json::from_value(changed).unwrap();
+        remote.changed(&changed, &house.means, Clock::start()).bound_violated()
+    };
+    let price = serde_json::json!({"inputPerMillionTokens": "1", "outputPerMillionTokens": "2"});
+    for (change, expected) in [
+        (serde_json::json!({}), true),
+        (serde_json::json!({"retry": {"maxRetries": 1}}), true),
+        (serde_json::json!({"contextLength": 8192}), false),
+        (serde_json::json!({"price": price}), false),
+        (serde_json::json!({"model": "other"}), false),
+        (serde_json::json!({"endpoint": "https://other.example/v1"}), false),
+    ] {
+        assert_eq!(violated(change.clone()), expected, "{change}");
+    }
+}
+
+#[test]
+fn only_what_costs_something_is_paid_for() {
+    let house = House::new(&[("one", "sk-1")]);
+    let is_paid = |input: &str, output: &str| {
+        let mut spec = spec("one");
+        let price = serde_json::json!({"inputPerMillionTokens": input, "outputPerMillionTokens": output});
+        spec.price = serde_json::from_value(price).unwrap();
+        Remote::new("far", &spec, &house.means, Clock::start(), &Arc::default())
+            .prices
+            .is_some()
+    };
+    assert_eq!(
+        [is_paid("0", "0.00"), is_paid("0", "0.000000001"), is_paid("1", "0")],
+        [false, true, true]
+    );
+    assert!(house.remote("one").prices.is_none());
+}

@@ -163,7 +163,9 @@ impl ErrorBody {
             }
         }
         self.counts = self.counts.or(Counts::of_fields(value));
-        self.filtered |= value.get("flagged_input").is_some();
+        self.filtered |= ["flagged_input", "contentFilter"]
+            .iter()
+            .any(|field| value.get(field).is_some_and(|found| !is_hollow(found)));
         for field in ["content_filter_result", "content_filter_results"] {
             self.filtered |= value.get(field).is_some_and(any_filtered);
         }

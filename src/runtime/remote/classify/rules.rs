@@ -76,6 +76,7 @@ const CONTENT: &[&str] = &[
     "policyviolation",
     "prohibitedcontent",
     "datainspectionfailed",
+    "sensitivecontent",
     "guardrail",
 ];
 const CONTENT_WORDS: &[&str] = &[
@@ -89,6 +90,7 @@ const CONTENT_WORDS: &[&str] = &[
 const QUOTA: &[&str] = &[
     "insufficientquota",
     "insufficientbalance",
+    "notenoughbalance",
     "insufficientcredit",
     "insufficientfund",
     "creditbalance",
@@ -210,7 +212,19 @@ fn limit(body: &ErrorBody) -> Sign {
     if quota("perday") || quota("limit0") || body.says(&["perday"]) || body.has(&["dailylimit"]) {
         return Sign::DayQuota;
     }
-    let day = ["per day", "per-day", "daily limit", "daily quota", "(rpd)", "(tpd)"];
+    let day = [
+        "per day",
+        "per-day",
+        "/day",
+        "/ day",
+        "daily",
+        "(rpd)",
+        "(tpd)",
+        "per month",
+        "/month",
+        "/ month",
+        "monthly",
+    ];
     let own = [
         "request too large",
         "must be reduced",

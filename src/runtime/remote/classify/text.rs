@@ -8,6 +8,10 @@ const QUOTA: &[&str] = &[
     "insufficient_quota",
     "credit balance is too low",
     "insufficient balance",
+    "balance is insufficient",
+    "not enough balance",
+    "balance not enough",
+    "balance is not enough",
     "insufficient credit",
     "insufficient fund",
     "not enough credit",
@@ -81,6 +85,7 @@ const CONTENT: &[&str] = &[
     "inappropriate content",
     "sensitive content",
     "sensitive words",
+    "may contain sensitive information",
     "content exists risk",
     "was flagged",
     "been flagged",
@@ -177,18 +182,20 @@ pub fn sign(status: u16, body: &ErrorBody, provider: &Provider) -> Option<Sign> 
     match status {
         500..600 => of_server(status, body, provider),
         429 | 402 | 403 => of_account(body, provider).or_else(|| of_limit(status, body)),
-        400 | 401 | 404 | 413 | 422 => {
+        // These say what they mean.
+        408 | 424 | 451 | 498 | 499 => None,
+        400..500 => {
+            let vague = !matches!(status, 401 | 404 | 413 | 422);
             // Here the caller's words may be quoted, so what convicts the key must stand where the provider speaks.
             if leads(body, KEY) && status != 404 {
-                return Some(Sign::Unauthorized);
+                Some(Sign::Unauthorized)
+            } else if vague && leads_account(body, provider) {
+                Some(Sign::Quota)
+            } else if vague && leads(body, BARRED) {
+                Some(Sign::Forbidden)
+            } else {
+                of_request(body, status)
             }
-            if status == 400 && leads_account(body, provider) {
-                return Some(Sign::Quota);
-            }
-            if status == 400 && leads(body, BARRED) {
-                return Some(Sign::Forbidden);
-            }
-            of_request(body, status)
         }
         _ => None,
     }

@@ -116,7 +116,7 @@ const MARKERS: [(&str, bool); 12] = [
 fn in_text(text: &str) -> Option<Duration> {
     MARKERS.iter().find_map(|(marker, bare)| {
         text.split(marker).skip(1).find_map(|rest| {
-            let rest = rest.trim_start_matches(['"', '\'', '\\', ':', '=', ' ']);
+            let rest = rest.trim_start_matches(['"', '\'', '\\', ':', '=', ' ', '~']);
             let vague = ["about ", "approximately ", "at least ", "another ", "for "];
             let rest = vague.iter().find_map(|word| rest.strip_prefix(word)).unwrap_or(rest);
             leading(rest, *bare)
@@ -258,6 +258,7 @@ mod tests {
         for (text, millis) in [
             ("Please try again in 26.604s. Visit", Some(26_604)),
             ("try again in 174ms", Some(174)),
+            ("Your rate limit resets in ~13s.", Some(13_000)),
             ("Please try again in 114h18m0s.", Some(411_480_000)),
             ("Try again in 5 seconds. All", Some(5_000)),
             ("Please retry after 86400 seconds. Please go here", Some(86_400_000)),

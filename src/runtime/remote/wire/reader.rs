@@ -12,6 +12,8 @@ pub enum Reader {
     OpenAi {
         /// The client wants the event with the usage.
         include_usage: bool,
+        /// Choices whose end has not come.
+        unfinished: u64,
     },
     /// Anthropic's.
     Anthropic(Asked, Box<anthropic::Stream>),
@@ -26,6 +28,7 @@ impl Reader {
         match dialect {
             Dialect::OpenAi | Dialect::Azure => Self::OpenAi {
                 include_usage: asked.include_usage,
+                unfinished: asked.n,
             },
             Dialect::Anthropic => Self::Anthropic(asked.clone(), Box::new(anthropic::Stream::new(asked))),
             Dialect::Gemini => Self::Gemini(operation, asked.clone(), Box::new(gemini::Stream::new(asked))),
@@ -35,7 +38,19 @@ impl Reader {
     /// An event of a stream. Comments of a provider whose events are translated are dropped.
     pub fn event(&mut self, event: Event) -> Heard {
         match (self, &event.data) {
-            (Self::OpenAi { include_usage }, _) => openai::event(event, *include_usage),
+            (
+                Self::OpenAi {
+                    include_usage,
+                    unfinished,
+                },
+                _,
+            ) => {
+                let heard = openai::event(event, *include_usage);
+                if let Heard::Chunk { chunk, .. } = &heard {
+                    *unfinished = unfinished.saturating_sub(chunk.finished);
+                }
+                heard
+            }
             (_, None) => Heard::Comment(Bytes::new()),
             (Self::Anthropic(_, stream), Some(data)) => stream.event(data),
             (Self::Gemini(_, _, stream), Some(data)) => stream.event(data),
@@ -49,10 +64,10 @@ impl Reader {
         matches!(self, Self::Anthropic(..) | Self::Gemini(..))
     }
 
-    /// The events that end a stream whose bytes ended after the model had announced its end.
+    /// The events that end a stream whose bytes ended after the model had announced its end; `None` when a choice was still going on.
     pub fn end(&mut self) -> Option<Bytes> {
         match self {
-            Self::OpenAi { .. } => Some(openai::DONE),
+            Self::OpenAi { unfinished, .. } => (*unfinished == 0).then_some(openai::DONE),
             Self::Anthropic(_, stream) => stream.end(),
             Self::Gemini(_, _, stream) => stream.end(),
         }

@@ -26,8 +26,9 @@ use crate::{
     },
 };
 
-/// Events that are held back while no content comes; a stream of more is passed on as it is.
+/// Events that are held back while no content comes, and their bytes; a stream of more is passed on as it is.
 const MAX_HELD: usize = 256;
+const MAX_HELD_BYTES: usize = 1024 * 1024;
 
 /// A stream whose events are judged as they pass.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ pub struct Live {
     reader: Reader,
     /// Events that came before the first content.
     held: VecDeque<Bytes>,
+    held_bytes: usize,
     started: bool,
     /// Part of an answer has come, though no content: the provider has read the prompt.
     answering: bool,
@@ -46,13 +48,28 @@ pub struct Live {
     /// Wakes no later than the deadline; moved only when it must be, not with every event.
     timer: Pin<Box<Sleep>>,
     finish: Option<Finish>,
-    /// What was reported last, unless more of the answer has come since.
-    usage: Option<Usage>,
-    /// That is the whole answer's, whatever follows.
-    is_total: bool,
-    /// The provider's own end came.
-    ended: bool,
-    over: bool,
+    reported: Reported,
+    end: End,
+}
+
+/// What was reported last, unless more of the answer has come since.
+#[derive(Clone, Copy, Debug)]
+enum Reported {
+    Nothing,
+    /// With part of the answer: the whole answer's if nothing follows.
+    OnTheWay(Usage),
+    /// The whole answer's, whatever follows.
+    Total(Usage),
+}
+
+/// How the stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    NotYet,
+    /// Its bytes did.
+    OfBytes,
+    /// The provider said so.
+    Said,
 }
 
 /// The next piece for the client.
@@ -75,13 +92,12 @@ impl Live {
             parser: Parser::default(),
             reader,
             held: VecDeque::new(),
+            held_bytes: 0,
             started: false,
             answering: false,
             finish: None,
-            usage: None,
-            is_total: false,
-            ended: false,
-            over: false,
+            reported: Reported::Nothing,
+            end: End::NotYet,
         });
         live.await_content().await?;
         Ok(live)
@@ -90,10 +106,13 @@ impl Live {
     async fn await_content(&mut self) -> Result<(), Miss> {
         while !self.started {
             match self.pull().await? {
-                Piece::Events(bytes) => self.held.push_back(bytes),
+                Piece::Events(bytes) => {
+                    self.held_bytes += bytes.len();
+                    self.held.push_back(bytes);
+                }
                 Piece::End => return Err(nonsense("the stream ended without content")),
             }
-            self.started |= self.held.len() >= MAX_HELD;
+            self.started |= self.held.len() >= MAX_HELD || self.held_bytes >= MAX_HELD_BYTES;
         }
         Ok(())
     }
@@ -106,7 +125,7 @@ impl Live {
         }
         match self.held.pop_front() {
             Some(bytes) => Ok(Piece::Events(bytes)),
-            None if self.over => Ok(Piece::End),
+            None if self.end != End::NotYet => Ok(Piece::End),
             None => self.pull().await,
         }
     }
@@ -114,7 +133,11 @@ impl Live {
     /// Tokens of the whole answer, once that is certain. A report on the way tells less than what will be billed.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
-        self.usage.filter(|_| self.is_total || self.ended)
+        match self.reported {
+            Reported::Total(usage) => Some(usage),
+            Reported::OnTheWay(usage) => (self.end == End::Said).then_some(usage),
+            Reported::Nothing => None,
+        }
     }
 
     /// Why the model stopped, once it has.
@@ -170,8 +193,7 @@ impl Live {
     }
 
     fn done(&mut self) {
-        self.over = true;
-        self.ended = true;
+        self.end = End::Said;
         // Lets the connection go back to its pool when the end of the body has come already.
         let _ = self.incoming.frame().now_or_never();
     }
@@ -180,11 +202,13 @@ impl Live {
         self.started |= chunk.content;
         self.answering |= chunk.answers;
         self.finish = chunk.finish.or(self.finish);
-        if chunk.usage.is_some() || chunk.content {
-            self.usage = chunk.usage;
-            let says_no_more = chunk.usage_only || self.reader.reports_totals();
-            self.is_total = says_no_more && chunk.usage.is_some() && self.finish.is_some();
-        }
+        let is_last = self.finish.is_some() && (chunk.usage_only || self.reader.reports_totals());
+        self.reported = match chunk.usage {
+            Some(usage) if is_last => Reported::Total(usage),
+            Some(usage) => Reported::OnTheWay(usage),
+            None if chunk.content => Reported::Nothing,
+            None => self.reported,
+        };
         if chunk.unfiltered {
             self.bench.asker.metrics.unfiltered_answer();
         }
@@ -254,15 +278,15 @@ impl Live {
         {
             return Ok(piece);
         }
-        if self.over {
+        if self.end != End::NotYet {
             return Ok(Piece::End);
         }
-        self.over = true;
-        if self.finish.is_some() {
-            return Ok(self.reader.end().map_or(Piece::End, Piece::Events));
+        self.end = End::OfBytes;
+        match self.reader.end() {
+            Some(bytes) if self.finish.is_some() => Ok(Piece::Events(bytes)),
+            _ => Err(Miss::sent(InferenceError::NetworkError {
+                message: "the stream was cut before the answer's end".into(),
+            })),
         }
-        Err(Miss::sent(InferenceError::NetworkError {
-            message: "the stream was cut before the answer's end".into(),
-        }))
     }
 }

@@ -7,7 +7,7 @@ use super::{
     refused, text_of,
 };
 
-const MESSAGE: [&str; 11] = [
+const MESSAGE: [&str; 12] = [
     "role",
     "content",
     "name",
@@ -16,6 +16,7 @@ const MESSAGE: [&str; 11] = [
     "tool_call_id",
     "function_call",
     "reasoning_content",
+    "reasoning",
     "annotations",
     "cache_control",
     "audio",
@@ -48,15 +49,15 @@ pub fn messages(list: &[u8], terms: &Terms) -> Result<Media, Unbounded> {
 fn message(message: &[u8], at: usize, terms: &Terms, media: &mut Media) -> Result<(), Unbounded> {
     let path = || format!("messages[{at}]");
     each(message, &MESSAGE, path, |name, value| match (name, value.first()) {
-        ("audio", Some(b'n')) => Ok(()),
-        ("audio", _) => Err(refused(format!("{}.audio", path()), "has another price: leave it out")),
+        ("audio", first) if first != Some(&b'n') => {
+            Err(refused(format!("{}.audio", path()), "has another price: leave it out"))
+        }
         ("cache_control", _) => cache_control(value, terms, || format!("{}.cache_control", path())),
         ("content", Some(b'[')) => parts(value, at, terms, media),
-        ("content", Some(b'"' | b'n')) => Ok(()),
-        ("content", _) => Err(refused(
-            format!("{}.content", path()),
-            "must be a text or a list of parts",
-        )),
+        ("content", first) if !matches!(first, Some(b'"' | b'n')) => {
+            let message = "must be a text or a list of parts";
+            Err(refused(format!("{}.content", path()), message))
+        }
         _ => Ok(()),
     })
 }

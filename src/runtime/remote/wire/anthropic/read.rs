@@ -124,6 +124,7 @@ fn translated(answer: &Answer<'_>, asked: &Asked) -> Option<Read> {
     let chunk = Chunk {
         content: true,
         finish: Some(finish),
+        finished: 1,
         usage,
         usage_only: false,
         answers: true,

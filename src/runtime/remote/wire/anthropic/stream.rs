@@ -10,8 +10,13 @@ use serde_json::value::RawValue;
 use super::Text;
 use super::answer::{Counts, UsageOut, finish};
 use super::events::{Arguments, Block, CallOut, Delta, Event, FunctionOut, Kind, Message, Out};
+use crate::policy::pricing::Usage;
 use crate::runtime::remote::events::Chunk;
 use crate::runtime::remote::wire::{Asked, Heard};
+
+/// Blocks of calls that may be open at once, and bytes of arguments that are kept for their ends.
+const MOST_OPEN: usize = 128;
+const MOST_KEPT: usize = 1024 * 1024;
 
 /// A call whose block is open.
 #[derive(Debug)]
@@ -31,6 +36,8 @@ pub struct Stream {
     /// Our events up to the value of `delta`.
     before: Vec<u8>,
     counts: Counts,
+    /// Reported with the reason to stop or after it.
+    usage: Option<Usage>,
     calls: u64,
     open: Vec<OpenCall>,
     finished: bool,
@@ -47,6 +54,7 @@ impl Stream {
             asked,
             before: Vec::new(),
             counts: Counts::default(),
+            usage: None,
             calls: 0,
             open: Vec::new(),
             finished: false,
@@ -111,6 +119,15 @@ impl Stream {
     }
 
     fn call(&mut self, index: u64, block: &Block<'_>) -> Option<Heard> {
+        let input = block.input.map_or("{}", RawValue::get);
+        let kept: usize = self
+            .open
+            .iter()
+            .filter_map(|open| Some(open.unless_sent.as_ref()?.len()))
+            .sum();
+        if self.open.len() >= MOST_OPEN || kept.saturating_add(input.len()) > MOST_KEPT {
+            return None;
+        }
         let call = self.calls;
         let out = CallOut {
             index: call,
@@ -122,7 +139,7 @@ impl Stream {
             },
         };
         self.calls += 1;
-        let input = block.input.map_or("{}", RawValue::get).to_owned();
+        let input = input.to_owned();
         self.open.push(OpenCall {
             block: index,
             call,
@@ -221,12 +238,15 @@ impl Stream {
         let first = said.filter(|_| !self.finished);
         self.finished |= said.is_some();
         let finish = first.map(|(_, finish)| finish);
+        let usage = usage.filter(|_| self.finished).and_then(|_| self.counts.usage());
+        self.usage = usage.or(self.usage);
         Heard::Chunk {
             bytes: first.map_or_else(Bytes::new, |(word, _)| self.written(&Out::default(), Some(word))),
             chunk: Chunk {
                 content: finish.is_some(),
                 finish,
-                usage: usage.filter(|_| self.finished).and_then(|_| self.counts.usage()),
+                finished: u64::from(finish.is_some()),
+                usage,
                 usage_only: false,
                 answers: finish.is_some(),
                 unfiltered: false,
@@ -236,7 +256,7 @@ impl Stream {
 
     fn last(&mut self) -> Bytes {
         self.ended = true;
-        let usage = self.counts.usage().filter(|_| self.asked.include_usage);
+        let usage = self.usage.filter(|_| self.asked.include_usage);
         let mut bytes = Vec::new();
         if let Some(usage) = usage {
             bytes = self.common("[],\"usage\":");

@@ -377,6 +377,7 @@ pub(super) fn read(body: &[u8], asked: &Asked) -> Read {
     let chunk = Chunk {
         content: true,
         finish,
+        finished: choices.len() as u64,
         usage,
         usage_only: false,
         answers: true,

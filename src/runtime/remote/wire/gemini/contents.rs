@@ -290,6 +290,7 @@ fn joined<'a>(at: usize, message: &'a Message<'a>) -> Result<Cow<'a, str>, Inexp
 
 fn part_text<'a>(at: usize, index: usize, part: &'a request::Part<'_>) -> Result<&'a str, Inexpressible> {
     let path = || format!("messages[{at}].content[{index}]");
+    alone(part, path)?;
     let said = match part.kind.as_ref() {
         "text" => &part.text,
         "refusal" => &part.refusal,
@@ -300,6 +301,24 @@ fn part_text<'a>(at: usize, index: usize, part: &'a request::Part<'_>) -> Result
     };
     let said = said.as_ref().map(|s| s.0.as_ref());
     said.ok_or_else(|| refused(format!("{}.{}", path(), part.kind), "is required"))
+}
+
+/// A part has no field of another type.
+fn alone(part: &request::Part<'_>, path: impl Fn() -> String) -> Result<(), Inexpressible> {
+    let given = [
+        ("text", part.text.is_some()),
+        ("refusal", part.refusal.is_some()),
+        ("image_url", part.image_url.is_some()),
+        ("input_audio", part.input_audio.is_some()),
+        ("file", part.file.is_some()),
+    ];
+    match given.into_iter().find(|(name, given)| *given && *name != part.kind) {
+        Some((name, _)) => {
+            let message = format!("does not belong to a part of type {:?}: leave it out", part.kind);
+            Err(refused(format!("{}.{name}", path()), message))
+        }
+        None => Ok(()),
+    }
 }
 
 fn user<'a>(at: usize, message: &'a Message<'a>) -> Result<Vec<Part<'a>>, Inexpressible> {
@@ -315,6 +334,7 @@ fn user_part<'a>(at: usize, index: usize, part: &'a request::Part<'_>) -> Result
         return part_text(at, index, part).map(text);
     }
     let kind = part.kind.as_ref();
+    alone(part, || format!("messages[{at}].content[{index}]"))?;
     let path = format!("messages[{at}].content[{index}].{kind}");
     let missing = || refused(path.clone(), "is required");
     let data = match kind {

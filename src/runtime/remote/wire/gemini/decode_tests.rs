@@ -21,6 +21,7 @@ fn asked() -> Asked {
         created: 7,
         model: "m".into(),
         include_usage: true,
+        n: 1,
         base64: false,
     }
 }

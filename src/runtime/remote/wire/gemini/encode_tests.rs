@@ -225,6 +225,14 @@ fn what_is_wrong_is_named_by_its_path() {
             "messages[0].content[0].file.file_id",
         ),
         (user(json!({"type":"video"})), "messages[0].content[0].type"),
+        (
+            user(json!({"type":"image_url","image_url":{"url":"gs://a.png"},"text":"x"})),
+            "messages[0].content[0].text",
+        ),
+        (
+            user(json!({"type":"text","text":"x","file":{"file_data":"data:a/b;base64,"}})),
+            "messages[0].content[0].file",
+        ),
         (call("[1]"), "messages[1].tool_calls[0].function.arguments"),
         (call("{"), "messages[1].tool_calls[0].function.arguments"),
         (

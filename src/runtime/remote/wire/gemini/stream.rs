@@ -175,6 +175,7 @@ impl Stream {
         let chunk = Chunk {
             content: !deltas.is_empty(),
             finish: finish.filter(|_| finished),
+            finished: deltas.iter().filter(|delta| delta.finish_reason.is_some()).count() as u64,
             usage,
             usage_only: usage.is_some() && deltas.is_empty(),
             answers: !deltas.is_empty(),

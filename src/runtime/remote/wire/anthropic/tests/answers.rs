@@ -45,6 +45,7 @@ fn a_whole_answer_is_a_chat_completion() {
         Chunk {
             content: true,
             finish: Some(Finish::Regular),
+            finished: 1,
             usage: Some(usage),
             usage_only: false,
             answers: true,

@@ -48,6 +48,7 @@ fn asked(include_usage: bool) -> Asked {
         created: 1_700_000_000,
         model: "assistant".into(),
         include_usage,
+        n: 1,
         base64: false,
     }
 }

@@ -131,6 +131,7 @@ fn usage_is_reported_when_it_is_final() {
         Chunk {
             content: true,
             finish: Some(Finish::Regular),
+            finished: 1,
             usage: Some(usage),
             usage_only: false,
             answers: true,
@@ -145,6 +146,32 @@ fn usage_is_reported_when_it_is_final() {
         stream.event(br#"{"type":"message_stop"}"#),
         Heard::Done("data: [DONE]\n\n".into())
     );
+}
+
+/// Found by fuzzing: the client was told the count that the stream began with.
+#[test]
+fn a_client_is_told_no_other_usage_than_is_booked() {
+    let mut stream = Stream::new(asked(true));
+    chunk(&mut stream, START);
+    let without = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#;
+    assert_eq!(chunk(&mut stream, without).1.usage, None);
+    assert_eq!(
+        stream.event(br#"{"type":"message_stop"}"#),
+        Heard::Done("data: [DONE]\n\n".into())
+    );
+}
+
+#[test]
+fn calls_that_never_end_take_no_memory() {
+    let long = "x".repeat(10_000);
+    for (input, taken) in [("", 128), (long.as_str(), 104)] {
+        let mut stream = Stream::new(asked(false));
+        let block = json!({"type": "tool_use", "id": "t", "name": "f", "input": {"a": input}});
+        let begins =
+            |index: u64| json!({"type": "content_block_start", "index": index, "content_block": block}).to_string();
+        let heard = (0..200).filter(|index| stream.event(begins(*index).as_bytes()) != Heard::Malformed);
+        assert_eq!(heard.count(), taken);
+    }
 }
 
 #[test]

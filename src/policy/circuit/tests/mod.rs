@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod followed;
+
 const FAILURE: Verdict = Verdict::Failure {
     kind: ErrorKind::ServerError,
     retry_after: None,

@@ -1,0 +1,156 @@
+//! One decision: from what is known to the next state of the ledger.
+
+use super::{
+    Mark, Situation, Terms,
+    fold::fold,
+    grant::{grant, wanted},
+    lost::{self, Loss},
+    project::denied,
+    recall::recall,
+    rows::{attainable, free, leased, spent},
+    windows,
+};
+use crate::api::{BudgetStatus, NanoUsd};
+
+/// What to do. The order matters: what is to be read anew first, then the mark, then the ledger by a conditional write, then annotations
+/// and the replicas' specs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decision {
+    /// Something can only be decided on a live read: read everything anew and decide again.
+    pub look: bool,
+    /// The window is to be marked before anything is granted in it: write the annotation and decide again.
+    pub mark: Option<Mark>,
+    /// The next ledger, when it differs from the one that was read.
+    pub ledger: Option<BudgetStatus>,
+    /// The write cannot wait for its turn: requests wait for it.
+    pub urgent: bool,
+    /// Annotations that are carried out.
+    pub remove: Remove,
+    /// What people should know.
+    pub facts: Facts,
+}
+
+/// Annotations to be removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remove {
+    /// That with the amount to go on from.
+    pub adopt: bool,
+    /// That with the amount to write off.
+    pub write_off: bool,
+}
+
+/// What conditions and events are made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Nothing is granted until an annotation states the amount to go on from.
+    pub lost: bool,
+    /// Nothing is left, or not enough for a request that waits.
+    pub exhausted: bool,
+    /// Percentages of the limit that this decision reached for the first time; true once the ledger is written.
+    pub crossed: Vec<u32>,
+    /// The clocks do not agree: no window begins.
+    pub clocks_disagree: bool,
+}
+
+/// Decides.
+#[must_use]
+pub fn decide(situation: &Situation<'_>) -> Decision {
+    let mut decision = Decision::default();
+    let now = situation.clocks.agreed();
+    decision.facts.clocks_disagree = now.is_none();
+    let Some(mut ledger) = open(situation, now, &mut decision) else {
+        return decision;
+    };
+    lost::collect(&mut ledger, situation);
+    decision.look |= fold(&mut ledger, situation);
+    write_off(&mut ledger, situation, &mut decision);
+    if let Some(terms) = situation.terms {
+        decision.look |= lost::adopt(&mut ledger, situation);
+        spend(&mut ledger, situation, terms, &mut decision);
+    }
+    windows::forget(&mut ledger);
+    show(&mut ledger);
+    decision.facts.lost = ledger.lost.is_some();
+    decision.facts.exhausted =
+        attainable(&ledger) == 0 || situation.holders.iter().any(|h| denied(&ledger, h).is_some());
+    if situation.ledger != Some(&ledger) {
+        ledger.sequence = ledger.sequence.saturating_add(1);
+        decision.ledger = Some(ledger);
+    }
+    decision
+}
+
+/// The ledger to go on with, in the window of `now`. Without a budget in the spec an old one is kept as it is, and nothing begins.
+fn open(situation: &Situation<'_>, now: Option<jiff::Timestamp>, decision: &mut Decision) -> Option<BudgetStatus> {
+    let Some(terms) = situation.terms else {
+        return situation.ledger.cloned();
+    };
+    let mut ledger = match (lost::loss(situation), situation.ledger, now) {
+        (Loss::Suspected, ..) => {
+            decision.look = true;
+            return None;
+        }
+        (Loss::Certain, _, now) => lost::begin(situation, terms, now?),
+        (Loss::None, Some(ledger), _) => ledger.clone(),
+        (Loss::None, None, now) => BudgetStatus {
+            window: windows::next(0, &terms.calendar, terms.calendar.window(now?)),
+            ..BudgetStatus::default()
+        },
+    };
+    ledger.limit = terms.limit;
+    if let Some(now) = now {
+        windows::advance(&mut ledger, &terms.calendar, now);
+    }
+    Some(ledger)
+}
+
+/// Writes off what the annotation says, once: until the annotation is gone the ledger remembers it.
+fn write_off(ledger: &mut BudgetStatus, situation: &Situation<'_>, decision: &mut Decision) {
+    match &situation.marks.write_off {
+        None => ledger.written_off = None,
+        Some(asked) if ledger.written_off.as_ref() == Some(&asked.text) => decision.remove.write_off = true,
+        Some(asked) => {
+            ledger.uncertain.0 = ledger.uncertain.0.saturating_sub(asked.amount.0);
+            ledger.written_off = Some(asked.text.clone());
+        }
+    }
+    let adopting = situation.ledger.and_then(|ledger| ledger.lost.as_ref()?.adopting);
+    decision.remove.adopt = adopting.is_some() && adopting == situation.marks.adopt;
+}
+
+/// Grants, recalls and warnings.
+fn spend(ledger: &mut BudgetStatus, situation: &Situation<'_>, terms: &Terms, decision: &mut Decision) {
+    if ledger.lost.is_some() {
+        return;
+    }
+    let marked = lost::mark(situation).is_some_and(|mark| mark.number == ledger.window.number);
+    let mut unmet = 0;
+    if marked {
+        let granted = grant(ledger, situation);
+        decision.look |= granted.look;
+        decision.urgent |= granted.urgent;
+        unmet = granted.unmet;
+    } else if wanted(ledger, situation) {
+        // The ledger goes first: a mark without one says that it was lost.
+        let written = situation
+            .ledger
+            .is_some_and(|written| written.window.number == ledger.window.number);
+        decision.mark = written.then(|| Mark {
+            uid: situation.uid.to_owned(),
+            number: ledger.window.number,
+        });
+        decision.urgent = true;
+    }
+    decision.urgent |= recall(ledger, situation, unmet);
+    decision.facts.crossed = windows::warn(ledger, &terms.warn_at);
+}
+
+/// The amounts that people read.
+fn show(ledger: &mut BudgetStatus) {
+    let leased = leased(ledger);
+    let used = spent(ledger).saturating_add(leased);
+    ledger.leased = NanoUsd(leased);
+    ledger.remaining = NanoUsd(free(ledger));
+    let over = used.saturating_sub(ledger.limit.0);
+    ledger.over_limit = (over > 0).then_some(NanoUsd(over));
+}

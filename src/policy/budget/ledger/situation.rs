@@ -1,0 +1,189 @@
+//! What a decision about the ledger is made of.
+
+use jiff::{Timestamp, tz::TimeZone};
+
+use crate::{
+    api::{Budget, BudgetPeriod, BudgetReport, BudgetStatus, NanoUsd, ReplicaBudget},
+    policy::budget::{Window, window},
+};
+
+/// Clocks that differ by more than this do not agree, and no window begins.
+const AGREE_SECONDS: i64 = 30;
+
+/// Everything that is known at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// UID of the `InferenceDeployment`.
+    pub uid: &'a str,
+    /// The ledger.
+    pub ledger: Option<&'a BudgetStatus>,
+    /// What the spec says; `None` when it has no budget (any more).
+    pub terms: Option<&'a Terms>,
+    /// What the annotations say.
+    pub marks: &'a Marks,
+    /// Every pod and every `InferenceReplica` of the deployment.
+    pub holders: &'a [Holder<'a>],
+    /// What time it is.
+    pub clocks: Clocks,
+    /// Everything was read from the API server itself: first the deployment, then the pods, then the replicas.
+    pub live: bool,
+}
+
+/// What the spec says.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// USD a window.
+    pub limit: NanoUsd,
+    /// When windows begin.
+    pub calendar: Calendar,
+    /// Percentages to warn at.
+    pub warn_at: Vec<u32>,
+}
+
+/// Why windows cannot be told.
+#[derive(Debug, thiserror::Error)]
+#[error("spec.budget.timeZone: {zone:?} is not known here ({error}); write an IANA name such as Europe/Berlin")]
+pub struct UnknownZone {
+    zone: String,
+    error: jiff::Error,
+}
+
+impl Terms {
+    /// Reads them.
+    pub fn new(budget: &Budget) -> Result<Self, UnknownZone> {
+        Ok(Self {
+            limit: budget.limit.usd(),
+            calendar: Calendar::new(budget)?,
+            warn_at: budget.warn_at_percent.clone(),
+        })
+    }
+}
+
+/// Period and time zone.
+#[derive(Clone, Debug)]
+pub struct Calendar {
+    /// As the ledger keeps it, to see when it is changed.
+    pub name: String,
+    period: BudgetPeriod,
+    zone: TimeZone,
+}
+
+impl Calendar {
+    /// Reads it.
+    pub fn new(budget: &Budget) -> Result<Self, UnknownZone> {
+        let zone = TimeZone::get(budget.time_zone()).map_err(|error| UnknownZone {
+            zone: budget.time_zone().to_owned(),
+            error,
+        })?;
+        Ok(Self {
+            name: format!("{:?} {}", budget.period(), budget.time_zone()),
+            period: budget.period(),
+            zone,
+        })
+    }
+
+    /// The window that holds `now`.
+    #[must_use]
+    pub fn window(&self, now: Timestamp) -> Window {
+        window(self.period, &self.zone, now)
+    }
+}
+
+/// Annotations of the `InferenceDeployment`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The last window in which something was granted.
+    pub window: Option<Mark>,
+    /// After a loss: the amount to go on from.
+    pub adopt: Option<NanoUsd>,
+    /// Uncertain money to write off.
+    pub write_off: Option<WriteOff>,
+}
+
+/// A window in which something was granted. The UID is there because annotations are copied with manifests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// UID of the `InferenceDeployment`.
+    pub uid: String,
+    /// Number of the window.
+    pub number: u64,
+}
+
+impl std::fmt::Display for Mark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.uid, self.number)
+    }
+}
+
+impl Mark {
+    /// Reads the annotation.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let (uid, number) = text.rsplit_once('/')?;
+        Some(Self {
+            uid: uid.to_owned(),
+            number: number.parse().ok()?,
+        })
+    }
+}
+
+/// Uncertain money that somebody has looked into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteOff {
+    /// The annotation as it was written: two of the same text, one right after the other, are one.
+    pub text: String,
+    /// USD.
+    pub amount: NanoUsd,
+}
+
+/// What is known of one pod and its `InferenceReplica`.
+#[derive(Clone, Copy, Debug)]
+pub struct Holder<'a> {
+    /// Name of both.
+    pub pod: &'a str,
+    /// UID of the pod.
+    pub pod_uid: &'a str,
+    /// The pod exists and has not ended.
+    pub pod_lives: bool,
+    /// The `InferenceReplica` for this UID, when there is one.
+    pub object: Option<Object<'a>>,
+}
+
+/// An `InferenceReplica`.
+#[derive(Clone, Copy, Debug)]
+pub struct Object<'a> {
+    /// It is being deleted.
+    pub deleting: bool,
+    /// What it was told.
+    pub spec: Option<&'a ReplicaBudget>,
+    /// The process that wrote its status.
+    pub boot_id: Option<&'a str>,
+    /// What that process says of its money.
+    pub report: Option<&'a BudgetReport>,
+}
+
+impl Object<'_> {
+    /// The highest sequence of a ledger that the replica was told of or has seen.
+    pub(super) fn seen(&self) -> u64 {
+        let told = self.spec.map_or(0, |spec| spec.sequence);
+        told.max(self.report.map_or(0, |report| report.sequence))
+    }
+}
+
+/// The local clock, and the API server's by its last answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// Ours.
+    pub local: Timestamp,
+    /// The API server's.
+    pub server: Timestamp,
+}
+
+impl Clocks {
+    /// The earlier of the two; `None` while they do not agree.
+    #[must_use]
+    pub fn agreed(&self) -> Option<Timestamp> {
+        let apart = self.local.as_second().abs_diff(self.server.as_second());
+        (apart <= AGREE_SECONDS.unsigned_abs()).then(|| self.local.min(self.server))
+    }
+}
