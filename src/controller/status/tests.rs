@@ -306,7 +306,6 @@ fn gave_up(reason: &str, uid: &str) -> Pod {
 #[test]
 fn a_poisoned_context_is_told_while_the_engine_is_rebuilt() {
     let mut case = Case::new();
-    case.absent("GPUHealthy");
     let gpu = |fault: Value| parse(json!({"devices": [{"uuid": UUID}], "fault": fault}));
     case.edit(|r| r.status.as_mut().unwrap().gpu = gpu(Value::Null));
     case.expect("GPUHealthy", "True", reason::AS_EXPECTED, "");
@@ -317,6 +316,14 @@ fn a_poisoned_context_is_told_while_the_engine_is_rebuilt() {
     });
     let words = format!("pod assistant-local-1-a on node unknown, GPU {UUID} (Xid 31): CUDA error: 700");
     case.expect("GPUHealthy", "False", reason::CONTEXT_POISONED, &words);
+}
+
+#[test]
+fn a_deployment_without_gpus_has_no_word_on_them() {
+    let mut case = Case::new();
+    let local = case.spec.backends.iter_mut().find_map(|b| b.local.as_mut()).unwrap();
+    local.gpus = None;
+    case.absent("GPUHealthy");
 }
 
 #[test]
