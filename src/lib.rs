@@ -7,7 +7,7 @@
 //! - [`api`]: the two custom resources, conditions and reasons, money, and the names that controller, runtime and chart agree on. Types
 //!   only, no I/O. `crds/` is generated from it.
 //! - [`policy`]: decisions as pure functions and state machines. Time and randomness are arguments. Circuit, retry, prices, budget, the
-//!   limit on events, and what of the schema this version refuses.
+//!   limit on events, what an engine gets from the runtime alone, and what of the schema this version refuses.
 //! - [`controller`]: desired state to cluster state, in five steps, a file each: dereference, validate, build, apply, status. Only the
 //!   first, fourth and fifth hold a client. Binary: `inference-controller`.
 //! - [`runtime`]: the process in the pod. `front` takes HTTP, `request` is one request's life, `remote` speaks to providers, `local`

@@ -7,7 +7,11 @@
     reason = "a test fails by panicking"
 )]
 
-use inference_operator::error::{BudgetRule, CircuitRule, ErrorKind, RetryRule};
+use inference_operator::{
+    api::EngineKind,
+    error::{BudgetRule, CircuitRule, ErrorKind, RetryRule},
+    policy::engines::{Variable, own_flags},
+};
 
 const fn retry(rule: RetryRule) -> &'static str {
     match rule {
@@ -67,4 +71,37 @@ fn the_table_of_errors_is_the_codes() {
     let document = include_str!("../docs/errors.md");
     let found: Vec<&str> = document.lines().filter(|l| l.starts_with("| `")).collect();
     assert_eq!(found, expected, "docs/errors.md should read:\n{}", expected.join("\n"));
+}
+
+#[test]
+fn the_refused_arguments_and_the_variables_of_engines_are_the_codes() {
+    let document = include_str!("../docs/engines.md");
+    for (engine, name) in [
+        (EngineKind::LlamaCpp, "- LlamaCpp: "),
+        (EngineKind::VLLM, "- VLLM: "),
+        (EngineKind::SGLang, "- SGLang: "),
+    ] {
+        let start = document.find(name).unwrap() + name.len();
+        let rest = document.get(start..).unwrap();
+        let end = ["\n- ", "\n\n"]
+            .iter()
+            .filter_map(|after| rest.find(after))
+            .min()
+            .unwrap();
+        let found: Vec<&str> = rest
+            .get(..end)
+            .unwrap()
+            .split(',')
+            .map(|flag| flag.trim().trim_matches('`'))
+            .collect();
+        let expected: Vec<&str> = own_flags(engine).iter().map(|(flag, _)| *flag).collect();
+        assert_eq!(found, expected, "{name}");
+    }
+    for variable in Variable::ALL {
+        assert!(
+            document.contains(&format!("`$({})`", variable.name())),
+            "{}",
+            variable.name()
+        );
+    }
 }

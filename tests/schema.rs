@@ -12,9 +12,12 @@
 
 use std::collections::BTreeSet;
 
-use inference_operator::api::{
-    InferenceDeployment,
-    schema::{check_rules, inference_deployment_crd, inference_replica_crd},
+use inference_operator::{
+    api::{
+        InferenceDeployment,
+        schema::{check_rules, inference_deployment_crd, inference_replica_crd},
+    },
+    policy::support::{Mode, unsupported},
 };
 use serde_json::Value;
 
@@ -45,6 +48,24 @@ fn every_rule_accepts_and_rejects() {
             "reject: {}: {said}",
             case.rule
         );
+    }
+}
+
+#[test]
+fn every_example_is_carried_out() {
+    let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples")).unwrap();
+    for file in folder.map(|entry| entry.unwrap().path()) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for document in text.split("\n---\n") {
+            let deployment: InferenceDeployment = serde_saphyr::from_str(document).unwrap();
+            assert_eq!(check_rules(&deployment), Ok(()), "{}", file.display());
+            let carried_out = |mode| unsupported(&deployment.spec, mode).is_empty();
+            assert!(
+                carried_out(Mode::Cluster) || carried_out(Mode::File),
+                "{}",
+                file.display()
+            );
+        }
     }
 }
 

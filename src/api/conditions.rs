@@ -91,6 +91,10 @@ pub mod reason {
     pub const ACCEPTED: &str = "Accepted";
     /// No backend may be sent requests.
     pub const NO_BACKEND_AVAILABLE: &str = "NoBackendAvailable";
+    /// Budget: the ledger in the status is missing or older than what replicas have seen.
+    pub const LEDGER_LOST: &str = "LedgerLost";
+    /// Budget: a percentage of `warnAtPercent` is reached.
+    pub const BUDGET_WARNING: &str = "BudgetWarning";
     /// Budget: the limit is reached.
     pub const EXHAUSTED: &str = "Exhausted";
     /// A provider reported more than had been reserved: its backend is stopped.

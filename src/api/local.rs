@@ -24,8 +24,24 @@ pub enum EngineKind {
     VLLM,
     /// SGLang's server.
     SGLang,
-    /// Any server that speaks the OpenAI API on `$PORT` of loopback.
+    /// Any server that speaks the OpenAI API on `$PORT` of loopback. `command` and `args` may hold `$(PORT)`, `$(MODEL)` and others
+    /// (docs/engines.md); the same names are in its environment.
     Custom,
+    /// An engine that runs elsewhere and is reached at `url`. Pods of this backend hold only the runtime.
+    External,
+}
+
+impl EngineKind {
+    /// Requests an engine works on at once when the spec does not say. llama.cpp divides its context among its slots; vLLM and SGLang put
+    /// requests into one batch, and 256 is what both are laid out for; of others nothing is known, and `serving.maxConcurrent` is 32 too.
+    #[must_use]
+    pub const fn parallel(self) -> u32 {
+        match self {
+            Self::LlamaCpp => 4,
+            Self::VLLM | Self::SGLang => 256,
+            Self::Custom | Self::External => 32,
+        }
+    }
 }
 
 /// A model run by an engine in this deployment's own pods.
@@ -43,24 +59,52 @@ pub enum EngineKind {
         "self.engine != 'LlamaCpp' || !has(self.source) || !has(self.source.huggingFace) || has(self.source.huggingFace.file)",
         "engine LlamaCpp needs source.huggingFace.file: it reads one GGUF file"
     ),
-    validation = ("self.engine == 'Custom' || has(self.source)", "source is required for every engine except Custom"),
+    validation = (
+        "self.engine in ['Custom', 'External'] || has(self.source)",
+        "source is required for every engine except Custom and External"
+    ),
+    validation = (
+        "(self.engine == 'External') == has(self.url)",
+        "engine External needs url, and no other engine has one"
+    ),
+    validation = (
+        "self.engine != 'External' || !(has(self.image) || has(self.args) || has(self.source) || has(self.gpus))",
+        "engine External runs elsewhere: image, args, source and gpus would do nothing"
+    ),
+    validation = (
+        "!(self.engine in ['VLLM', 'SGLang']) || has(self.image) || has(self.gpus)",
+        "the default images of VLLM and SGLang need a GPU: set gpus, or image to one that runs on CPU"
+    ),
+    validation = (
+        "has(self.image) || !has(self.gpus) || !has(self.gpus.resourceName) || self.gpus.resourceName.startsWith('nvidia.com/')",
+        "the default images are for NVIDIA's GPUs: set image to one for this gpus.resourceName"
+    ),
     validation = ("!has(self.price) || has(self.gpus)", "price is per GPU hour and needs gpus")
 )]
 pub struct LocalBackend {
     /// The engine.
     pub engine: EngineKind,
-    /// Image of the engine; each known engine has a default image.
+    /// Image of the engine. LlamaCpp, VLLM and SGLang have a default image, which moves with their releases: name one to stay at a release.
     #[schemars(length(min = 1, max = 500))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Command of engine `Custom`.
+    /// Command of engine `Custom`, which may hold `$(NAME)` as `args` may.
     #[schemars(length(min = 1, max = 64), inner(length(max = 1000)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
-    /// Further arguments of the engine. Flags that the runtime sets itself (address, port, model, API key) are refused.
+    /// Further arguments of the engine. Flags that the runtime sets itself (address, port, model, API key) are refused. For engine `Custom`
+    /// these are arguments of `command`: `$(PORT)`, `$(MODEL)` and others are filled in, `$$(PORT)` stays `$(PORT)`.
     #[schemars(length(max = 128), inner(length(max = 1000)))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
+    /// Address of engine `External`: `http://HOST` or `http://HOST:PORT`, without a path; its API is below `/v1`. It is looked up again
+    /// whenever the engine stops answering, and held against the operator's policy on addresses as endpoints of providers are.
+    #[schemars(
+        length(min = 8, max = 500),
+        regex(pattern = r"^http://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?$")
+    )]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// Where the model comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<ModelSource>,
@@ -77,7 +121,7 @@ pub struct LocalBackend {
     #[schemars(range(min = 16, max = 10_000_000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_length: Option<u32>,
-    /// Requests the engine works on at once (llama.cpp's slots); 4 when absent.
+    /// Requests the engine works on at once (llama.cpp's slots). When absent 4 for LlamaCpp, 256 for VLLM and SGLang, 32 for Custom and External.
     #[schemars(range(min = 1, max = 1024))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<u32>,
@@ -87,10 +131,10 @@ pub struct LocalBackend {
 }
 
 impl LocalBackend {
-    /// Requests the engine works on at once, 4 when absent.
+    /// Requests the engine works on at once; [`EngineKind::parallel`] when absent.
     #[must_use]
     pub fn parallel(&self) -> u32 {
-        self.parallel.unwrap_or(4)
+        self.parallel.unwrap_or_else(|| self.engine.parallel())
     }
 }
 

@@ -17,6 +17,13 @@ pub struct MoneyError(String);
 pub struct NanoUsd(pub u64);
 
 impl NanoUsd {
+    /// USD for graphs, rounded to 53 bits.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a graph needs no more than 53 bits")]
+    pub fn as_usd(self) -> f64 {
+        self.0 as f64 / 1e9
+    }
+
     const PATTERN: &str = r"^(0|[1-9][0-9]{0,10})(\.[0-9]{1,9})?$";
 }
 

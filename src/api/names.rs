@@ -27,6 +27,15 @@ pub const MANAGED_BY: &str = "inference-operator";
 /// Annotation on pods and revisions: the versioned hash of the pod-shaped fields (design section 4).
 pub const ANNOTATION_POD_HASH: &str = "inference-operator.dev/pod-hash";
 
+/// Annotation on an `InferenceDeployment`: the last window in which money was granted, `UID/NUMBER`. Written by the controller.
+pub const ANNOTATION_BUDGET_WINDOW: &str = "inference-operator.dev/budget-window";
+/// Annotation that people set after the ledger was lost: what was spent so far in this window, USD.
+pub const ANNOTATION_BUDGET_ADOPT: &str = "inference-operator.dev/budget-adopt-settled";
+/// Annotation that people set when they know what became of uncertain money: how much of it was not spent, USD.
+pub const ANNOTATION_BUDGET_WRITE_OFF: &str = "inference-operator.dev/budget-write-off-uncertain";
+/// Finalizer of an `InferenceReplica` until its leases are folded into the ledger.
+pub const FINALIZER_BUDGET: &str = "inference-operator.dev/budget";
+
 /// Port of the OpenAI-compatible API in every runtime pod.
 pub const PORT_HTTP: u16 = 8000;
 /// Port of `/livez`, `/readyz`, `/metrics` and `/status` in every runtime pod.
@@ -49,6 +58,8 @@ pub const DIR_KEYS: &str = "/var/run/inference-operator/keys";
 pub const DIR_PEER_TOKEN: &str = "/var/run/inference-operator/peer";
 /// File name of the token inside [`DIR_PEER_TOKEN`].
 pub const FILE_PEER_TOKEN: &str = "token";
+/// Directory of what the runtime leaves for the next process of its pod: the budget's journal.
+pub const DIR_JOURNAL: &str = "/var/run/inference-operator/journal";
 /// Directory at which the model's volume is mounted.
 pub const DIR_MODEL: &str = "/models";
 
@@ -64,6 +75,9 @@ pub const ENV_DEPLOYMENT: &str = "INFERENCE_DEPLOYMENT";
 pub const ENV_DEPLOYMENT_UID: &str = "INFERENCE_DEPLOYMENT_UID";
 /// Environment variable with the local backend as JSON; absent in GPU-less pods. A pod's engine comes from its own template.
 pub const ENV_LOCAL_BACKEND: &str = "INFERENCE_LOCAL_BACKEND";
+/// Environment variable with what clients called the model when the pod's template was rendered; absent in GPU-less pods. An engine that
+/// names its model names it so, and requests to it carry that name: `spec.model` may change without new pods.
+pub const ENV_MODEL_NAME: &str = "INFERENCE_MODEL_NAME";
 
 /// Audience of the tokens that peers of one deployment show each other.
 #[must_use]

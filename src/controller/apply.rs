@@ -133,6 +133,17 @@ impl Writer<'_> {
         conflict.map_or(Ok(settled), |error| Err(error.into()))
     }
 
+    /// Takes the budget's finalizer off replicas whose leases are folded.
+    pub async fn release(&self, names: &[String]) -> Result<(), ApplyError> {
+        for name in names {
+            let Some(found) = self.live.find(Kind::InferenceReplica, name) else {
+                continue;
+            };
+            release(self.client, &self.subject.namespace, &found.meta, self.metrics).await?;
+        }
+        Ok(())
+    }
+
     async fn settle_all<K: Child>(&self, prepared: Vec<K>) -> Result<Vec<K>, ApplyError> {
         let mut settled = Vec::with_capacity(prepared.len());
         for object in prepared {
@@ -285,6 +296,33 @@ impl Writer<'_> {
                 owner: owner.map(|o| format!("{}/{}", o.kind, o.name)),
             }),
         }
+    }
+}
+
+/// Takes the budget's finalizer off an `InferenceReplica`. One that is gone or changed meanwhile is left to the next look.
+pub async fn release(
+    client: &Client,
+    namespace: &str,
+    replica: &ObjectMeta,
+    metrics: &Metrics,
+) -> Result<(), CallError> {
+    let name = replica.name.clone().unwrap_or_default();
+    let kept = replica
+        .finalizers
+        .iter()
+        .flatten()
+        .filter(|name| *name != names::FINALIZER_BUDGET);
+    let patch = Patch::Merge(json!({"metadata": {
+        "uid": replica.uid,
+        "resourceVersion": replica.resource_version,
+        "finalizers": kept.collect::<Vec<_>>(),
+    }}));
+    let api: Api<InferenceReplica> = Api::namespaced(client.clone(), namespace);
+    metrics.wrote(Verb::Patch);
+    let words = format!("take the finalizer off InferenceReplica {namespace}/{name}");
+    match call(&words, api.patch(&name, &PatchParams::default(), &patch)).await {
+        Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -1,9 +1,10 @@
-//! What the controller decides for all replicas of a deployment together: circuits (design section 9), and more as it is built. Pure.
+//! What the controller decides for all replicas of a deployment together: the budget (design section 8) and circuits (section 9). Pure.
 //!
 //! A decision is recorded in the status of the `InferenceDeployment` first, by one conditional write, and then told to the replicas
 //! through the specs of their `InferenceReplica`s, each written only over the state that the decision was made on. So a second
 //! leader, or one that comes after a crash, goes on from what is recorded.
 
+mod budget;
 mod circuits;
 mod gpus;
 
@@ -16,7 +17,9 @@ use super::{
     build::{Subject, tier_of},
     dereference::Live,
 };
-use crate::api::{BudgetStatus, CircuitStatus, GpuTrouble, InferenceDeployment, InferenceReplica, MergedCircuit};
+use crate::api::{
+    BudgetStatus, CircuitStatus, GpuTrouble, InferenceDeployment, InferenceReplica, MergedCircuit, ReplicaBudget,
+};
 
 /// What is known.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +56,8 @@ pub struct Record {
 pub struct Orders {
     /// The merged circuits to follow.
     pub circuits: Vec<MergedCircuit>,
+    /// Its part of the ledger.
+    pub budget: Option<ReplicaBudget>,
     /// Why no engine may run.
     pub hold: Option<String>,
 }
@@ -83,12 +88,17 @@ pub struct Decisions {
     pub look_live: bool,
     /// Annotations of the deployment to be written, or removed, after the record.
     pub annotations: BTreeMap<&'static str, Option<String>>,
+    /// Replicas whose budget finalizer goes, after the record.
+    pub release: Vec<String>,
+    /// Wants that are denied now and were not before.
+    pub denied: u64,
 }
 
 /// Decides.
 pub fn decide(situation: &Situation<'_>) -> Decisions {
     let mut decisions = held(situation);
     circuits::decide(situation, &mut decisions);
+    budget::decide(situation, &mut decisions);
     gpus::decide(situation, &mut decisions);
     decisions
 }
@@ -103,12 +113,13 @@ pub fn held(situation: &Situation<'_>) -> Decisions {
     } = situation;
     let record = recorded(deployment);
     let new = live.pods.iter().filter(|pod| tier_of(subject, pod).is_some());
-    let new = new.map(|pod| pod.name_any());
     let mut orders: BTreeMap<String, Orders> = new
-        .map(|name| {
+        .map(|pod| {
+            let name = pod.name_any();
             let circuits = circuits::told(deployment, &record.circuits, &name, &[]);
+            let budget = budget::first_told(record.budget.as_ref(), pod);
             let hold = gpus::told(&record.gpus, live, &name);
-            (name, Orders { circuits, hold })
+            (name, Orders { circuits, budget, hold })
         })
         .collect();
     orders.extend(live.replicas.iter().map(|replica| (replica.name_any(), told(replica))));
@@ -134,5 +145,6 @@ fn told(replica: &InferenceReplica) -> Orders {
     Orders {
         circuits: replica.spec.circuits.clone(),
         hold: replica.spec.engine_hold.clone(),
+        budget: replica.spec.budget.clone(),
     }
 }

@@ -1,6 +1,6 @@
-//! Metrics of the controller. All labels are closed sets.
+//! Metrics of the controller. All labels are closed sets, but for the deployments that have a budget.
 
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -14,6 +14,7 @@ use prometheus_client::{
 };
 
 use super::call::CallError;
+use crate::api::BudgetStatus;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct VerbLabel {
@@ -28,6 +29,41 @@ struct ResultLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
+}
+
+/// What became of money.
+const STATES: [&str; 4] = ["limit", "settled", "uncertain", "leased"];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeploymentLabel {
+    namespace: String,
+    name: String,
+}
+
+impl DeploymentLabel {
+    fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AmountLabel {
+    namespace: String,
+    name: String,
+    state: &'static str,
+}
+
+impl AmountLabel {
+    fn new(namespace: &str, name: &str, state: &'static str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            state,
+        }
+    }
 }
 
 /// A write to the API server.
@@ -78,6 +114,8 @@ pub struct Metrics {
     errors: Family<ReasonLabel, Counter>,
     events: Family<ResultLabel, Counter>,
     leader: Gauge<i64, AtomicI64>,
+    budget: Family<AmountLabel, Gauge<f64, AtomicU64>>,
+    denials: Family<DeploymentLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -90,6 +128,8 @@ impl Default for Metrics {
             errors: Family::default(),
             events: Family::default(),
             leader: Gauge::default(),
+            budget: Family::default(),
+            denials: Family::default(),
         };
         metrics.register();
         metrics
@@ -113,6 +153,16 @@ impl Metrics {
         );
         registry.register("events", "Events by what became of them", self.events.clone());
         registry.register("leader", "1 while this process holds the Lease", self.leader.clone());
+        registry.register(
+            "budget_usd",
+            "Money of the current window by what became of it",
+            self.budget.clone(),
+        );
+        registry.register(
+            "budget_refused_wants",
+            "Wants of replicas for which a window had no money left",
+            self.denials.clone(),
+        );
     }
 
     /// Counts a reconcile of `seconds`.
@@ -151,6 +201,37 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
+    /// Says how the budget of a deployment stands.
+    pub fn budget(&self, namespace: &str, name: &str, ledger: &BudgetStatus) {
+        let BudgetStatus {
+            limit,
+            settled,
+            uncertain,
+            leased,
+            ..
+        } = ledger;
+        let amounts = [*limit, *settled, *uncertain, *leased];
+        for (state, amount) in STATES.into_iter().zip(amounts) {
+            let label = AmountLabel::new(namespace, name, state);
+            self.budget.get_or_create(&label).set(amount.as_usd());
+        }
+    }
+
+    /// Counts wants that were denied.
+    pub fn denied(&self, namespace: &str, name: &str, wants: u64) {
+        self.denials
+            .get_or_create(&DeploymentLabel::new(namespace, name))
+            .inc_by(wants);
+    }
+
+    /// Forgets a deployment that is gone.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        for state in STATES {
+            self.budget.remove(&AmountLabel::new(namespace, name, state));
+        }
+        self.denials.remove(&DeploymentLabel::new(namespace, name));
+    }
+
     /// The text form of all metrics.
     ///
     /// # Errors
@@ -165,6 +246,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::NanoUsd;
 
     #[test]
     fn the_text_has_the_names_that_dashboards_know() {
@@ -173,14 +255,25 @@ mod tests {
         metrics.reconciled("ok", 0.01);
         metrics.event(EventResult::Dropped);
         metrics.leads(true);
+        let ledger = BudgetStatus {
+            settled: NanoUsd(1_500_000_000),
+            ..BudgetStatus::default()
+        };
+        metrics.budget("prod", "gone", &ledger);
+        metrics.forget("prod", "gone");
+        metrics.budget("prod", "assistant", &ledger);
+        metrics.denied("prod", "assistant", 2);
         let text = metrics.text().unwrap();
         for line in [
             "inference_controller_writes_total{verb=\"create\"} 1",
             "inference_controller_reconciles_total{result=\"ok\"} 1",
             "inference_controller_events_total{result=\"dropped\"} 1",
             "inference_controller_leader 1",
+            "inference_controller_budget_usd{namespace=\"prod\",name=\"assistant\",state=\"settled\"} 1.5",
+            "inference_controller_budget_refused_wants_total{namespace=\"prod\",name=\"assistant\"} 2",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
+        assert!(!text.contains("gone"), "{text}");
     }
 }

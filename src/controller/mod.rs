@@ -37,6 +37,7 @@ mod metrics;
 #[cfg(test)]
 mod mock;
 pub mod options;
+mod orphans;
 mod pace;
 mod reconcile;
 pub mod run;

@@ -212,6 +212,7 @@ async fn follow(situation: Situation<'_>, decisions: Decisions, context: &Contex
         metrics: &context.metrics,
     };
     writer.replace(&decisions.replace).await?;
+    writer.release(&decisions.release).await?;
     let (outcome, look_again) = if let Err(error) = context.validated.check(subject, deployment) {
         // Pods that run go on being told what is decided.
         let replicas = build::replicas(subject, live, &decisions.orders);
@@ -242,7 +243,8 @@ async fn record(
 ) -> Result<Decisions, ReconcileError> {
     let held = held(situation);
     let same = (&decisions.record, &decisions.orders) == (&held.record, &held.orders);
-    if (same && decisions.annotations.is_empty()) || !turn.may(decisions.urgent) {
+    let nothing = same && decisions.annotations.is_empty() && decisions.release.is_empty();
+    if nothing || !turn.may(decisions.urgent) {
         return Ok(Decisions {
             look_again: decisions.look_again,
             ..held
@@ -252,7 +254,21 @@ async fn record(
     if decisions.record != held.record {
         let over = version.unwrap_or_default();
         let record = &decisions.record;
-        version = Some(status::record(&context.client, subject, &over, record, &context.metrics).await?);
+        version = Some(
+            status::record(
+                &context.client,
+                subject,
+                &over,
+                [&held.record, record],
+                &context.metrics,
+            )
+            .await?,
+        );
+        let Subject { namespace, name, .. } = subject;
+        context.metrics.denied(namespace, name, decisions.denied);
+        for warning in status::warnings(held.record.budget.as_ref(), record.budget.as_ref()) {
+            context.events.tell(subject, warning);
+        }
         for transition in circuit_transitions(&held.record.circuits, &record.circuits) {
             context.events.tell(subject, transition);
         }
@@ -296,7 +312,11 @@ async fn update_status(
         Ok(Outcome { resources, kept }) => (&resources.deployments, kept.as_slice(), None),
         Err(problem) => (&cached, [].as_slice(), Some(problem.clone())),
     };
-    let view = View::new(situation, deployments, kept, problem, decisions.record.clone());
+    if let Some(ledger) = &decisions.record.budget {
+        let Subject { namespace, name, .. } = situation.subject;
+        context.metrics.budget(namespace, name, ledger);
+    }
+    let view = View::new(situation, deployments, kept, problem, &decisions.record);
     let old = situation.deployment.status.clone().unwrap_or_default();
     let new = status::compute(&view, &old, &Time(situation.now));
     publish(situation.subject, &old, &new, turn, context).await

@@ -17,6 +17,7 @@ use super::{
     memory::Memory,
     metrics::Metrics,
     options::Options,
+    orphans::release_all,
     pace::Pace,
     reconcile::{Context, Failures, ReconcileError, after_error, reconcile},
     server::{Health, serve},
@@ -153,6 +154,7 @@ async fn work(
     tokio::select! {
         () = reconcile_all(context.clone(), targets, stop) => {}
         () = ready => {}
+        () = release_all(client.clone(), context.stores.clone(), metrics.clone()) => {}
     }
     drop(context);
     // Every sender is gone now: the task ends when the queue is empty.
@@ -173,10 +175,11 @@ fn context(
     let pace = Arc::new(Pace::default());
     let gone = {
         let (memory, failures, validated) = (memory.clone(), failures.clone(), validated.clone());
-        let pace = pace.clone();
+        let (pace, counted) = (pace.clone(), metrics.clone());
         move |namespace: &str, name: &str, uid: &str| {
             validated.forget(uid);
             pace.forget(uid);
+            counted.forget(namespace, name);
             memory.forget(namespace, name);
             failures.clear(namespace, name);
         }

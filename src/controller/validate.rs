@@ -148,9 +148,9 @@ mod tests {
     #[test]
     fn what_this_version_does_not_do_is_unsupported_and_names_the_field() {
         let mut deployment = fixtures::both();
-        deployment.spec.backends[0].local.as_mut().unwrap().engine = crate::api::EngineKind::VLLM;
+        deployment.spec.backends[0].local.as_mut().unwrap().args = vec!["--port".into()];
         let error = validate(&deployment).unwrap_err();
         assert_eq!(error.reason(), reason::UNSUPPORTED);
-        assert!(error.to_string().contains("spec.backends[0].local.engine"), "{error}");
+        assert!(error.to_string().contains("spec.backends[0].local.args[0]"), "{error}");
     }
 }

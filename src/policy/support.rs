@@ -1,6 +1,7 @@
 //! What the schema knows and this version does not carry out: refused with the field's name, because configuration that would do
 //! nothing is worse than an error (design section 4).
 
+use super::engines;
 use crate::api::{
     AccessType, Backend, BackendKind, EngineKind, Gpus, InferenceDeploymentSpec, LocalBackend, ModelSource,
     RemoteBackend,
@@ -25,21 +26,6 @@ pub struct Unsupported {
     pub message: String,
 }
 
-/// Arguments that the runtime gives the engine itself.
-const OWN_ARGUMENTS: [&str; 12] = [
-    "-m",
-    "--model",
-    "--host",
-    "--port",
-    "--api-key",
-    "--api-key-file",
-    "-c",
-    "--ctx-size",
-    "-np",
-    "--parallel",
-    "-t",
-    "--threads",
-];
 /// Prefix of the operator's own environment variables.
 const OWN_ENVIRONMENT: &str = "INFERENCE_";
 
@@ -95,18 +81,13 @@ fn check_backend(found: &mut Findings, path: &str, backend: &Backend) {
 
 fn check_local(found: &mut Findings, path: &str, local: &LocalBackend) {
     found.add_if(
-        local.engine != EngineKind::LlamaCpp,
-        format!("{path}.engine"),
-        "this version runs LlamaCpp only; reach other engines as a remote backend with provider OpenAICompatible",
-    );
-    found.add_if(
         local.price.is_some(),
         format!("{path}.price"),
         "this version does not charge GPU time; remove the field",
     );
     check_source(found, path, local.source.as_ref());
     check_gpus(found, &format!("{path}.gpus"), local.gpus.as_ref());
-    check_arguments(found, path, &local.args);
+    check_arguments(found, path, local);
     check_environment(found, path, local);
     check_resources(found, path, local);
 }
@@ -134,28 +115,42 @@ fn check_gpus(found: &mut Findings, path: &str, gpus: Option<&Gpus>) {
     );
 }
 
-fn check_arguments(found: &mut Findings, path: &str, args: &[String]) {
-    for (index, argument) in args.iter().enumerate() {
-        let flag = argument.split_once('=').map_or(argument.as_str(), |(flag, _)| flag);
-        if OWN_ARGUMENTS.contains(&flag) {
-            found.add(
-                format!("{path}.args[{index}]"),
-                format!("{flag} is set by the runtime; use contextLength, parallel, source or resources.limits.cpu, or leave it out"),
-            );
+fn check_arguments(found: &mut Findings, path: &str, local: &LocalBackend) {
+    for reserved in engines::reserved(local.engine, &local.args) {
+        found.add(format!("{path}.args[{}]", reserved.index), reserved.to_string());
+    }
+    if local.engine != EngineKind::Custom {
+        return;
+    }
+    let command = local.command.as_deref().unwrap_or_default();
+    for (list, words) in [("command", command), ("args", local.args.as_slice())] {
+        for (index, word) in words.iter().enumerate() {
+            check_variables(found, &format!("{path}.{list}[{index}]"), word, local);
+        }
+    }
+}
+
+fn check_variables(found: &mut Findings, path: &str, word: &str, local: &LocalBackend) {
+    for variable in engines::variables(word) {
+        if let Some(field) = variable.missing(local) {
+            found.add(path, format!("$({}) has no value; set {field}", variable.name()));
         }
     }
 }
 
 fn check_environment(found: &mut Findings, path: &str, local: &LocalBackend) {
     let env = local.pod_template.iter().flat_map(|p| &p.env).enumerate();
-    for (index, variable) in env.filter(|(_, v)| v.name.starts_with(OWN_ENVIRONMENT)) {
-        found.add(
-            format!("{path}.podTemplate.env[{index}].name"),
-            format!(
-                "{} begins with {OWN_ENVIRONMENT}, which is the operator's own; use another name",
-                variable.name
-            ),
-        );
+    for (index, variable) in env {
+        let name = &variable.name;
+        let field = format!("{path}.podTemplate.env[{index}].name");
+        if name.starts_with(OWN_ENVIRONMENT) {
+            found.add(
+                field,
+                format!("{name} begins with {OWN_ENVIRONMENT}, which is the operator's own; use another name"),
+            );
+        } else if engines::is_own_variable(local.engine, name) {
+            found.add(field, format!("{name} is set by the runtime; remove it"));
+        }
     }
 }
 
@@ -184,11 +179,6 @@ fn check_remote(found: &mut Findings, path: &str, remote: &RemoteBackend) {
 
 fn check_budget(found: &mut Findings, spec: &InferenceDeploymentSpec, mode: Mode) {
     let Some(budget) = &spec.budget else { return };
-    found.add_if(
-        mode == Mode::Cluster,
-        "spec.budget",
-        "this version enforces a budget in one process only (inference-runtime serve --file), not over replicas; remove the field",
-    );
     found.add_if(
         !budget.warn_at_percent.is_empty() && mode == Mode::File,
         "spec.budget.warnAtPercent",
@@ -249,10 +239,22 @@ mod tests {
     }
 
     #[test]
+    fn every_engine_is_carried_out() {
+        for extra in [
+            json!({"engine": "LlamaCpp", "podTemplate": {"env": [{"name": "PORT", "value": "1"}]}}),
+            json!({"engine": "VLLM", "gpus": {"count": 2}, "args": ["--enforce-eager"]}),
+            json!({"engine": "SGLang", "gpus": {"count": 2}, "args": ["--tp", "1"]}),
+            json!({"engine": "Custom", "command": ["serve", "$(MODEL)"], "args": ["--port", "$(PORT)"]}),
+            json!({"engine": "External", "source": null, "url": "http://engine:8000"}),
+        ] {
+            assert_eq!(fields(local(extra), Mode::Cluster), Vec::<String>::new());
+        }
+    }
+
+    #[test]
     fn every_refusal_names_its_field() {
         let at = "spec.backends[0].local";
         for (extra, field) in [
-            (json!({"engine": "VLLM"}), ".engine"),
             (
                 json!({"source": {"url": {"location": "https://x/y", "sha256": ""}}}),
                 ".source.url",
@@ -266,6 +268,16 @@ mod tests {
             (json!({"gpus": {"claimTemplate": {"name": "c"}}}), ".gpus.claimTemplate"),
             (json!({"gpus": {"count": 1}, "price": {"perGpuHour": "2"}}), ".price"),
             (json!({"args": ["-v", "--port=1"]}), ".args[1]"),
+            (json!({"engine": "VLLM", "args": ["--max_model_len", "9"]}), ".args[0]"),
+            (
+                json!({"engine": "Custom", "command": ["serve", "$(CONTEXT_LENGTH)"]}),
+                ".command[1]",
+            ),
+            (json!({"engine": "Custom", "args": ["$(MODEL)$(GPUS)"]}), ".args[0]"),
+            (
+                json!({"engine": "Custom", "podTemplate": {"env": [{"name": "PORT", "value": "1"}]}}),
+                ".podTemplate.env[0].name",
+            ),
             (
                 json!({"podTemplate": {"env": [{"name": "INFERENCE_X", "value": "1"}]}}),
                 ".podTemplate.env[0].name",
@@ -285,11 +297,15 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_holds_in_one_process_only() {
+    fn a_budget_needs_a_known_time_zone_and_warns_in_a_cluster_only() {
         let mut spec = remote(json!({"price": {"inputPerMillionTokens": "1", "outputPerMillionTokens": "1"}}));
         spec["budget"] = json!({"limit": "1"});
-        assert_eq!(fields(spec.clone(), Mode::File), Vec::<String>::new());
-        assert_eq!(fields(spec.clone(), Mode::Cluster), vec!["spec.budget"]);
+        for mode in [Mode::Cluster, Mode::File] {
+            assert_eq!(fields(spec.clone(), mode), Vec::<String>::new());
+        }
+        spec["budget"] = json!({"limit": "1", "warnAtPercent": [80]});
+        assert_eq!(fields(spec.clone(), Mode::Cluster), Vec::<String>::new());
+        assert_eq!(fields(spec.clone(), Mode::File), vec!["spec.budget.warnAtPercent"]);
         spec["budget"] = json!({"limit": "1", "timeZone": "Mars/Olympus"});
         assert_eq!(fields(spec, Mode::File), vec!["spec.budget.timeZone"]);
     }

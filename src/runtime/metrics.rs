@@ -54,6 +54,8 @@ struct OfBudget {
 pub enum BudgetRefusal {
     /// There is not that much money left.
     Exhausted,
+    /// No money has been granted to this replica yet.
+    NoLease,
     /// What the request could cost is not known.
     Unbounded,
     /// The backend once reported more than had been reserved.
@@ -64,6 +66,7 @@ impl BudgetRefusal {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Exhausted => "exhausted",
+            Self::NoLease => "no_lease",
             Self::Unbounded => "unbounded",
             Self::BoundViolated => "bound_violated",
         }

@@ -17,6 +17,7 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use inference_operator::{
     api::LocalBackend,
     error::InferenceError,
+    policy::reach::AllowedAddresses,
     runtime::local::{self, Domain, EngineTarget, EngineView, Local, Options, Termination, Timing},
 };
 use secrecy::ExposeSecret;
@@ -61,6 +62,8 @@ impl Bench {
             engine: Some(engine.to_path_buf()),
             port: free_port(),
             models: folder.path().join("models"),
+            model: Some("assistant".to_owned()),
+            allowed: AllowedAddresses::loopback(),
             termination_log: Some(folder.path().join("termination-log")),
             launcher: program("inference-runtime"),
             domain: Domain {
@@ -88,7 +91,7 @@ impl Bench {
 
     pub fn start(self) -> Engine {
         let shutdown = CancellationToken::new();
-        let local = local::spawn_with(
+        let local = local::spawn(
             self.options.clone(),
             ("own".to_owned(), self.backend.clone()),
             shutdown.clone(),
@@ -222,6 +225,13 @@ impl Engine {
     }
 }
 
+/// The same, with the fields of `backend` in the place of llama.cpp's.
+pub fn fake_of(plan: &str, backend: Value) -> Bench {
+    let mut bench = fake(plan);
+    bench.backend = serde_json::from_value(backend).unwrap();
+    bench
+}
+
 /// Ask the fake engine for a fault. There may be no answer: the fault comes first.
 pub async fn provoke(target: &EngineTarget, fault: &str) {
     let _ = try_send(target, "POST", &format!("/fault/{fault}"), "").await;
@@ -238,13 +248,14 @@ async fn try_send(
     body: &str,
 ) -> Result<http::Response<Incoming>, hyper_util::client::legacy::Error> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(format!("http://{}{path}", target.address))
-        .header("authorization", format!("Bearer {}", target.api_key.expose_secret()))
-        .header("content-type", "application/json")
-        .body(Full::from(body.to_owned()))
-        .unwrap();
+        .header("content-type", "application/json");
+    if let Some(key) = &target.api_key {
+        request = request.header("authorization", format!("Bearer {}", key.expose_secret()));
+    }
+    let request = request.body(Full::from(body.to_owned())).unwrap();
     timeout(DEADLINE, client.request(request)).await.expect("no answer")
 }
 
@@ -255,7 +266,8 @@ pub async fn read_json(answer: http::Response<Incoming>) -> Value {
 
 /// The one token that every context has to be able to compute.
 pub async fn serves(target: &EngineTarget) -> bool {
-    let answer = send(target, "POST", "/v1/completions", r#"{"prompt":"a","max_tokens":1}"#).await;
+    let body = json!({"model": target.model, "prompt": "a", "max_tokens": 1});
+    let answer = send(target, "POST", "/v1/completions", &body.to_string()).await;
     answer.status() == StatusCode::OK
 }
 

@@ -13,6 +13,8 @@ mod bench;
 #[path = "../support/gpu.rs"]
 mod drivers;
 
+mod engines;
+mod external;
 mod faults;
 mod gpu;
 mod isolation;

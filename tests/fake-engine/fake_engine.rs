@@ -1,10 +1,11 @@
-//! An engine that plays every fault there is. It speaks as llama.cpp's server does.
+//! An engine that plays every fault there is. It speaks as llama.cpp's server does, or as its command line asks it to.
 //!
 //! The environment says how each start goes: `FAKE_ENGINE_PLAN` is a list `LOAD,LOAD,…`, one a start and the last for all further
 //! ones, counted in the file `FAKE_ENGINE_STARTS`. While it serves, `POST /fault/NAME` makes a fault happen, and `POST /report` tells what
 //! the process can see of the machine.
 
 mod faults;
+mod protocol;
 mod report;
 mod server;
 
@@ -52,8 +53,10 @@ fn load() -> Result<Load, String> {
     parse(parts.get(starts).or(parts.last()).unwrap_or(&"well"))
 }
 
+/// The value of `NAME VALUE` or `NAME=VALUE`.
 fn flag(name: &str) -> Option<String> {
-    env::args().skip_while(|arg| arg != name).nth(1)
+    let joined = env::args().find_map(|arg| Some(arg.strip_prefix(name)?.strip_prefix('=')?.to_owned()));
+    joined.or_else(|| env::args().skip_while(|arg| arg != name).nth(1))
 }
 
 fn run() -> Result<(), String> {

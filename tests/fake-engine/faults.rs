@@ -27,6 +27,7 @@ pub(crate) fn happen(engine: &Engine, name: &str) -> bool {
             abort()
         }
         "stall" => engine.stalled.store(true, Ordering::Relaxed),
+        "engine-core" => lose_engine_core(engine),
         "errors" => engine.failing.store(true, Ordering::Relaxed),
         "grandchild" => {
             leave_grandchild();
@@ -37,6 +38,19 @@ pub(crate) fn happen(engine: &Engine, name: &str) -> bool {
         _ => return false,
     }
     true
+}
+
+/// As vLLM when its engine is killed: it says so, answers 500 for a moment, and ends with status 0 as if it had been asked to.
+fn lose_engine_core(engine: &Engine) {
+    engine.failing.store(true, Ordering::Relaxed);
+    eprintln!("(APIServer pid=1) ERROR 11-23 09:20:12 [async_llm.py:744] AsyncLLM output_handler failed.");
+    eprintln!(
+        "(APIServer pid=1) ERROR 11-23 09:20:12 [async_llm.py:744] vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above) for the root cause."
+    );
+    thread::spawn(|| {
+        thread::sleep(Duration::from_millis(300));
+        exit(0);
+    });
 }
 
 /// As ggml's `ggml_cuda_error` writes them.

@@ -1,8 +1,8 @@
-//! The server: `/health`, `/props`, `/v1/completions`, and the doors to faults and report.
+//! The server: `/health`, what it says of itself, one token, and the doors to faults and report.
 
 use std::{
     convert::Infallible,
-    env, io,
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,24 +15,25 @@ use axum::{
     body::Body,
     extract::{Path, Request, State},
     http::{StatusCode, header},
-    middleware::{Next, from_fn},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     time::{Instant, interval, sleep},
 };
 
-use crate::{Load, faults, report};
+use crate::{Load, faults, protocol::Protocol, report};
 
 const SLOW: Duration = Duration::from_millis(700);
 
 pub(crate) struct Engine {
+    protocol: Protocol,
     load: Load,
     began: Instant,
     pub(crate) stalled: AtomicBool,
@@ -47,41 +48,79 @@ impl Engine {
 
 type Shared = State<Arc<Engine>>;
 
-async fn needs_key(request: Request, next: Next) -> Response {
-    let expected = env::var("LLAMA_API_KEY").map(|key| format!("Bearer {key}"));
+async fn needs_key(State(engine): Shared, request: Request, next: Next) -> Response {
+    let expected = engine.protocol.key().map(|key| format!("Bearer {key}"));
     let given = request
         .headers()
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
-    if request.uri().path() == "/health" || given == expected.ok().as_deref() {
+    if expected.is_none() || engine.protocol.is_open(request.uri().path()) || given == expected.as_deref() {
         return next.run(request).await;
     }
-    let error = json!({"error": {"code": 401, "message": "Invalid API Key", "type": "authentication_error"}});
-    (StatusCode::UNAUTHORIZED, Json(error)).into_response()
+    engine.protocol.unauthorized()
 }
 
 async fn health(State(engine): Shared) -> Response {
+    if engine.protocol == Protocol::Embeddings {
+        return StatusCode::NOT_FOUND.into_response();
+    }
     if engine.is_loading() {
         let error = json!({"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}});
         return (StatusCode::SERVICE_UNAVAILABLE, Json(error)).into_response();
     }
+    if engine.protocol == Protocol::Vllm && engine.failing.load(Ordering::Relaxed) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     Json(json!({"status": "ok"})).into_response()
 }
 
-async fn props() -> Json<serde_json::Value> {
-    Json(json!({"default_generation_settings": {"n_ctx": 512}, "total_slots": 2}))
+async fn props(State(engine): Shared) -> Response {
+    if engine.protocol != Protocol::LlamaCpp {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    Json(json!({"default_generation_settings": {"n_ctx": 512}, "total_slots": 2})).into_response()
 }
 
-async fn completions(State(engine): Shared) -> Response {
+async fn models(State(engine): Shared) -> Response {
+    match engine.protocol.models() {
+        Some(models) => Json(models).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn completions(State(engine): Shared, Json(request): Json<Value>) -> Response {
+    if engine.protocol == Protocol::Embeddings {
+        return (StatusCode::NOT_FOUND, Json(json!({"detail": "Not Found"}))).into_response();
+    }
+    if let Some(refusal) = engine.protocol.refuses(&request) {
+        return refusal;
+    }
+    let token = json!({"object": "text_completion", "choices": [{"index": 0, "text": "a", "finish_reason": "length"}]});
+    compute(&engine, token).await
+}
+
+async fn embeddings(State(engine): Shared) -> Response {
+    if engine.protocol != Protocol::Embeddings {
+        return (StatusCode::NOT_FOUND, Json(json!({"detail": "Not Found"}))).into_response();
+    }
+    if engine.is_loading() {
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"detail": "Loading"}))).into_response();
+    }
+    compute(
+        &engine,
+        json!({"object": "list", "data": [{"index": 0, "embedding": [0.5]}]}),
+    )
+    .await
+}
+
+async fn compute(engine: &Engine, answer: Value) -> Response {
     if engine.stalled.load(Ordering::Relaxed) {
         std::future::pending::<()>().await;
     }
     if engine.load == Load::CannotCompute || engine.failing.load(Ordering::Relaxed) {
-        let error = json!({"error": {"code": 500, "message": "Compute error.", "type": "server_error"}});
-        return (StatusCode::INTERNAL_SERVER_ERROR, Json(error)).into_response();
+        return (StatusCode::INTERNAL_SERVER_ERROR, engine.protocol.internal_error()).into_response();
     }
-    Json(json!({"object": "text_completion", "choices": [{"index": 0, "text": "a", "finish_reason": "length"}]}))
-        .into_response()
+    Json(answer).into_response()
 }
 
 /// A stream that never ends: a token every 5 ms.
@@ -107,19 +146,25 @@ async fn fault(State(engine): Shared, Path(name): Path<String>) -> StatusCode {
 
 pub(crate) async fn serve(port: &str, load: Load) -> io::Result<()> {
     let engine = Arc::new(Engine {
+        protocol: Protocol::of_command(),
         load,
         began: Instant::now(),
         stalled: AtomicBool::new(false),
         failing: AtomicBool::new(false),
     });
+    while engine.is_loading() && !engine.protocol.listens_while_loading() {
+        sleep(Duration::from_millis(10)).await;
+    }
     let routes = Router::new()
         .route("/health", get(health))
         .route("/props", get(props))
+        .route("/v1/models", get(models))
         .route("/v1/completions", post(completions))
+        .route("/v1/embeddings", post(embeddings))
         .route("/endless", get(endless))
         .route("/fault/{name}", post(fault))
         .route("/report", post(report::report))
-        .layer(from_fn(needs_key))
+        .layer(from_fn_with_state(Arc::clone(&engine), needs_key))
         .with_state(engine);
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).await?;
     let mut term = signal(SignalKind::terminate())?;

@@ -206,7 +206,7 @@ async fn what_has_no_known_cost_is_refused_by_name_and_reaches_nobody() {
         (
             chat,
             part(r#"{"type":"input_audio","input_audio":{}}"#),
-            "messages[0].content[0]",
+            "messages[0].content[0].input_audio",
         ),
         (
             "/v1/completions",

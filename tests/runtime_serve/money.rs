@@ -28,7 +28,7 @@ pub fn reserved(fields: &str, output: u64) -> u64 {
 
 /// What is reserved by requests in flight, in the account as `/status` shows it.
 pub fn in_flight(budget: &serde_json::Value) -> &serde_json::Value {
-    &budget["reserved"]
+    &budget["leased"]
 }
 
 /// An amount of USD as the API writes it.

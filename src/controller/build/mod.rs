@@ -1,6 +1,7 @@
 //! Step 3: what should exist. Pure: the same spec and the same live state give the same resources.
 
 mod deployment;
+mod engine;
 #[cfg(test)]
 pub mod fixtures;
 mod pod;

@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
-use super::{BuildError, Defaults, Subject, Tier, revision, volumes};
+use super::{BuildError, Defaults, Subject, Tier, engine, revision, volumes};
 use crate::api::{EngineKind, InferenceDeploymentSpec, LocalBackend, PodOverrides, names};
 
 /// Name of the container that serves in a GPU-less pod, and of the one that installs the runtime in a local pod.
@@ -38,19 +38,22 @@ pub fn render(
     let overrides = local.and_then(|l| l.pod_template.clone()).unwrap_or_default();
     let mut mounts = volumes::common(subject, spec);
     mounts.extend(local.map(volumes::local).unwrap_or_default());
+    mounts.retain(|ours| !ours.is_replaced(&overrides.volume_mounts));
     let (volumes, mounts): (Vec<_>, Vec<_>) = mounts.into_iter().map(|m| (m.volume, m.mount)).unzip();
     let mut container = match local {
-        Some(local) => engine(local),
+        Some(local) => serving_local(local, runtime_image),
         None => forwarder(runtime_image),
     };
     container
         .command
         .get_or_insert_default()
         .extend(operators_flag(defaults));
-    container.env = Some(environment(subject, spec, local.is_some(), &overrides)?);
+    container.env = Some(environment(subject, spec, local, &overrides)?);
     container.volume_mounts = Some(mounts.into_iter().chain(overrides.volume_mounts.clone()).collect());
     let pod = PodSpec {
-        init_containers: local.map(|_| vec![installer(runtime_image)]),
+        init_containers: local
+            .filter(|local| local.engine != EngineKind::External)
+            .map(|_| vec![installer(runtime_image)]),
         containers: vec![container],
         volumes: Some(volumes.into_iter().chain(overrides.volumes.clone()).collect()),
         termination_grace_period_seconds: Some(revision::drain_seconds(spec).saturating_add(GRACE_BEYOND_DRAIN)),
@@ -169,37 +172,32 @@ fn forwarder(image: &str) -> Container {
     }
 }
 
-fn engine(local: &LocalBackend) -> Container {
+/// Ports of a pod that peers may ask.
+const LOCAL_PORTS: [(&str, u16); 3] = [
+    ("http", names::PORT_HTTP),
+    ("peer", names::PORT_PEER),
+    ("admin", names::PORT_ADMIN),
+];
+
+/// The container of a local pod. One whose engine runs elsewhere holds the runtime alone.
+fn serving_local(local: &LocalBackend, runtime_image: &str) -> Container {
+    if local.engine == EngineKind::External {
+        return Container {
+            resources: local.resources.clone().or_else(|| Some(requests("50m", "64Mi"))),
+            ..serving(
+                container(RUNTIME, runtime_image, &[RUNTIME_BINARY, "serve"]),
+                &LOCAL_PORTS,
+            )
+        };
+    }
     let binary = format!("{}{RUNTIME_BINARY}", names::DIR_RUNTIME);
-    let image = local.image.as_deref().unwrap_or_else(|| default_image(local.engine));
-    let ports = [
-        ("http", names::PORT_HTTP),
-        ("peer", names::PORT_PEER),
-        ("admin", names::PORT_ADMIN),
-    ];
     Container {
-        resources: Some(engine_resources(local)),
-        ..serving(container(ENGINE, image, &[&binary, "serve"]), &ports)
+        resources: Some(engine::resources(local)),
+        ..serving(
+            container(ENGINE, engine::image(local), &[&binary, "serve"]),
+            &LOCAL_PORTS,
+        )
     }
-}
-
-/// The vendor's image of a known engine; a Custom one has its own by a rule of the schema.
-const fn default_image(engine: EngineKind) -> &'static str {
-    match engine {
-        EngineKind::LlamaCpp => "ghcr.io/ggml-org/llama.cpp:server",
-        EngineKind::VLLM => "docker.io/vllm/vllm-openai:latest",
-        EngineKind::SGLang => "docker.io/lmsysorg/sglang:latest",
-        EngineKind::Custom => "",
-    }
-}
-
-fn engine_resources(local: &LocalBackend) -> ResourceRequirements {
-    let mut resources = local.resources.clone().unwrap_or_default();
-    if let Some((gpus, count)) = local.gpus.as_ref().and_then(|g| Some((g, g.count?))) {
-        let limits = resources.limits.get_or_insert_default();
-        limits.insert(gpus.resource_name().to_owned(), Quantity(count.to_string()));
-    }
-    resources
 }
 
 fn requests(cpu: &str, memory: &str) -> ResourceRequirements {
@@ -245,7 +243,7 @@ fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
 fn environment(
     subject: &Subject,
     spec: &InferenceDeploymentSpec,
-    local: bool,
+    local: Option<&LocalBackend>,
     overrides: &PodOverrides,
 ) -> Result<Vec<EnvVar>, BuildError> {
     let mut env = vec![
@@ -255,10 +253,16 @@ fn environment(
         value(names::ENV_DEPLOYMENT, &subject.name),
         value(names::ENV_DEPLOYMENT_UID, &subject.uid),
     ];
-    if local {
+    if let Some(local) = local {
         let backend = serde_json::to_value(revision::local_backend(spec))?;
-        env.push(value(names::ENV_LOCAL_BACKEND, &revision::canonical(&backend)));
-        env.extend(engine_environment());
+        env.push(value(
+            names::ENV_LOCAL_BACKEND,
+            &literal(&revision::canonical(&backend)),
+        ));
+        env.push(value(names::ENV_MODEL_NAME, &literal(spec.model(&subject.name))));
+        if local.engine != EngineKind::External {
+            env.extend(engine::environment(local.engine));
+        }
     }
     // A name may occur once only: the user's own value wins.
     env.retain(|ours| !overrides.env.iter().any(|theirs| theirs.name == ours.name));
@@ -266,21 +270,13 @@ fn environment(
     Ok(env)
 }
 
-/// Vendor images expect a home and caches that a read-only root filesystem does not have.
-fn engine_environment() -> Vec<EnvVar> {
-    let cache = |name: &str, folder: &str| value(name, &format!("{}/{folder}", volumes::DIR_CACHE));
-    vec![
-        value("USER", "inference"),
-        value("HOME", volumes::DIR_CACHE),
-        cache("XDG_CACHE_HOME", "xdg"),
-        cache("HF_HOME", "huggingface"),
-        cache("TRITON_CACHE_DIR", "triton"),
-        cache("TORCHINDUCTOR_CACHE_DIR", "inductor"),
-        cache("VLLM_CACHE_ROOT", "vllm"),
-    ]
+/// `text` so that the kubelet, which fills `$(NAME)` of the container's variables into their values, leaves it as it is.
+fn literal(text: &str) -> String {
+    text.replace('$', "$$")
 }
 
-fn value(name: &str, value: &str) -> EnvVar {
+/// A variable of a container.
+pub fn value(name: &str, value: &str) -> EnvVar {
     EnvVar {
         name: name.into(),
         value: Some(value.into()),

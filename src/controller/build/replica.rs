@@ -25,19 +25,21 @@ pub fn build(subject: &Subject, live: &Live, orders: &BTreeMap<String, Orders>) 
 
 fn replica(subject: &Subject, pod: &Pod, orders: Orders) -> Option<InferenceReplica> {
     let tier = tier_of(subject, pod)?;
-    let Orders { circuits, hold } = orders;
+    let Orders { circuits, budget, hold } = orders;
+    let finalizers = budget.is_some().then(|| vec![names::FINALIZER_BUDGET.to_owned()]);
     let mut replica = InferenceReplica::new(
         pod.metadata.name.as_deref()?,
         InferenceReplicaSpec {
             pod_uid: pod.uid()?,
             deployment_name: subject.name.clone(),
             deployment_uid: subject.uid.clone(),
-            budget: None,
+            budget,
             circuits,
             engine_hold: hold,
         },
     );
     replica.metadata = subject.meta(pod.name_any(), subject.tier_labels(tier));
+    replica.metadata.finalizers = finalizers;
     Some(replica)
 }
 

@@ -46,6 +46,93 @@ fn the_resources_are_the_golden_ones() {
     golden("rbac", &(&resources.account, &resources.role, &resources.binding));
 }
 
+/// The pod of a local backend with these fields.
+fn pod_of(local: serde_json::Value) -> k8s_openapi::api::core::v1::PodSpec {
+    let mut deployment = both();
+    deployment.spec.backends[0].local = Some(serde_json::from_value(local).unwrap());
+    crate::controller::validate::validate(&deployment).unwrap();
+    template(&built(&deployment, &Live::default()), 0).spec.unwrap()
+}
+
+#[test]
+fn every_engine_has_the_golden_pod() {
+    let source = serde_json::json!({"persistentVolumeClaim": {"claimName": "models", "path": "llama"}});
+    for (name, local) in [
+        (
+            "engine-vllm",
+            serde_json::json!({"engine": "VLLM", "source": source, "gpus": {"count": 8}, "args": ["--enforce-eager"]}),
+        ),
+        (
+            "engine-sglang",
+            serde_json::json!({"engine": "SGLang", "source": source, "gpus": {"count": 1}}),
+        ),
+        (
+            "engine-custom",
+            serde_json::json!({
+                "engine": "Custom", "image": "server:1", "command": ["serve", "$(HOST):$(PORT)"], "args": ["$$(PORT)"],
+            }),
+        ),
+        (
+            "engine-external",
+            serde_json::json!({"engine": "External", "url": "http://engine.default.svc:8000"}),
+        ),
+    ] {
+        golden(name, &pod_of(local));
+    }
+}
+
+/// As the kubelet fills `$(NAME)` into the value of a variable.
+fn expanded_by_the_kubelet(value: &str) -> String {
+    value
+        .replace("$$", "\u{0}")
+        .replace("$(HOST)", "wrong")
+        .replace('\u{0}', "$")
+}
+
+#[test]
+fn the_kubelet_leaves_what_the_runtime_is_to_fill_in() {
+    let pod = pod_of(serde_json::json!({
+        "engine": "Custom", "image": "server:1", "command": ["serve", "$(HOST)", "$$(HOST)"],
+    }));
+    let env = pod.containers[0].env.clone().unwrap();
+    let value = env
+        .into_iter()
+        .find(|v| v.name == names::ENV_LOCAL_BACKEND)
+        .unwrap()
+        .value
+        .unwrap();
+    let backend: serde_json::Value = serde_json::from_str(&expanded_by_the_kubelet(&value)).unwrap();
+    assert_eq!(
+        backend["local"]["command"],
+        serde_json::json!(["serve", "$(HOST)", "$$(HOST)"])
+    );
+}
+
+#[test]
+fn a_users_own_volume_takes_the_place_of_one_that_gives_room_and_of_no_other() {
+    let mounts = |path: &str| {
+        let pod = pod_of(serde_json::json!({
+            "engine": "Custom", "image": "server:1", "command": ["serve"],
+            "podTemplate": {
+                "volumes": [{"name": "own", "emptyDir": {}}],
+                "volumeMounts": [{"name": "own", "mountPath": path}],
+            },
+        }));
+        let all = pod.containers[0].volume_mounts.clone().unwrap();
+        let there: Vec<String> = all
+            .into_iter()
+            .filter(|m| m.mount_path == path)
+            .map(|m| m.name)
+            .collect();
+        (there, pod.volumes.unwrap().iter().any(|v| v.name == "inference-shm"))
+    };
+    assert_eq!(mounts("/dev/shm"), (vec!["own".to_owned()], false));
+    assert_eq!(
+        mounts("/var/run/inference-operator/keys"),
+        (vec!["inference-keys".to_owned(), "own".to_owned()], true)
+    );
+}
+
 #[test]
 fn without_a_local_backend_the_gpu_less_pods_are_the_scaled_ones() {
     let resources = built(&remote(), &Live::default());

@@ -9,8 +9,8 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use super::{Subject, revision};
-use crate::api::{InferenceDeploymentSpec, LocalBackend, ModelSource, names};
+use super::{Subject, engine, revision};
+use crate::api::{EngineKind, InferenceDeploymentSpec, LocalBackend, ModelSource, names};
 
 /// Where client libraries look for the API server's token.
 const DIR_API_ACCESS: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -18,6 +18,9 @@ const DIR_API_ACCESS: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 pub const DIR_CACHE: &str = "/var/cache/inference-operator";
 /// Names of our volumes begin with this; users' volumes must not.
 const RUNTIME_VOLUME: &str = "inference-runtime";
+const TEMPORARY: &str = "inference-tmp";
+const CACHE: &str = "inference-cache";
+const SHARED_MEMORY: &str = "inference-shm";
 
 /// A volume and its mount.
 pub struct Mounted {
@@ -25,6 +28,15 @@ pub struct Mounted {
     pub volume: Volume,
     /// Its mount in the container that needs it.
     pub mount: VolumeMount,
+}
+
+impl Mounted {
+    /// Whether the user mounts a volume of his own in the place of one that only gives room: a cache that outlives pods, a larger
+    /// /dev/shm.
+    pub fn is_replaced(&self, theirs: &[VolumeMount]) -> bool {
+        let gives_room = [TEMPORARY, CACHE, SHARED_MEMORY].contains(&self.volume.name.as_str());
+        gives_room && theirs.iter().any(|mount| mount.mount_path == self.mount.mount_path)
+    }
 }
 
 fn mounted(volume: Volume, path: &str, read_only: bool) -> Mounted {
@@ -40,26 +52,32 @@ fn mounted(volume: Volume, path: &str, read_only: bool) -> Mounted {
 /// What every pod mounts.
 pub fn common(subject: &Subject, spec: &InferenceDeploymentSpec) -> Vec<Mounted> {
     let mut all = vec![
-        mounted(empty_dir("inference-tmp", Some("1Gi"), false), "/tmp", false),
+        mounted(empty_dir(TEMPORARY, Some("1Gi"), false), "/tmp", false),
         mounted(api_access(), DIR_API_ACCESS, true),
         mounted(peer_token(subject), names::DIR_PEER_TOKEN, true),
+        // In memory: it must not outlive the node, and it is written twice a request.
+        mounted(
+            empty_dir("inference-journal", Some("1Mi"), true),
+            names::DIR_JOURNAL,
+            false,
+        ),
     ];
     all.extend(keys(spec).map(|volume| mounted(volume, names::DIR_KEYS, true)));
     all
 }
 
-/// What a local pod mounts in addition.
+/// What a local pod mounts in addition; nothing when its engine runs elsewhere.
 pub fn local(local: &LocalBackend) -> Vec<Mounted> {
+    if local.engine == EngineKind::External {
+        return Vec::new();
+    }
     let mut all = vec![
         runtime(),
-        mounted(empty_dir("inference-cache", Some("20Gi"), false), DIR_CACHE, false),
+        mounted(empty_dir(CACHE, Some("20Gi"), false), DIR_CACHE, false),
     ];
-    if local.gpus.is_some() {
-        all.push(mounted(
-            empty_dir("inference-shm", Some("8Gi"), true),
-            "/dev/shm",
-            false,
-        ));
+    if let Some(gibibytes) = engine::shared_memory(local) {
+        let volume = empty_dir(SHARED_MEMORY, Some(&format!("{gibibytes}Gi")), true);
+        all.push(mounted(volume, "/dev/shm", false));
     }
     all.extend(
         local

@@ -4,6 +4,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 
 use super::{
+    budget::within_budget,
     circuits, gpus, pods,
     view::{View, has_ended},
 };
@@ -28,11 +29,16 @@ pub struct Verdict {
     pub message: String,
 }
 
-const TRUE: &str = "True";
-const FALSE: &str = "False";
-const UNKNOWN: &str = "Unknown";
+pub(super) const TRUE: &str = "True";
+pub(super) const FALSE: &str = "False";
+pub(super) const UNKNOWN: &str = "Unknown";
 
-fn verdict(type_: &'static str, status: &'static str, reason: &'static str, message: impl Into<String>) -> Verdict {
+pub(super) fn verdict(
+    type_: &'static str,
+    status: &'static str,
+    reason: &'static str,
+    message: impl Into<String>,
+) -> Verdict {
     Verdict {
         type_,
         status,
@@ -54,6 +60,7 @@ pub fn all(view: &View<'_>) -> Vec<Verdict> {
     all.push(credentials_accepted(view));
     all.push(circuit_closed(view));
     all.extend(gpus::healthy(view));
+    all.extend(within_budget(view));
     all.push(degraded(view));
     all
 }
@@ -71,9 +78,9 @@ fn ready(view: &View<'_>) -> Verdict {
         };
     }
     let first = view.active_backend().unwrap_or_default();
-    let out: String = dead_backends(view)
-        .map(|report| format!("; backend {} is out ({})", report.name, report.reason))
-        .collect();
+    let out = dead_backends(view).fold(String::new(), |out, report| {
+        out + &format!("; backend {} is out ({})", report.name, report.reason)
+    });
     let message = format!(
         "{ready} of {} replicas are Ready, backend {first} answers first{out}",
         view.wanted()
@@ -262,6 +269,10 @@ fn backends_available(view: &View<'_>) -> Verdict {
     let says = |status, reason, message| verdict(types::BACKENDS_AVAILABLE, status, reason, message);
     if let Some(active) = view.active_backend() {
         return says(TRUE, reason::AVAILABLE, format!("backend {active} takes requests"));
+    }
+    if let Some(spent) = within_budget(view).filter(|_| view.available().next().is_some()) {
+        let message = format!("only paid backends could take requests: {}", spent.message);
+        return says(FALSE, spent.reason, message);
     }
     let refusals: Vec<&BackendReport> = view
         .spec

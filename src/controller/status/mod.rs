@@ -1,5 +1,6 @@
 //! Step 5: says how it is. Computed purely from what was applied, the pods and their reports; written only when it changed in meaning.
 
+mod budget;
 mod circuits;
 mod conditions;
 mod errors;
@@ -26,6 +27,7 @@ use super::{
     decide::Record,
     metrics::{Metrics, Verb},
 };
+pub use budget::warnings;
 pub use circuits::circuit_transitions;
 pub use conditions::Verdict;
 pub use pods::gpu_end;
@@ -152,15 +154,18 @@ pub async fn write(
     Ok(())
 }
 
-/// Writes what the controller decided, only over the state `version` of the object that it was decided on; gives the new version.
+/// Writes what the controller decided, only over the state `version` of the object that it was decided on, which holds `before`; gives
+/// the new version.
 pub async fn record(
     client: &Client,
     subject: &Subject,
     version: &str,
-    record: &Record,
+    [before, record]: [&Record; 2],
     metrics: &Metrics,
 ) -> Result<String, StatusError> {
     let Record { circuits, budget, gpus } = record;
+    let mut budget = serde_json::to_value(budget)?;
+    remove_rest(&serde_json::to_value(&before.budget)?, &mut budget);
     let body = json!({
         "metadata": {"resourceVersion": version, "uid": subject.uid},
         "status": {"circuits": circuits, "budget": budget, "gpus": gpus},
@@ -177,6 +182,16 @@ pub async fn record(
     );
     let recorded = call(&words, api.patch_status(&subject.name, &params, &body)).await?;
     Ok(recorded.metadata.resource_version.unwrap_or_default())
+}
+
+/// What a merge patch does not name stays: what is no longer there is named with null.
+fn remove_rest(before: &Value, after: &mut Value) {
+    let (Value::Object(before), Value::Object(after)) = (before, after) else {
+        return;
+    };
+    for (key, old) in before {
+        remove_rest(old, after.entry(key).or_insert(Value::Null));
+    }
 }
 
 /// Writes and removes annotations, only over the state `version` of the object; gives the new version.

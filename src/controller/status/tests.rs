@@ -106,7 +106,7 @@ impl Case {
             jitter: 0.0,
         };
         let record = decide(&situation).record;
-        let view = View::new(situation, &self.deployments, &self.kept, self.problem.clone(), record);
+        let view = View::new(situation, &self.deployments, &self.kept, self.problem.clone(), &record);
         compute(&view, old, &Time(at))
     }
 

@@ -21,6 +21,7 @@ const TOLD: [&str; 7] = [
     types::STALLED,
     types::GPU_HEALTHY,
     types::CREDENTIALS_ACCEPTED,
+    types::WITHIN_BUDGET,
     types::MODEL_LOADED,
     types::READY,
     types::BACKENDS_AVAILABLE,
@@ -33,6 +34,7 @@ const CAUSES: [&str; 5] = [
     types::GPU_HEALTHY,
     types::CREDENTIALS_ACCEPTED,
     types::CIRCUIT_CLOSED,
+    types::WITHIN_BUDGET,
     types::MODEL_LOADED,
 ];
 /// What every deployment passes through is no event.
@@ -140,7 +142,7 @@ mod tests {
         );
         assert!(transitions(&bad, &bad).is_empty());
         let back = transitions(&bad, &good);
-        assert!(back.iter().all(|t| !t.warning) && back.len() == 3, "{back:?}");
+        assert!(back.iter().all(|t| !t.warning) && back.len() == 2, "{back:?}");
     }
 
     #[test]

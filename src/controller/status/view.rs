@@ -3,10 +3,11 @@
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::ResourceExt;
 
-use super::pods;
+use super::{budget, pods};
 use crate::{
     api::{
-        BackendReport, CircuitStatus, GpuTrouble, InferenceDeploymentSpec, InferenceReplica, InferenceReplicaStatus,
+        Backend, BackendReport, BudgetStatus, CircuitStatus, GpuTrouble, InferenceDeploymentSpec, InferenceReplica,
+        InferenceReplicaStatus,
     },
     controller::{
         build::{Subject, Tier, scaled_tier, tier_of, tiers},
@@ -72,6 +73,10 @@ pub struct View<'a> {
     pub circuits: Vec<CircuitStatus>,
     /// GPUs that pods failed on.
     pub gpus: Vec<GpuTrouble>,
+    /// The ledger.
+    pub ledger: Option<&'a BudgetStatus>,
+    /// A replica was told that there is no money for what it wants.
+    pub denied: bool,
 }
 
 impl<'a> View<'a> {
@@ -81,7 +86,7 @@ impl<'a> View<'a> {
         deployments: &'a [Deployment],
         kept: &'a [String],
         problem: Option<Problem>,
-        record: Record,
+        record: &'a Record,
     ) -> Self {
         let Situation {
             subject,
@@ -97,8 +102,10 @@ impl<'a> View<'a> {
             kept,
             problem,
             members: members(subject, live),
-            circuits: record.circuits,
-            gpus: record.gpus,
+            gpus: record.gpus.clone(),
+            circuits: record.circuits.clone(),
+            ledger: record.budget.as_ref(),
+            denied: live.replicas.iter().any(is_denied),
         }
     }
 
@@ -145,13 +152,25 @@ impl<'a> View<'a> {
         reports.flat_map(|r| &r.backends).filter(|b| b.name == name).collect()
     }
 
-    /// The first backend in order that some Ready pod may send to.
+    /// The first backend in order that some Ready pod may send to, and that the budget admits.
     pub fn active_backend(&self) -> Option<&'a str> {
-        let names = self.spec.backends.iter().map(|b| b.name.as_str());
-        names
-            .into_iter()
-            .find(|name| self.backend(name).iter().any(|b| b.available))
+        let paid = |backend: &Backend| backend.remote.as_ref().is_some_and(|remote| remote.price.is_some());
+        let admitted = self
+            .available()
+            .filter(|backend| !paid(backend) || budget::admits(self));
+        admitted.map(|backend| backend.name.as_str()).next()
     }
+
+    /// Backends in order that some Ready pod may send to if there is money.
+    pub fn available(&self) -> impl Iterator<Item = &'a Backend> {
+        let available = |backend: &&Backend| self.backend(&backend.name).iter().any(|b| b.available);
+        self.spec.backends.iter().filter(available)
+    }
+}
+
+fn is_denied(replica: &InferenceReplica) -> bool {
+    let told = replica.spec.budget.as_ref();
+    replica.metadata.deletion_timestamp.is_none() && told.is_some_and(|told| told.denied.is_some())
 }
 
 fn members<'a>(subject: &Subject, live: &'a Live) -> Vec<Member<'a>> {

@@ -337,3 +337,6 @@ impl Process {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

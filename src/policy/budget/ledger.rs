@@ -20,7 +20,7 @@ mod situation;
 mod tests;
 mod windows;
 
-pub use decide::{Decision, Facts, Remove, decide};
+pub use decide::{Decision, Remove, decide};
 pub use project::{may_release, projection};
 pub use rows::{attainable, outstanding};
 pub use situation::{Calendar, Clocks, Holder, Mark, Marks, Object, Situation, Terms, UnknownZone, WriteOff};

@@ -73,6 +73,7 @@ pub struct Purse {
     waiting: Waiting,
     demand: Demand,
     want: WantState,
+    hurry: bool,
     closed: bool,
 }
 
@@ -90,6 +91,7 @@ impl Purse {
             waiting: Waiting::default(),
             demand: Demand::default(),
             want: WantState::default(),
+            hurry: false,
             closed: false,
         }
     }
@@ -122,6 +124,9 @@ impl Purse {
 
     /// Sets `amount` aside.
     pub fn reserve(&mut self, amount: NanoUsd, now: Moment) -> Result<Claim, NoMoney> {
+        if self.closed {
+            return Err(NoMoney::Closed);
+        }
         let (number, over) = (self.window.number, self.is_over(now.wall));
         let usable = |held: &&mut Held| held.window == number && held.free() >= amount.0;
         if let Some(held) = self.leases.iter_mut().filter(|_| !over).find(usable) {
@@ -181,8 +186,13 @@ impl Purse {
     fn give_back(&mut self) {
         let number = self.window.number;
         for held in &mut self.leases {
-            held.give_back(number);
+            self.hurry |= held.give_back(number) && held.window() == number;
         }
+    }
+
+    /// True once after something was given back that the controller waits for.
+    pub fn take_hurry(&mut self) -> bool {
+        std::mem::take(&mut self.hurry)
     }
 
     /// Surrenders everything after a while without a request. True when there was something.
@@ -221,6 +231,12 @@ impl Purse {
     #[must_use]
     pub const fn window(&self) -> u64 {
         self.window.number
+    }
+
+    /// When the window ends; `None` when it never does, or nothing was said yet.
+    #[must_use]
+    pub fn window_end(&self) -> Option<Timestamp> {
+        self.window.end.as_ref().map(|end| end.0)
     }
 
     /// Predecessors whose leases the controller has not folded yet.

@@ -10,7 +10,7 @@ mod status;
 
 pub use breaker::{Breaker, Leave};
 pub use errors::ErrorBook;
-pub use money::{Hold, Money, UnknownZone};
+pub use money::{Hold, Journal, Leased, Money, NoMoney, UnknownZone, kernel};
 pub use registry::{Backend, Engine, Kind, Local, Registry, Routing};
 pub use remote::{Means, Remote, Unusable};
 pub use signals::Signals;

@@ -1,118 +1,169 @@
-//! The budget of a process that runs alone (`--file`): one account a window, reserved before sending, settled exactly once.
+//! Money on the way of a request: set aside before it is sent, settled exactly once after it (design section 8). Alone, a process keeps
+//! an account of its own; in a cluster it spends leases of the controller's ledger.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+mod alone;
+mod journal;
+mod leased;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 use tracing::error;
 
+use alone::{Alone, Shared};
+pub use journal::{Journal, kernel};
+pub use leased::Leased;
+
+pub use crate::policy::budget::{ledger::UnknownZone, purse::NoMoney};
 use crate::{
-    api::{Budget, BudgetPeriod, BudgetStatus, BudgetWindow, NanoUsd},
+    api::{Budget, BudgetStatus, NanoUsd},
     policy::{
-        budget::{Account, Reservation, Window, window},
+        budget::{Reservation, Settled, purse::Claim},
         pricing::{Prices, Usage},
     },
     runtime::sync::lock,
 };
 
-/// Why a budget cannot be kept.
-#[derive(Debug, thiserror::Error)]
-#[error("spec.budget.timeZone: {zone:?} is not known here ({error}); write an IANA name such as Europe/Berlin")]
-pub struct UnknownZone {
-    zone: String,
-    error: jiff::Error,
-}
-
 /// The money of this process.
 #[derive(Debug)]
-pub struct Money {
-    limit: NanoUsd,
-    period: BudgetPeriod,
-    zone: TimeZone,
-    current: Mutex<(Window, Arc<Mutex<Account>>)>,
+pub struct Money(Source);
+
+#[derive(Debug)]
+enum Source {
+    Alone(Alone),
+    Leased(Arc<Leased>),
 }
 
 impl Money {
-    /// An untouched account in the window of `now`.
-    pub fn new(budget: &Budget, now: Timestamp) -> Result<Self, UnknownZone> {
-        let zone = TimeZone::get(budget.time_zone()).map_err(|error| UnknownZone {
-            zone: budget.time_zone().to_owned(),
-            error,
-        })?;
-        let limit = budget.limit.usd();
-        let first = (window(budget.period(), &zone, now), account(limit));
-        Ok(Self {
-            limit,
-            period: budget.period(),
-            zone,
-            current: Mutex::new(first),
-        })
+    /// An untouched account of a process that runs alone, in the window of `now`.
+    pub fn alone(budget: &Budget, now: Timestamp) -> Result<Self, UnknownZone> {
+        Alone::new(budget, now).map(|alone| Self(Source::Alone(alone)))
     }
 
-    /// Sets `amount` aside in the window of `now`; `None` when there is not that much left.
-    pub fn reserve(&self, amount: NanoUsd, prices: Prices, violated: &Arc<AtomicBool>, now: Timestamp) -> Option<Hold> {
-        let account = self.account_at(now);
-        let reservation = lock(&account).reserve(amount)?;
-        Some(Hold {
-            account,
-            reservation: Some(reservation),
+    /// Leases.
+    #[must_use]
+    pub const fn leased(leased: Arc<Leased>) -> Self {
+        Self(Source::Leased(leased))
+    }
+
+    /// The leases, in a cluster.
+    #[must_use]
+    pub const fn leases(&self) -> Option<&Arc<Leased>> {
+        match &self.0 {
+            Source::Alone(_) => None,
+            Source::Leased(leased) => Some(leased),
+        }
+    }
+
+    /// Sets `amount` aside in the window of `now`.
+    pub fn reserve(
+        &self,
+        amount: NanoUsd,
+        prices: Prices,
+        violated: &Arc<AtomicBool>,
+        now: Timestamp,
+    ) -> Result<Hold, NoMoney> {
+        let claimed = match &self.0 {
+            Source::Alone(alone) => alone
+                .reserve(amount, now)
+                .map(|(account, it)| Claimed::Account(account, it)),
+            Source::Leased(leased) => Some(Claimed::Lease(Arc::clone(leased), leased.reserve(amount, now)?)),
+        };
+        Ok(Hold {
+            claimed: Some(claimed.ok_or(NoMoney::Denied)?),
             prices,
             violated: Arc::clone(violated),
         })
     }
 
-    /// When the window of `now` ends; `None` when it never does.
+    /// Waits until `amount` could be set aside, until it never can, or for as long as `patience`.
+    pub async fn wait(
+        &self,
+        amount: NanoUsd,
+        prices: Prices,
+        violated: &Arc<AtomicBool>,
+        patience: Duration,
+    ) -> Result<Hold, NoMoney> {
+        match &self.0 {
+            Source::Alone(_) => self.reserve(amount, prices, violated, Timestamp::now()),
+            Source::Leased(leased) => {
+                let claim = leased.wait(amount, patience).await?;
+                Ok(Hold {
+                    claimed: Some(Claimed::Lease(Arc::clone(leased), claim)),
+                    prices,
+                    violated: Arc::clone(violated),
+                })
+            }
+        }
+    }
+
+    /// When the window of `now` ends; `None` when it never does, or nobody knows.
     #[must_use]
     pub fn window_end(&self, now: Timestamp) -> Option<Timestamp> {
-        drop(self.account_at(now));
-        lock(&self.current).0.end
-    }
-
-    fn account_at(&self, now: Timestamp) -> Arc<Mutex<Account>> {
-        let mut current = lock(&self.current);
-        let (held, account_now) = &mut *current;
-        // Windows only advance: a clock that was set back finds the newest one.
-        if held.end.is_some_and(|end| now >= end) {
-            *held = window(self.period, &self.zone, now);
-            *account_now = account(self.limit);
+        match &self.0 {
+            Source::Alone(alone) => alone.window_end(now),
+            Source::Leased(leased) => leased.window_end(),
         }
-        Arc::clone(account_now)
     }
 
-    /// The account as status shows it.
+    /// The account as status shows it; in a cluster that is the ledger's.
     #[must_use]
-    pub fn status(&self, now: Timestamp) -> BudgetStatus {
-        let totals = lock(&self.account_at(now)).totals();
-        let held = lock(&self.current).0;
-        let time = |at: Option<Timestamp>| at.map(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time);
-        BudgetStatus {
-            window: BudgetWindow {
-                start: time(held.start),
-                end: time(held.end),
-                ..BudgetWindow::default()
-            },
-            limit: totals.limit,
-            settled: totals.settled,
-            uncertain: totals.uncertain,
-            leased: totals.reserved,
-            remaining: totals.remaining,
-            ..BudgetStatus::default()
+    pub fn status(&self, now: Timestamp) -> Option<BudgetStatus> {
+        match &self.0 {
+            Source::Alone(alone) => Some(alone.status(now)),
+            Source::Leased(_) => None,
         }
     }
 }
 
-fn account(limit: NanoUsd) -> Arc<Mutex<Account>> {
-    Arc::new(Mutex::new(Account::new(limit)))
+/// Where something was set aside.
+#[derive(Debug)]
+enum Claimed {
+    Account(Shared, Reservation),
+    Lease(Arc<Leased>, Claim),
+}
+
+impl Claimed {
+    const fn amount(&self) -> NanoUsd {
+        match self {
+            Self::Account(_, reservation) => reservation.amount(),
+            Self::Lease(_, claim) => claim.amount(),
+        }
+    }
+
+    fn settle(self, cost: NanoUsd) -> Settled {
+        match self {
+            Self::Account(account, reservation) => lock(&account).settle(reservation, cost),
+            Self::Lease(leased, claim) => leased.settle(claim, cost),
+        }
+    }
+
+    fn release(self) {
+        match self {
+            Self::Account(account, reservation) => lock(&account).release(reservation),
+            Self::Lease(leased, claim) => leased.release(claim),
+        }
+    }
+
+    fn uncertain(self) {
+        match self {
+            Self::Account(account, reservation) => lock(&account).uncertain(reservation),
+            Self::Lease(leased, claim) => leased.uncertain(claim),
+        }
+    }
 }
 
 /// Money set aside for one attempt. It ends exactly once; dropped without word it is uncertain.
 #[derive(Debug)]
 #[must_use = "a hold that is dropped is booked as uncertain"]
 pub struct Hold {
-    account: Arc<Mutex<Account>>,
-    reservation: Option<Reservation>,
+    claimed: Option<Claimed>,
     prices: Prices,
     violated: Arc<AtomicBool>,
 }
@@ -120,12 +171,10 @@ pub struct Hold {
 impl Hold {
     /// Books what the provider reported, in full, and gives the rest back.
     pub fn settle(mut self, usage: &Usage) {
-        let Some(reservation) = self.reservation.take() else {
-            return;
-        };
+        let Some(claimed) = self.claimed.take() else { return };
         let cost = self.prices.cost(usage).unwrap_or(NanoUsd(u64::MAX));
-        let reserved = reservation.amount();
-        if lock(&self.account).settle(reservation, cost).bound_violated {
+        let reserved = claimed.amount();
+        if claimed.settle(cost).bound_violated {
             self.violated.store(true, Ordering::Relaxed);
             error!(%reserved, %cost, "the provider reported more than the bound allows: the backend is stopped");
         }
@@ -133,16 +182,16 @@ impl Hold {
 
     /// Gives all of it back: nothing was sent, or the answer was a complete error.
     pub fn release(mut self) {
-        if let Some(reservation) = self.reservation.take() {
-            lock(&self.account).release(reservation);
+        if let Some(claimed) = self.claimed.take() {
+            claimed.release();
         }
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if let Some(reservation) = self.reservation.take() {
-            lock(&self.account).uncertain(reservation);
+        if let Some(claimed) = self.claimed.take() {
+            claimed.uncertain();
         }
     }
 }
@@ -150,7 +199,7 @@ impl Drop for Hold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::PicoUsd;
+    use crate::api::{BudgetPeriod, PicoUsd};
 
     const PRICES: Prices = Prices::flat(PicoUsd(1_000_000), PicoUsd(1_000_000));
 
@@ -162,7 +211,7 @@ mod tests {
             on_exhausted: None,
             warn_at_percent: vec![],
         };
-        Money::new(&budget, at("2026-11-23T10:30:00Z")).unwrap()
+        Money::alone(&budget, at("2026-11-23T10:30:00Z")).unwrap()
     }
 
     fn at(text: &str) -> Timestamp {
@@ -176,14 +225,14 @@ mod tests {
         let violated = Arc::new(AtomicBool::new(false));
         let reserve = || money.reserve(NanoUsd(1_000), PRICES, &violated, now);
         let (one, two, three) = (reserve().unwrap(), reserve().unwrap(), reserve().unwrap());
-        assert!(reserve().is_none(), "the fourth does not fit");
+        assert_eq!(reserve().unwrap_err(), NoMoney::Denied, "the fourth does not fit");
         one.release();
         drop(two);
         three.settle(&Usage {
             input_tokens: 1,
             ..Usage::default()
         });
-        let status = money.status(now);
+        let status = money.status(now).unwrap();
         let shown =
             [status.settled, status.uncertain, status.leased, status.remaining].map(|amount| amount.to_string());
         assert_eq!(shown, ["0.000001", "0.000001", "0.00", "0.000001"]);
@@ -198,12 +247,12 @@ mod tests {
             .reserve(NanoUsd(1_000), PRICES, &violated, at("2026-11-23T10:59:59Z"))
             .unwrap();
         let next = at("2026-11-23T11:00:00Z");
-        assert_eq!(money.status(next).leased, NanoUsd(0));
+        assert_eq!(money.status(next).unwrap().leased, NanoUsd(0));
         hold.settle(&Usage {
             input_tokens: 1,
             ..Usage::default()
         });
-        assert_eq!(money.status(next).settled, NanoUsd(0));
+        assert_eq!(money.status(next).unwrap().settled, NanoUsd(0));
     }
 
     #[test]
@@ -216,7 +265,7 @@ mod tests {
             input_tokens: 5,
             ..Usage::default()
         });
-        assert_eq!(money.status(now).settled, NanoUsd(5_000));
+        assert_eq!(money.status(now).unwrap().settled, NanoUsd(5_000));
         assert!(violated.load(Ordering::Relaxed));
     }
 
@@ -229,7 +278,7 @@ mod tests {
             on_exhausted: None,
             warn_at_percent: vec![],
         };
-        let error = Money::new(&budget, at("2026-11-23T10:30:00Z")).unwrap_err();
+        let error = Money::alone(&budget, at("2026-11-23T10:30:00Z")).unwrap_err();
         assert!(error.to_string().contains("Mars/Olympus"), "{error}");
     }
 }

@@ -1,11 +1,11 @@
 //! The backends of the configuration in force, swapped as a whole: a request sees one state of it from beginning to end.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
-use super::{Breaker, ErrorBook, Means, Money, Remote, Signals};
+use super::{Breaker, ErrorBook, Leased, Means, Money, Remote, Signals};
 use crate::{
     api::{BackendKind, CircuitScope, EngineIsolation, GpuReport, InferenceReplica, LocalBackend, ReplicaCircuit},
     runtime::{
@@ -13,6 +13,7 @@ use crate::{
         config::Snapshot,
         local::{Activity, EngineView},
         report::{Ears, News},
+        sync::lock,
     },
 };
 
@@ -73,7 +74,7 @@ pub struct Engine {
     /// Whether it may be sent requests.
     pub view: watch::Receiver<EngineView>,
     /// Whether it is kept apart from the keys.
-    pub isolation: EngineIsolation,
+    pub isolation: Option<EngineIsolation>,
     /// What the request path tells the supervisor.
     pub activity: Arc<Activity>,
     /// The GPUs; `None` where there are none.
@@ -86,8 +87,10 @@ pub struct Engine {
 #[derive(Debug)]
 pub struct Registry {
     routing: ArcSwap<Routing>,
-    /// Version of our object as it was told last.
-    told: ArcSwapOption<String>,
+    /// Our object as it was told last: a backend that comes with a later configuration follows it too.
+    told: Mutex<Option<InferenceReplica>>,
+    /// Its version.
+    version: ArcSwapOption<String>,
     /// What sessions are made with.
     pub means: Means,
     /// The process's clock.
@@ -100,8 +103,8 @@ pub struct Registry {
     pub engine: Option<Engine>,
     /// False until remote backends may be used (design section 9).
     pub remote_gate: watch::Receiver<bool>,
-    /// The budget of a process that runs alone.
-    pub money: Option<Money>,
+    /// The money for paid backends; `None` for a process that runs alone without a budget.
+    money: Option<Money>,
 }
 
 impl Registry {
@@ -112,13 +115,15 @@ impl Registry {
         means: Means,
         engine: Option<Engine>,
         remote_gate: watch::Receiver<bool>,
-        money: Option<Money>,
+        money: impl FnOnce(Clock, &Arc<Signals>) -> Option<Money>,
     ) -> Self {
         let (clock, signals) = (Clock::start(), Arc::<Signals>::default());
+        let money = money(clock, &signals);
         let backends = backends(&snapshot, |name, spec| Remote::new(name, spec, &means, clock, &signals));
         Self {
             routing: ArcSwap::from_pointee(Routing { snapshot, backends }),
-            told: ArcSwapOption::empty(),
+            told: Mutex::default(),
+            version: ArcSwapOption::empty(),
             errors: ErrorBook::new(clock, Arc::clone(&signals)),
             means,
             clock,
@@ -135,10 +140,16 @@ impl Registry {
         self.routing.load_full()
     }
 
-    /// Version of our object as it was told last.
+    /// The money for paid backends, while the configuration has a budget.
     #[must_use]
-    pub fn told_version(&self) -> Option<String> {
-        self.told.load().as_deref().cloned()
+    pub fn money(&self, routing: &Routing) -> Option<&Money> {
+        self.money.as_ref().filter(|_| routing.snapshot.spec.budget.is_some())
+    }
+
+    /// The leases, in a cluster.
+    #[must_use]
+    pub fn leases(&self) -> Option<&Arc<Leased>> {
+        self.money.as_ref()?.leases()
     }
 
     /// Takes a new configuration. What is known of an endpoint that stays is kept.
@@ -149,6 +160,9 @@ impl Registry {
             None => Remote::new(name, spec, &self.means, self.clock, &self.signals),
         });
         self.routing.store(Arc::new(Routing { snapshot, backends }));
+        if let Some(told) = &*lock(&self.told) {
+            self.routing().obey(told);
+        }
         self.signals.routine();
     }
 
@@ -172,19 +186,21 @@ impl Ears for Registry {
                 news
             });
         }
-        let reports = replica.status.as_ref().map_or(&[][..], |status| &status.circuits);
-        for merged in &replica.spec.circuits {
-            let same = |c: &&ReplicaCircuit| {
-                (&c.backend, c.scope, &c.target) == (&merged.backend, merged.scope, &merged.target)
-            };
-            let recorded = reports.iter().find(same).and_then(|report| report.probe);
-            if let Some(breaker) = self.routing().breaker(&merged.backend, merged.scope, &merged.target) {
-                breaker.obey(merged, recorded);
-            }
+        let mut told = lock(&self.told);
+        *told = Some(replica.clone());
+        self.routing().obey(replica);
+        drop(told);
+        if let (Some(leases), Some(budget)) = (self.leases(), &replica.spec.budget) {
+            leases.told(budget);
         }
         // Last: whoever reads it before the circuits never writes over a state that they have not seen.
-        self.told.store(replica.metadata.resource_version.clone().map(Arc::new));
+        self.version
+            .store(replica.metadata.resource_version.clone().map(Arc::new));
         self.signals.routine();
+    }
+
+    fn told_version(&self) -> Option<String> {
+        self.version.load().as_deref().cloned()
     }
 
     fn written(&self, news: &News) {
@@ -201,6 +217,20 @@ impl Ears for Registry {
 }
 
 impl Routing {
+    /// Follows the merged circuits of our object.
+    fn obey(&self, replica: &InferenceReplica) {
+        let reports = replica.status.as_ref().map_or(&[][..], |status| &status.circuits);
+        for merged in &replica.spec.circuits {
+            let same = |c: &&ReplicaCircuit| {
+                (&c.backend, c.scope, &c.target) == (&merged.backend, merged.scope, &merged.target)
+            };
+            let recorded = reports.iter().find(same).and_then(|report| report.probe);
+            if let Some(breaker) = self.breaker(&merged.backend, merged.scope, &merged.target) {
+                breaker.obey(merged, recorded);
+            }
+        }
+    }
+
     /// The circuit of a backend, when it is that of its endpoint now.
     fn breaker(&self, name: &str, scope: CircuitScope, target: &str) -> Option<Arc<Breaker>> {
         let remote = self.remote(name).filter(|remote| remote.target == target)?;
@@ -233,3 +263,6 @@ fn backends(snapshot: &Snapshot, mut remote: impl FnMut(&str, &crate::api::Remot
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

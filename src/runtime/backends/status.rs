@@ -2,15 +2,20 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Backend, Breaker, Engine, Kind, Registry, Remote};
+use super::{Backend, Breaker, Engine, Kind, Registry, Remote, Routing};
 use crate::{
     api::{
-        BackendReport, CircuitScope, CircuitState, CircuitStatus, EngineState, EngineStatus, GpuReport,
+        BackendReport, BudgetReport, CircuitScope, CircuitState, CircuitStatus, EngineState, EngineStatus, GpuReport,
         InferenceDeploymentStatus, InferenceReplicaStatus, PROTOCOL_VERSION, ReplicaCircuit, conditions::reason,
     },
     error::ErrorKind,
     policy::circuit::{CircuitView, Label},
-    runtime::{clock::Clock, local::EngineView, remote::classify::scrub::shown, report::News},
+    runtime::{
+        clock::Clock,
+        local::EngineView,
+        remote::classify::scrub::shown,
+        report::{Ears, News},
+    },
 };
 
 /// The status of the replica. What it accepts it accepts of the state that was told last.
@@ -29,13 +34,20 @@ pub fn replica_news(registry: &Registry, boot_id: &str, ready: bool) -> News {
         backends: routing.backends.iter().map(|b| report(registry, b)).collect(),
         circuits,
         errors: registry.errors.rows(),
-        budget: None,
+        budget: budget(registry, &routing),
     };
     News {
         status,
         urgent,
         over: told.filter(|_| accepting),
     }
+}
+
+/// What became of the money that was granted, also of a budget that is no more.
+fn budget(registry: &Registry, routing: &Routing) -> Option<BudgetReport> {
+    let leases = registry.leases()?;
+    let report = leases.report();
+    (routing.snapshot.spec.budget.is_some() || report.sequence > 0).then_some(report)
 }
 
 /// The same for people, in the shape of the deployment's status: `/status` of a process that runs alone.
@@ -47,9 +59,8 @@ pub fn deployment_status(registry: &Registry) -> InferenceDeploymentStatus {
         observed_generation: routing.snapshot.generation,
         active_backend: reports.find(|r| r.available).map(|r| r.name),
         budget: registry
-            .money
-            .as_ref()
-            .map(|money| money.status(jiff::Timestamp::now())),
+            .money(&routing)
+            .and_then(|money| money.status(jiff::Timestamp::now())),
         circuits: deployment_circuits(registry),
         errors: registry.errors.rows(),
         ..InferenceDeploymentStatus::default()
@@ -89,7 +100,7 @@ fn local_blocked(registry: &Registry) -> Blocked {
     }
 }
 
-fn remote_blocked(remote: &Remote) -> Blocked {
+pub(super) fn remote_blocked(remote: &Remote) -> Blocked {
     if let Some(unusable) = remote.unusable() {
         return Some((unusable.reason(), unusable.to_string()));
     }
@@ -139,7 +150,7 @@ fn engine(own: &Engine) -> EngineStatus {
     EngineStatus {
         state,
         message,
-        isolation: Some(own.isolation),
+        isolation: own.isolation,
         context_length,
     }
 }

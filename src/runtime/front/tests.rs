@@ -109,7 +109,7 @@ async fn pod(plan: Plan<'_>) -> Pod {
     });
     let engine = plan.engine.map(|view| Engine {
         view: watch::channel(view).1,
-        isolation: EngineIsolation::None,
+        isolation: Some(EngineIsolation::None),
         activity: Arc::default(),
         gpu: watch::channel(None).1,
         hold: Arc::new(watch::channel(None).0),
@@ -121,7 +121,7 @@ async fn pod(plan: Plan<'_>) -> Pod {
         allowed: AllowedAddresses::loopback(),
         salt: String::new(),
     };
-    let registry = Arc::new(Registry::new(Arc::clone(&snapshot), means, engine, gate, None));
+    let registry = Arc::new(Registry::new(Arc::clone(&snapshot), means, engine, gate, |_, _| None));
     let peers = Peers::fixed(plan.peers, token.path().to_owned());
     let front = Arc::new(Front {
         admission: Arc::new(Admission::new(Arc::clone(&metrics))),
@@ -153,7 +153,8 @@ async fn pod(plan: Plan<'_>) -> Pod {
 fn ready(engine: &Server, parallel: u32) -> EngineView {
     EngineView::Ready(Arc::new(EngineTarget {
         address: engine.address,
-        api_key: "engine-key".into(),
+        api_key: Some("engine-key".into()),
+        model: None,
         context_length: None,
         parallel,
         gone: CancellationToken::new(),

@@ -233,13 +233,13 @@ impl Watch {
     }
 
     async fn probe_until_sick(&self, prober: Prober, wanted: Limits) -> InferenceError {
-        if let Err(error) = prober.ready().await {
-            return error;
-        }
-        let limits = prober.limits(|answer| self.engine.limits(answer)).await;
-        let target = prober.target(limits, wanted, self.gone.clone());
+        let known = match prober.ready(&*self.engine).await {
+            Ok(known) => known,
+            Err(error) => return error,
+        };
+        let target = prober.target(&known, wanted, self.gone.clone());
         self.send(Event::Ready(Arc::new(target)));
-        prober.sick().await
+        prober.sick(&known).await
     }
 }
 

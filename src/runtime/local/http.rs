@@ -36,43 +36,37 @@ pub enum CallError {
 pub struct Client<'a> {
     /// Its address.
     pub address: SocketAddr,
-    /// Its key.
-    pub api_key: &'a SecretString,
+    /// Its key, if it wants one.
+    pub api_key: Option<&'a SecretString>,
 }
 
 impl Client<'_> {
     /// `GET` a path.
     pub async fn get(&self, path: &str, deadline: Duration) -> Result<(StatusCode, Bytes), CallError> {
-        self.call(Method::GET, path, "", deadline).await
+        self.call(Method::GET, path, Bytes::new(), deadline).await
     }
 
     /// `POST` a JSON body.
-    pub async fn post(
-        &self,
-        path: &str,
-        body: &'static str,
-        deadline: Duration,
-    ) -> Result<(StatusCode, Bytes), CallError> {
-        self.call(Method::POST, path, body, deadline).await
+    pub async fn post(&self, path: &str, body: String, deadline: Duration) -> Result<(StatusCode, Bytes), CallError> {
+        self.call(Method::POST, path, body.into(), deadline).await
     }
 
     async fn call(
         &self,
         method: Method,
         path: &str,
-        body: &'static str,
+        body: Bytes,
         deadline: Duration,
     ) -> Result<(StatusCode, Bytes), CallError> {
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, self.address.to_string())
-            .header(
-                header::AUTHORIZATION,
-                format!("Bearer {}", self.api_key.expose_secret()),
-            )
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::from(body))?;
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(key) = self.api_key {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", key.expose_secret()));
+        }
+        let request = request.body(Full::new(body))?;
         timeout(deadline, send(self.address, request))
             .await
             .unwrap_or(Err(CallError::Timeout(deadline)))

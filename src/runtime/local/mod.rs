@@ -1,7 +1,8 @@
 //! The local engine: a stable worker that supervises a replaceable context (design section 10).
 //!
 //! [`worker`] decides, purely; [`supervise`] carries out; [`context`] is one engine process with what watches it; [`engine`] knows the
-//! servers; [`gpu`] asks the driver, in children of their own; [`exec`] and [`sandbox`] are what the process goes through on its way to become the engine.
+//! servers; [`external`] attends an engine that is no process of this pod; [`gpu`] asks the driver, in children of their own; [`exec`] and
+//! [`sandbox`] are what the process goes through on its way to become the engine.
 
 mod activity;
 mod cgroup;
@@ -11,6 +12,7 @@ mod context;
 mod engine;
 mod environment;
 pub mod exec;
+mod external;
 pub mod gpu;
 mod http;
 mod lines;
@@ -40,6 +42,7 @@ pub use view::{EngineTarget, EngineView};
 
 use self::{
     children::Children,
+    engine::{Adapter, Engine},
     supervise::{Doors, Supervisor},
 };
 use crate::{
@@ -60,22 +63,18 @@ pub struct Local {
     pub gpu: watch::Receiver<Option<GpuReport>>,
     /// Whoever says why no engine may run in this pod any more ends it for good; the process goes on.
     pub hold: watch::Sender<Option<String>>,
-    /// How the engine is kept apart from the runtime's secrets.
-    pub isolation: EngineIsolation,
+    /// How the engine is kept apart from the runtime's secrets; `None` for one that runs elsewhere.
+    pub isolation: Option<EngineIsolation>,
     /// Ends when no process of the engine is left: after `shutdown` with `None`, or when the worker gave up, with the verdict whose
     /// [`Verdict::exit_code`] the process should end with. The termination message is written by then.
     pub ended: JoinHandle<Option<Termination>>,
 }
 
-/// Supervise the engine of `backend`, a name and its spec, until `shutdown`, placed as the environment says.
-pub fn spawn(backend: (String, LocalBackend), shutdown: CancellationToken) -> Result<Local, OptionsError> {
-    Ok(spawn_with(Options::from_env()?, backend, shutdown))
-}
-
-/// Supervise the engine of `backend` until `shutdown`.
+/// Supervise the engine of `backend`, a name and its spec, until `shutdown`.
 #[must_use]
-pub fn spawn_with(options: Options, backend: (String, LocalBackend), shutdown: CancellationToken) -> Local {
-    let (name, backend) = backend;
+pub fn spawn(options: Options, backend: (String, LocalBackend), shutdown: CancellationToken) -> Local {
+    let name = backend.0.clone();
+    let isolation = backend.1.url.is_none().then(sandbox::supported);
     let (view_sender, view) = watch::channel(EngineView::Loading);
     let (gpu_sender, gpu) = watch::channel(None);
     let (hold, told) = watch::channel(None);
@@ -85,8 +84,7 @@ pub fn spawn_with(options: Options, backend: (String, LocalBackend), shutdown: C
         gpu: gpu_sender,
         hold: told,
     };
-    let isolation = sandbox::supported();
-    if isolation == EngineIsolation::None {
+    if isolation == Some(EngineIsolation::None) {
         tracing::warn!("this kernel has no Landlock: the engine image is trusted with the keys");
     }
     if let Err(error) = exec::harden() {
@@ -106,20 +104,23 @@ pub fn spawn_with(options: Options, backend: (String, LocalBackend), shutdown: C
 
 async fn supervise(
     options: Options,
-    backend: LocalBackend,
+    backend: (String, LocalBackend),
     activity: Arc<Activity>,
     doors: Doors,
     shutdown: CancellationToken,
 ) -> Option<Termination> {
     let log = options.termination_log.clone();
     let view = doors.view.clone();
-    let termination = match begin(options, &backend, activity, doors) {
-        Ok(supervisor) => supervisor.run(shutdown).await,
-        Err(error) => {
-            tracing::error!("the engine cannot be started: {}", termination::said(&error));
-            view.send_replace(EngineView::Failed(error.clone()));
-            Some(Termination::new(Verdict::of(&error, false), error, 0))
+    let termination = match engine::adapter(&backend.1) {
+        Ok(Adapter::Own(engine)) => match begin(options, engine, &backend, activity, doors) {
+            Ok(supervisor) => supervisor.run(shutdown).await,
+            Err(error) => Some(never_begun(error, &view)),
+        },
+        Ok(Adapter::Elsewhere(engine)) => {
+            external::attend(engine, options, &backend, activity, &view, shutdown).await;
+            None
         }
+        Err(error) => Some(never_begun(supervise::refused(&error), &view)),
     };
     if let (Some(termination), Some(log)) = (&termination, &log)
         && let Err(error) = termination.write(log)
@@ -129,13 +130,21 @@ async fn supervise(
     termination
 }
 
+fn never_begun(error: InferenceError, view: &watch::Sender<EngineView>) -> Termination {
+    tracing::error!("the engine cannot be started: {}", termination::said(&error));
+    view.send_replace(EngineView::Failed(error.clone()));
+    Termination::new(Verdict::of(&error, false), error, 0)
+}
+
 fn begin(
     options: Options,
-    backend: &LocalBackend,
+    engine: Box<dyn Engine>,
+    backend: &(String, LocalBackend),
     activity: Arc<Activity>,
     doors: Doors,
 ) -> Result<Supervisor, InferenceError> {
-    let setup = supervise::Setup::new(options, backend, activity).map_err(|error| supervise::refused(&error))?;
+    let setup =
+        supervise::Setup::new(options, engine, backend, activity).map_err(|error| supervise::refused(&error))?;
     let children = start_children().map_err(|error| InferenceError::Internal {
         message: format!("cannot look after child processes: {error}"),
     })?;

@@ -3,7 +3,7 @@
 use std::{env, ffi::OsString, io, path::PathBuf, time::Duration};
 
 use super::sandbox::Domain;
-use crate::api::names;
+use crate::{api::names, policy::reach::AllowedAddresses};
 
 /// Environment variable with the engine's program, when it is not to be searched for.
 pub const ENV_ENGINE_PATH: &str = "INFERENCE_ENGINE_PATH";
@@ -90,6 +90,10 @@ pub struct Options {
     pub port: u16,
     /// Folder below which models lie.
     pub models: PathBuf,
+    /// What clients call the model; the backend's name when `None`.
+    pub model: Option<String>,
+    /// Addresses that an engine elsewhere may have beyond ordinary ones.
+    pub allowed: AllowedAddresses,
     /// File for the termination message; none is written when `None`.
     pub termination_log: Option<PathBuf>,
     /// The program that has the subcommand `exec-engine`.
@@ -121,6 +125,8 @@ impl Options {
         Ok(Self {
             engine: path(ENV_ENGINE_PATH),
             port: port(env::var_os(ENV_ENGINE_PORT))?,
+            model: env::var(names::ENV_MODEL_NAME).ok().filter(|name| !name.is_empty()),
+            allowed: AllowedAddresses::default(),
             models: path(ENV_MODEL_DIR).unwrap_or_else(|| names::DIR_MODEL.into()),
             termination_log: path(ENV_TERMINATION_LOG).or_else(|| log.exists().then_some(log)),
             launcher: env::current_exe()?,
@@ -128,6 +134,12 @@ impl Options {
             environment: env::vars_os().collect(),
             timing: Timing::default(),
         })
+    }
+
+    /// What clients call the model of the backend `name`.
+    #[must_use]
+    pub fn model_name<'a>(&'a self, name: &'a str) -> &'a str {
+        self.model.as_deref().unwrap_or(name)
     }
 }
 
@@ -143,6 +155,7 @@ fn domain() -> Domain {
     let denied = [
         names::DIR_KEYS,
         names::DIR_PEER_TOKEN,
+        names::DIR_JOURNAL,
         DIR_SERVICE_ACCOUNT,
         TERMINATION_LOG,
     ];

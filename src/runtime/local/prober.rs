@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     activity::Activity,
-    engine::{Limits, Readiness},
+    engine::{About, Canary, Limits, Server},
     http::{CallError, Client},
     options::Timing,
     termination::truncate,
@@ -23,35 +23,54 @@ const BODY_LIMIT: usize = 400;
 /// Asks one context.
 pub struct Prober {
     pub address: SocketAddr,
-    pub api_key: SecretString,
-    pub readiness: Readiness,
+    pub api_key: Option<SecretString>,
+    /// What clients call the model.
+    pub name: String,
     pub timing: Timing,
     pub activity: Arc<Activity>,
+}
+
+/// What was learned of a context that serves.
+#[derive(Debug)]
+pub struct Known {
+    /// What it says of itself.
+    about: About,
+    canary: Canary,
 }
 
 impl Prober {
     fn client(&self) -> Client<'_> {
         Client {
             address: self.address,
-            api_key: &self.api_key,
+            api_key: self.api_key.as_ref(),
         }
     }
 
     /// Until the first canary is answered.
-    pub async fn ready(&self) -> Result<(), InferenceError> {
+    pub async fn ready(&self, server: &(impl Server + ?Sized)) -> Result<Known, InferenceError> {
         let began = Instant::now();
-        match timeout(self.timing.load, self.loaded(began)).await {
-            Ok(()) => self.canary().await,
+        match timeout(self.timing.load, self.first(server, began)).await {
+            Ok(known) => known,
             Err(_) => Err(timed_out(began)),
         }
     }
 
-    async fn loaded(&self, began: Instant) {
-        let mut report = began + self.timing.progress;
+    /// Engines that take requests before they can answer them say so with 503.
+    async fn first(&self, server: &(impl Server + ?Sized), began: Instant) -> Result<Known, InferenceError> {
         loop {
-            if let Ok((StatusCode::OK, _)) = self.client().get(self.readiness.health, self.timing.health).await {
-                return;
+            self.loaded(server, began).await;
+            let about = self.about(server).await;
+            match self.find_canary(server, about.model.as_deref()).await {
+                Ok(canary) => return Ok(Known { about, canary }),
+                Err(InferenceError::ServerError { status: 503, .. }) => sleep(self.timing.poll).await,
+                Err(error) => return Err(error),
             }
+        }
+    }
+
+    async fn loaded(&self, server: &(impl Server + ?Sized), began: Instant) {
+        let mut report = began + self.timing.progress;
+        while self.look(server).await.is_err() {
             if Instant::now() >= report {
                 tracing::info!(
                     seconds = began.elapsed().as_secs(),
@@ -63,12 +82,52 @@ impl Prober {
         }
     }
 
+    /// Whether it is loaded, and what came instead.
+    pub async fn look(&self, server: &(impl Server + ?Sized)) -> Result<(), String> {
+        let readiness = server.readiness();
+        match self.client().get(readiness.health, self.timing.health).await {
+            Ok((status, _)) if (readiness.loaded)(status) => Ok(()),
+            Ok((status, _)) => Err(format!("{} answers {status}", readiness.health)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// What the engine says of itself; of one that does not say nothing is known.
+    async fn about(&self, server: &(impl Server + ?Sized)) -> About {
+        match self.client().get(server.readiness().about, self.timing.canary).await {
+            Ok((StatusCode::OK, body)) => server.about(&body, &self.name),
+            Ok(_) | Err(_) => About::default(),
+        }
+    }
+
+    /// The first canary that is answered. One that the engine does not know is passed over; when it knows none, the first one's failure
+    /// tells most.
+    async fn find_canary(
+        &self,
+        server: &(impl Server + ?Sized),
+        model: Option<&str>,
+    ) -> Result<Canary, InferenceError> {
+        let mut first = None;
+        for canary in server.readiness().canaries {
+            match self.canary(canary, model).await {
+                Ok(()) => return Ok(*canary),
+                Err(error) if is_unknown(&error) => {
+                    first.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(first.unwrap_or(InferenceError::Internal {
+            message: "the engine has no canary".to_owned(),
+        }))
+    }
+
     /// One token.
-    async fn canary(&self) -> Result<(), InferenceError> {
+    async fn canary(&self, canary: &Canary, model: Option<&str>) -> Result<(), InferenceError> {
         let began = Instant::now();
         let answer = self
             .client()
-            .post(self.readiness.canary, self.readiness.canary_body, self.timing.canary)
+            .post(canary.path, canary.body(model), self.timing.canary)
             .await;
         match answer {
             Ok((StatusCode::OK, _)) => Ok(()),
@@ -90,16 +149,8 @@ impl Prober {
         }
     }
 
-    /// What the engine says of its limits; an engine that does not say has none that we know of.
-    pub async fn limits(&self, read: impl Fn(&[u8]) -> Limits) -> Limits {
-        match self.client().get(self.readiness.limits, self.timing.canary).await {
-            Ok((StatusCode::OK, body)) => read(&body),
-            Ok(_) | Err(_) => Limits::default(),
-        }
-    }
-
     /// Until a canary fails: one is sent after every idle interval, and at once when the request path doubts the engine.
-    pub async fn sick(&self) -> InferenceError {
+    pub async fn sick(&self, known: &Known) -> InferenceError {
         let mut seen = self.activity.beats();
         loop {
             let doubted = tokio::select! {
@@ -112,7 +163,7 @@ impl Prober {
             if busy && !doubted {
                 continue;
             }
-            if let Err(error) = self.canary().await {
+            if let Err(error) = self.canary(&known.canary, known.about.model.as_deref()).await {
                 // Tokens that flowed meanwhile prove more than a canary that had to queue behind them.
                 if self.activity.beats() == now {
                     return error;
@@ -122,7 +173,8 @@ impl Prober {
     }
 
     /// What the request path needs to know of this context.
-    pub fn target(&self, limits: Limits, wanted: Limits, gone: CancellationToken) -> EngineTarget {
+    pub fn target(&self, known: &Known, wanted: Limits, gone: CancellationToken) -> EngineTarget {
+        let limits = known.about.limits;
         let context_length = match (limits.context_length, wanted.context_length) {
             (Some(has), Some(wanted)) => Some(has.min(wanted)),
             (has, wanted) => has.or(wanted),
@@ -130,11 +182,23 @@ impl Prober {
         EngineTarget {
             address: self.address,
             api_key: self.api_key.clone(),
+            model: known.about.model.clone(),
             context_length,
             parallel: limits.parallel.or(wanted.parallel).unwrap_or(1),
             gone,
         }
     }
+}
+
+/// The status of a path, a method or a request that this model is not for.
+const fn is_unknown(error: &InferenceError) -> bool {
+    matches!(
+        error,
+        InferenceError::ServerError {
+            status: 400 | 404 | 405 | 422 | 501,
+            ..
+        }
+    )
 }
 
 fn timed_out(began: Instant) -> InferenceError {

@@ -51,23 +51,28 @@ use crate::{
 pub struct Setup {
     options: Options,
     engine: Arc<dyn Engine>,
-    model: PathBuf,
+    model: Option<PathBuf>,
+    /// What clients call the model.
+    name: String,
     named: BTreeSet<String>,
     wanted: Limits,
     activity: Arc<Activity>,
 }
 
 impl Setup {
-    /// Look at what the pod was told to run.
-    pub fn new(options: Options, backend: &LocalBackend, activity: Arc<Activity>) -> Result<Self, SetupError> {
+    /// Look at what the pod was told to run with `engine`.
+    pub fn new(
+        options: Options,
+        engine: Box<dyn Engine>,
+        (name, backend): &(String, LocalBackend),
+        activity: Arc<Activity>,
+    ) -> Result<Self, SetupError> {
         Ok(Self {
-            engine: engine::adapter(backend)?.into(),
+            engine: engine.into(),
             model: engine::model_path(backend, &options.models)?,
+            name: options.model_name(name).to_owned(),
             named: environment::named_by(backend),
-            wanted: Limits {
-                context_length: backend.context_length,
-                parallel: Some(backend.parallel()),
-            },
+            wanted: Limits::wanted(backend),
             options,
             activity,
         })
@@ -81,7 +86,8 @@ impl Setup {
         let place = Placement {
             address,
             api_key: &api_key,
-            model: &self.model,
+            model: self.model.as_deref(),
+            name: &self.name,
             program: self.options.engine.as_deref(),
             // The standard library reads affinity and the quotas of both cgroup versions.
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -95,8 +101,8 @@ impl Setup {
             .kill_on_drop(true);
         let prober = Prober {
             address,
-            api_key,
-            readiness: self.engine.readiness(),
+            api_key: Some(api_key),
+            name: self.name.clone(),
             timing: self.options.timing,
             activity: Arc::clone(&self.activity),
         };

@@ -23,10 +23,12 @@ pub enum EngineView {
 /// One context: an engine process that answered its canary.
 #[derive(Debug)]
 pub struct EngineTarget {
-    /// Where it listens, loopback.
+    /// Where it listens: loopback, or elsewhere for engine External.
     pub address: SocketAddr,
-    /// The key that the runtime gave it.
-    pub api_key: SecretString,
+    /// The key that the runtime gave it; none where the runtime did not start it.
+    pub api_key: Option<SecretString>,
+    /// The name of the model that requests must carry; any will do when absent.
+    pub model: Option<String>,
     /// Tokens of context of one request, as the engine reports them.
     pub context_length: Option<u32>,
     /// Requests it works on at once.

@@ -40,6 +40,8 @@ pub struct News {
 pub trait Ears: Send + Sync {
     /// A state of our object, never an older one than before.
     fn told(&self, replica: &InferenceReplica);
+    /// Version of the state that was told last.
+    fn told_version(&self) -> Option<String>;
     /// The API server has taken this status.
     fn written(&self, news: &News);
 }
@@ -65,7 +67,7 @@ pub async fn run(
         over: None,
         ..news.borrow_and_update().clone()
     };
-    let _ = tokio::time::timeout(FINAL_REPORT, reporter.write(&last)).await;
+    let _ = tokio::time::timeout(FINAL_REPORT, reporter.write_at_last(&last)).await;
 }
 
 struct Reporter {
@@ -74,6 +76,8 @@ struct Reporter {
     started: Instant,
     rate: WriteRate,
     written: Option<InferenceReplicaStatus>,
+    /// Version of our object after our last write.
+    version: Option<String>,
     urgent_written: u64,
     backoff: Backoff,
 }
@@ -86,6 +90,7 @@ impl Reporter {
             started: Instant::now(),
             rate: WriteRate::default(),
             written: None,
+            version: None,
             urgent_written: 0,
             backoff: Backoff::default(),
         }
@@ -120,8 +125,9 @@ impl Reporter {
         }
         self.rate
             .wrote(self.started.elapsed(), news.urgent > self.urgent_written);
-        match self.replica.write(&news.status, news.over.as_deref()).await {
-            Ok(()) => {
+        match self.send(news).await {
+            Ok(version) => {
+                self.version = Some(version);
                 self.written = Some(news.status.clone());
                 self.urgent_written = news.urgent;
                 self.backoff = Backoff::default();
@@ -133,6 +139,38 @@ impl Reporter {
             }
         }
     }
+}
+
+impl Reporter {
+    /// Until it is written.
+    async fn write_at_last(&mut self, news: &News) {
+        while self.written.as_ref() != Some(&news.status) {
+            self.write(news).await;
+        }
+    }
+
+    /// Every status is written over a state that we know: so nothing that a process of this pod sent before it died arrives after the
+    /// first word of the next one. What accepts something goes over the state that it was told with, all else over the newest.
+    async fn send(&mut self, news: &News) -> Result<String, ReportError> {
+        if let Some(over) = &news.over {
+            return self.replica.write(&news.status, over).await;
+        }
+        let known = newer(self.version.clone(), self.ears.told_version()).unwrap_or_default();
+        match self.replica.write(&news.status, &known).await {
+            Err(error) if error.is_conflict() => {
+                let live = self.replica.find().await?;
+                let version = live.metadata.resource_version.unwrap_or_default();
+                self.replica.write(&news.status, &version).await
+            }
+            written => written,
+        }
+    }
+}
+
+/// The newer of two versions of one object.
+fn newer(one: Option<String>, other: Option<String>) -> Option<String> {
+    let number = |version: &Option<String>| version.as_ref().and_then(|v| v.parse::<u64>().ok());
+    if number(&other) > number(&one) { other } else { one }
 }
 
 /// Full jitter over 0.5 s doubled with every failure, so that replicas do not come back in step.

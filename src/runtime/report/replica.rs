@@ -39,6 +39,13 @@ pub enum ReportError {
     OtherPod(String),
 }
 
+impl ReportError {
+    /// Somebody else has written meanwhile.
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 409)
+    }
+}
+
 impl OwnReplica {
     /// Made for our pod, not for an earlier one of its name.
     pub(super) fn is(&self, replica: &InferenceReplica) -> bool {
@@ -77,22 +84,18 @@ impl Connected {
         watcher(self.api.clone(), config).default_backoff().applied_objects()
     }
 
-    /// Server-side apply of the whole status: what is no longer said is removed. With `over` it is written only over that
-    /// resourceVersion of the object.
-    pub(super) async fn write(&self, status: &InferenceReplicaStatus, over: Option<&str>) -> Result<(), ReportError> {
-        let mut object = json!({
+    /// Server-side apply of the whole status, over the resourceVersion `over` of the object only: what is no longer said is removed.
+    /// Gives the new version.
+    pub(super) async fn write(&self, status: &InferenceReplicaStatus, over: &str) -> Result<String, ReportError> {
+        let object = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": "InferenceReplica",
-            "metadata": {"name": self.own.pod},
+            "metadata": {"name": self.own.pod, "resourceVersion": over},
             "status": status,
         });
-        if let (Some(version), Some(meta)) = (over, object.get_mut("metadata")) {
-            *meta = json!({"name": self.own.pod, "resourceVersion": version});
-        }
         let params = PatchParams::apply(names::RUNTIME_MANAGER).force();
-        within(self.api.patch_status(&self.own.pod, &params, &Patch::Apply(object)))
-            .await
-            .map(drop)
+        let written = within(self.api.patch_status(&self.own.pod, &params, &Patch::Apply(object))).await?;
+        Ok(written.metadata.resource_version.unwrap_or_default())
     }
 }
 

@@ -66,6 +66,9 @@ struct Deaf;
 
 impl Ears for Deaf {
     fn told(&self, _replica: &InferenceReplica) {}
+    fn told_version(&self) -> Option<String> {
+        None
+    }
     fn written(&self, _news: &News) {}
 }
 

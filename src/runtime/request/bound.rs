@@ -12,7 +12,7 @@ mod json;
 
 use content::{Media, cache_control, messages, texts, tools, twice, unknown};
 use fields::{Met, Rule, rule};
-use json::{growth, members, separators};
+use json::{Steps, growth, separators};
 
 use super::head::{Head, Operation};
 use crate::{
@@ -80,12 +80,15 @@ impl Bound {
 pub fn bound(head: &Head, body: &[u8], terms: &Terms) -> Result<Bound, Unbounded> {
     let mut scan = Scan::default();
     let mut met = Met::default();
-    for (name, value) in members(body) {
+    let mut steps = Steps::new(body);
+    steps.enter(b'{');
+    while steps.more(b'}') {
+        let name = steps.name();
         let (at, rule) = rule(head.operation, terms.provider, name).ok_or_else(|| unknown(name))?;
         if !met.first(at) {
             return Err(twice(name));
         }
-        scan.field(rule, name, value, terms)?;
+        scan.field(rule, name, &mut steps, terms)?;
     }
     let output = match head.operation {
         Operation::Embeddings => 0,
@@ -108,22 +111,22 @@ struct Scan {
 }
 
 impl Scan {
-    fn field(&mut self, rule: Rule, name: &[u8], value: &[u8], terms: &Terms) -> Result<(), Unbounded> {
+    fn field(&mut self, rule: Rule, name: &[u8], steps: &mut Steps<'_>, terms: &Terms) -> Result<(), Unbounded> {
         match rule {
-            Rule::Limit if value == b"0" => {
-                let message = "must be at least 1 under a budget: some servers take 0 for no limit";
-                return Err(refused(text_of(name), message));
-            }
-            Rule::Free | Rule::Limit => {}
-            Rule::Only(values) => only(name, value, values)?,
-            Rule::Messages => self.media = messages(value, terms)?,
-            Rule::Texts => self.prompts = texts(value, name)?,
+            Rule::Messages => self.media = messages(steps, terms)?,
+            Rule::Texts => self.prompts = texts(steps, name)?,
+            Rule::CacheControl => cache_control(steps, terms, || text_of(name))?,
+            Rule::Only(values) => only(name, steps.value(), values)?,
+            Rule::Limit => limit(name, steps.value())?,
             Rule::Tools => {
-                tools(value, terms)?;
-                self.growth = self.growth.saturating_add(growth(value));
+                let list = steps.value();
+                tools(list, terms)?;
+                self.growth = self.growth.saturating_add(growth(list));
             }
-            Rule::Rewritten => self.growth = self.growth.saturating_add(growth(value)),
-            Rule::CacheControl => cache_control(value, terms, || text_of(name))?,
+            Rule::Rewritten => self.growth = self.growth.saturating_add(growth(steps.value())),
+            Rule::Free => {
+                steps.value();
+            }
         }
         Ok(())
     }
@@ -159,6 +162,14 @@ fn only(name: &[u8], value: &[u8], values: &[&str]) -> Result<(), Unbounded> {
         values.join(" or ")
     );
     Err(refused(text_of(name), message))
+}
+
+fn limit(name: &[u8], value: &[u8]) -> Result<(), Unbounded> {
+    if value == b"0" {
+        let message = "must be at least 1 under a budget: some servers take 0 for no limit";
+        return Err(refused(text_of(name), message));
+    }
+    Ok(())
 }
 
 fn too_much() -> Unbounded {

@@ -101,10 +101,11 @@ impl LocalRoute {
         let engine = usable(dispatcher)?;
         let place = self.place(&engine.target, dispatcher, routing, job).await?;
         let in_flight = engine.activity.begin();
+        let named = engine.target.model.clone();
         let target = Target::own(&self.client, engine, job.head.operation, &job.id);
         let target = target.ok_or_else(|| Miss::unsent(no_address("the own engine")))?;
         let wanted = Wanted {
-            model: routing.snapshot.model(),
+            model: named.as_deref().unwrap_or_else(|| routing.snapshot.model()),
             output_limit: routing.snapshot.serving().default_max_tokens.map(u64::from),
             limit_field: OutputLimitField::MaxTokens,
             sole: false,

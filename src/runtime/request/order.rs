@@ -21,7 +21,7 @@ use crate::{
     error::{InferenceError, RetryRule},
     policy::circuit::Refused,
     runtime::{
-        backends::{Backend, Hold, Kind, Money, Registry, Remote, Routing},
+        backends::{Backend, Hold, Kind, Money, NoMoney, Registry, Remote, Routing},
         metrics::{BudgetRefusal, Metrics},
         remote::{google::TokenError, session::Session, wire::address::NoAddress},
     },
@@ -248,7 +248,7 @@ impl Dispatcher {
         let credential = session.credential.headers().await;
         let credential = credential.map_err(|error| no_token(remote, session, &error))?;
         let question = question(remote, job, self.limit(routing, remote))?;
-        let hold = self.reserve(routing, backend, remote, job)?;
+        let (stake, hold) = self.reserve(routing, backend, job, stake).await?;
         let provider = remote.provider.clone();
         let target = Target::provider(session.client.clone(), uri, credential, provider, timers, &job.id);
         let ticket = Ticket::new(Arc::clone(&backend.name), Arc::clone(&self.metrics), Some(stake), hold);
@@ -256,7 +256,7 @@ impl Dispatcher {
     }
 
     fn limit(&self, routing: &Routing, remote: &Remote) -> OutputLimit {
-        let binding = remote.prices.is_some() && self.registry.money.is_some();
+        let binding = remote.prices.is_some() && self.registry.money(routing).is_some();
         let default = configured_limit(routing).or_else(|| binding.then_some(DEFAULT_OUTPUT_LIMIT));
         OutputLimit { default, binding }
     }
@@ -283,30 +283,70 @@ impl Dispatcher {
         Miss::unsent_for(error, refused.retry_at.saturating_sub(clock.now()))
     }
 
-    fn reserve(&self, routing: &Routing, backend: &Backend, remote: &Remote, job: &Job) -> Result<Option<Hold>, Miss> {
-        let Some(prices) = &remote.prices else {
-            return Ok(None);
+    /// Sets the worst case aside. While that takes time, the leave of the circuits is given back: a probe must not wait for money.
+    async fn reserve(
+        &self,
+        routing: &Routing,
+        backend: &Backend,
+        job: &Job,
+        stake: Stake,
+    ) -> Result<(Stake, Option<Hold>), Miss> {
+        let (remote, session) = (Arc::clone(&stake.remote), Arc::clone(&stake.session));
+        let Some((prices, money)) = remote.prices.zip(self.registry.money(routing)) else {
+            return Ok((stake, None));
         };
-        let Some(money) = &self.registry.money else {
-            return without_account(routing);
-        };
+        let refused = |reason| self.metrics.refused_for_budget(&backend.name, reason);
         let now = Timestamp::now();
         if remote.bound_violated() {
-            self.metrics
-                .refused_for_budget(&backend.name, BudgetRefusal::BoundViolated);
+            refused(BudgetRefusal::BoundViolated);
             return Err(bound_violated(routing));
         }
-        let amount = bound(&job.head, &job.body, &terms(routing, remote)).and_then(|bound| bound.worst_case(prices));
+        let amount = bound(&job.head, &job.body, &terms(routing, &remote)).and_then(|bound| bound.worst_case(&prices));
         let amount = amount.map_err(|Unbounded { field, message }| {
-            self.metrics.refused_for_budget(&backend.name, BudgetRefusal::Unbounded);
+            refused(BudgetRefusal::Unbounded);
             Miss::inexpressible(&field, &message, RetryRule::NextBackend)
         })?;
-        let hold = money.reserve(amount, *prices, remote.violated(), now);
-        hold.map(Some).ok_or_else(|| {
-            self.metrics.refused_for_budget(&backend.name, BudgetRefusal::Exhausted);
-            exceeded(routing, money, now)
-        })
+        let no_money = |error| match error {
+            NoMoney::Denied => {
+                refused(BudgetRefusal::Exhausted);
+                exceeded(routing, money, now)
+            }
+            NoMoney::NotYet | NoMoney::Closed => {
+                refused(BudgetRefusal::NoLease);
+                no_lease()
+            }
+        };
+        match money.reserve(amount, prices, remote.violated(), now) {
+            Ok(hold) => return Ok((stake, Some(hold))),
+            Err(NoMoney::NotYet) => drop(stake),
+            Err(error) => return Err(no_money(error)),
+        }
+        let hold = money.wait(amount, prices, remote.violated(), patience(routing, backend));
+        let hold = hold.await.map_err(no_money)?;
+        match self.stake(&remote, &session) {
+            Ok(stake) => Ok((stake, Some(hold))),
+            Err(miss) => {
+                hold.release();
+                Err(miss)
+            }
+        }
     }
+}
+
+/// How long a request waits for money before another backend is asked.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// As long as in the queue when nobody else could answer.
+fn patience(routing: &Routing, backend: &Backend) -> Duration {
+    let last = routing.backends.last().is_some_and(|last| last.name == backend.name);
+    let queue = routing.snapshot.serving().queue_timeout();
+    if last { queue } else { queue.min(PATIENCE) }
+}
+
+/// There is money, but not here yet: the controller is busy or away, or it waits for others to give some back.
+fn no_lease() -> Miss {
+    let message = "no part of the budget has been granted to this replica yet".to_owned();
+    Miss::unsent_for(InferenceError::Backpressure { message }, Duration::from_secs(1))
 }
 
 /// A window's end that is nearer than this is worth waiting for; clients sleep for as long as they are told.
@@ -423,17 +463,4 @@ fn nobody() -> Lost {
         backend: "".into(),
         miss: Miss::unsent_for(InferenceError::Backpressure { message }, Duration::from_secs(1)),
     }
-}
-
-/// A process without an account sends nothing for which a budget was written: the controller refuses such a deployment, but a running
-/// pod hears of the changed spec first.
-fn without_account(routing: &Routing) -> Result<Option<Hold>, Miss> {
-    if routing.snapshot.spec.budget.is_none() {
-        return Ok(None);
-    }
-    let message =
-        "this version grants no budget in a cluster: nothing is sent to a paid backend while spec.budget is set";
-    Err(Miss::unsent(InferenceError::Backpressure {
-        message: message.into(),
-    }))
 }

@@ -79,6 +79,7 @@ impl Ticket {
     }
 
     /// True when the attempt decides whether a circuit closes.
+    #[must_use]
     pub fn is_probe(&self) -> bool {
         let probes = |stake: &Stake| stake.endpoint.is_probe() || stake.credential.is_probe();
         self.stake.as_ref().is_some_and(probes)
@@ -201,18 +202,20 @@ mod tests {
 
     fn money() -> Arc<Money> {
         let budget = serde_json::from_str(r#"{"limit":"1.00","period":"Total"}"#).unwrap();
-        Arc::new(Money::new(&budget, Timestamp::UNIX_EPOCH).unwrap())
+        Arc::new(Money::alone(&budget, Timestamp::UNIX_EPOCH).unwrap())
     }
 
     fn ticket(money: &Money) -> Ticket {
         let prices = Prices::flat(PicoUsd(1_000), PicoUsd(1_000));
-        let hold = money.reserve(NanoUsd(100), prices, &Arc::default(), Timestamp::UNIX_EPOCH);
+        let hold = money
+            .reserve(NanoUsd(100), prices, &Arc::default(), Timestamp::UNIX_EPOCH)
+            .ok();
         Ticket::new("up".into(), Arc::default(), None, hold)
     }
 
     /// Settled, uncertain, and what is left.
     fn booked(money: &Money) -> String {
-        let status = money.status(Timestamp::UNIX_EPOCH);
+        let status = money.status(Timestamp::UNIX_EPOCH).unwrap();
         format!("{} {} {}", status.settled, status.uncertain, status.remaining)
     }
 

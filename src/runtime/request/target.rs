@@ -136,7 +136,7 @@ impl Target {
     pub fn own(client: &HttpClient, engine: OwnEngine, operation: Operation, request_id: &HeaderValue) -> Option<Self> {
         let uri = address(engine.target.address, operation)?;
         let mut headers = headers(request_id);
-        if let Some(authorization) = bearer(&engine.target.api_key) {
+        if let Some(authorization) = engine.target.api_key.as_ref().and_then(bearer) {
             headers.insert(header::AUTHORIZATION, authorization);
         }
         Some(Self {

@@ -1,20 +1,24 @@
 //! The front, put together from a configuration.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use tokio::sync::watch;
 use tracing::warn;
 
 use super::ServeError;
-use crate::runtime::{
-    access::{Door, Verifier},
-    backends::{Engine, Means, Money, Registry},
-    config::{Identity, Snapshot},
-    front::{Front, Lifecycle},
-    metrics::Metrics,
-    peer::{self, Peers},
-    remote::session::client,
-    request::{admission::Admission, local::LocalRoute, order::Dispatcher},
+use crate::{
+    policy::budget::journal::{Process, boot_id},
+    runtime::{
+        access::{Door, Verifier},
+        backends::{Engine, Journal, Leased, Means, Money, Registry, Signals, kernel},
+        clock::Clock,
+        config::{Identity, Snapshot},
+        front::{Front, Lifecycle},
+        metrics::Metrics,
+        peer::{self, Peers},
+        remote::session::client,
+        request::{admission::Admission, local::LocalRoute, order::Dispatcher},
+    },
 };
 
 /// What a front is made of.
@@ -39,6 +43,10 @@ pub struct Cluster {
     pub gate: watch::Receiver<bool>,
     /// Verifies tokens of callers and peers.
     pub verifier: Arc<Verifier>,
+    /// This start of the process.
+    pub boot: u64,
+    /// Folder of the budget's journal.
+    pub journal: PathBuf,
 }
 
 /// Puts it together.
@@ -49,18 +57,24 @@ pub fn front(parts: Parts) -> Result<Front, ServeError> {
         engine,
         cluster,
     } = parts;
-    let (identity, gate, verifier) = match cluster {
+    let (identity, gate, verifier, wallet) = match cluster {
         Some(Cluster {
             identity,
             gate,
             verifier,
-        }) => (Some(identity), gate, Some(verifier)),
-        None => (None, watch::channel(true).1, None),
+            boot,
+            journal,
+        }) => (Some(identity), gate, Some(verifier), Wallet::Leased(boot, journal)),
+        None => (None, watch::channel(true).1, None, alone(&snapshot)?),
     };
-    // In a cluster the ledger is the controller's; alone, the process keeps its own.
-    let money = if identity.is_some() { None } else { money(&snapshot)? };
     let peers = identity.as_ref().map(|own| Peers::new(&own.namespace, &own.deployment));
-    let registry = Arc::new(Registry::new(Arc::clone(&snapshot), means.clone(), engine, gate, money));
+    let registry = Arc::new(Registry::new(
+        Arc::clone(&snapshot),
+        means.clone(),
+        engine,
+        gate,
+        |clock, signals| wallet.open(clock, signals),
+    ));
     let metrics = Arc::<Metrics>::default();
     Ok(Front {
         admission: Arc::new(Admission::new(Arc::clone(&metrics))),
@@ -77,10 +91,33 @@ pub fn front(parts: Parts) -> Result<Front, ServeError> {
     })
 }
 
-fn money(snapshot: &Snapshot) -> Result<Option<Money>, ServeError> {
+/// Where the money comes from: in a cluster from the controller's ledger; alone, the process keeps an account of its own.
+enum Wallet {
+    Alone(Option<Money>),
+    Leased(u64, PathBuf),
+}
+
+fn alone(snapshot: &Snapshot) -> Result<Wallet, ServeError> {
     let Some(budget) = &snapshot.spec.budget else {
-        return Ok(None);
+        return Ok(Wallet::Alone(None));
     };
     warn!("the budget is kept in memory: it starts anew with the process");
-    Ok(Some(Money::new(budget, jiff::Timestamp::now())?))
+    Ok(Wallet::Alone(Some(Money::alone(budget, jiff::Timestamp::now())?)))
+}
+
+impl Wallet {
+    fn open(self, clock: Clock, signals: &Arc<Signals>) -> Option<Money> {
+        let (boot, folder) = match self {
+            Self::Alone(money) => return money,
+            Self::Leased(boot, folder) => (boot, folder),
+        };
+        let journal = kernel()
+            .map_err(Into::into)
+            .and_then(|kernel| Journal::open(&folder, Process { kernel, boot }));
+        if let Err(error) = &journal {
+            warn!(%error, "no journal of the budget: if this process is killed, all that was granted to it is uncertain");
+        }
+        let leased = Leased::new(boot_id(boot), journal.ok(), clock, Arc::clone(signals));
+        Some(Money::leased(Arc::new(leased)))
+    }
 }

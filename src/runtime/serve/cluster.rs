@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     api::names,
+    policy::budget::journal::boot_id,
     runtime::{
         access::Verifier,
         backends::Means,
@@ -35,7 +36,8 @@ pub async fn serve(
     let client = Client::try_default()
         .await
         .map_err(|error| ServeError::Kube(error.to_string()))?;
-    let (own_engine, mut supervised) = engine::start(engine::from_template()?)?;
+    let allowed = options.allowed.clone().unwrap_or_default();
+    let (own_engine, mut supervised) = engine::start(engine::from_template()?, None, allowed.clone())?;
     let mut snapshots = config::follow(&client, &identity, shutdown.clone());
     let verifier = Arc::new(Verifier::in_pod(client.clone())?);
     let snapshot = tokio::select! {
@@ -49,6 +51,7 @@ pub async fn serve(
         return Ok(0);
     };
     let (gate_opener, gate) = watch::channel(false);
+    let boot = rand::random_range(1..=u64::MAX);
     let keys = options.keys.clone().unwrap_or_else(|| names::DIR_KEYS.into());
     let own = OwnReplica {
         namespace: identity.namespace.clone(),
@@ -60,7 +63,7 @@ pub async fn serve(
         snapshot,
         means: Means {
             keys: Keys::Directory(keys),
-            allowed: options.allowed.clone().unwrap_or_default(),
+            allowed,
             salt: identity.deployment_uid.clone(),
         },
         engine: own_engine,
@@ -68,10 +71,14 @@ pub async fn serve(
             identity,
             gate,
             verifier,
+            boot,
+            journal: names::DIR_JOURNAL.into(),
         }),
     })?);
     tend::configuration(&front, snapshots, shutdown.clone());
-    let news = tend::news(&front, format!("{:016x}", rand::random::<u64>()), shutdown.clone());
+    tend::money(&front, shutdown.clone());
+    let closing = CancellationToken::new();
+    let (news, telling) = tend::news(&front, boot_id(boot), closing.clone());
     let teller = tokio::spawn(report::events::run(
         client.clone(),
         own.clone(),
@@ -91,7 +98,12 @@ pub async fn serve(
     tokio::spawn(inbox);
     let reporter = tokio::spawn(report::run(client, own, news, ears, gate, shutdown.clone()));
     let code = open(options, &front, signals, supervised, shown, shutdown).await;
-    // The last report and Event are written before the process ends.
+    // The last report and Event are written before the process ends. Of its money it is the last word.
+    if let Some(leases) = front.registry.leases() {
+        leases.close();
+    }
+    closing.cancel();
+    let _ = telling.await;
     shutdown.cancel();
     let _ = tokio::join!(reporter, teller);
     code

@@ -9,6 +9,7 @@ use tracing::error;
 use super::ServeError;
 use crate::{
     api::{Backend, LocalBackend, names},
+    policy::reach::AllowedAddresses,
     runtime::{
         backends::Engine,
         local::{self, Local, Termination},
@@ -22,11 +23,19 @@ pub struct Supervised {
     shutdown: CancellationToken,
 }
 
-/// Starts the engine, if there is one.
-pub fn start(backend: Option<(String, LocalBackend)>) -> Result<(Option<Engine>, Supervised), ServeError> {
+/// Starts the engine, if there is one. `model` is what clients call it where the environment does not say, `allowed` where one that runs
+/// elsewhere may be.
+pub fn start(
+    backend: Option<(String, LocalBackend)>,
+    model: Option<&str>,
+    allowed: AllowedAddresses,
+) -> Result<(Option<Engine>, Supervised), ServeError> {
     let Some(backend) = backend else {
         return Ok((None, Supervised::default()));
     };
+    let mut options = local::Options::from_env()?;
+    options.model = options.model.or_else(|| model.map(str::to_owned));
+    options.allowed = allowed;
     let shutdown = CancellationToken::new();
     let Local {
         name: _,
@@ -36,7 +45,7 @@ pub fn start(backend: Option<(String, LocalBackend)>) -> Result<(Option<Engine>,
         hold,
         isolation,
         ended,
-    } = local::spawn(backend, shutdown.clone())?;
+    } = local::spawn(options, backend, shutdown.clone());
     let supervised = Supervised {
         ended: Some(ended),
         shutdown,

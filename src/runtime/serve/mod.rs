@@ -127,20 +127,25 @@ async fn alone(
         .spec
         .local()
         .map(|(name, local)| (name.to_owned(), local.clone()));
-    let (own_engine, supervised) = engine::start(backend)?;
+    let allowed = options.allowed.clone().unwrap_or_else(AllowedAddresses::loopback);
+    let (own_engine, supervised) = engine::start(backend, Some(snapshot.model()), allowed.clone())?;
     let front = Arc::new(assemble::front(Parts {
         snapshot,
         means: Means {
             keys: options.keys.clone().map_or(Keys::Environment, Keys::Directory),
-            allowed: options.allowed.clone().unwrap_or_else(AllowedAddresses::loopback),
+            allowed,
             salt: String::new(),
         },
         engine: own_engine,
         cluster: None,
     })?);
     let code = open(options, &front, signals, supervised, shown, shutdown).await?;
-    if let Some(money) = &front.registry.money {
-        let account = money.status(jiff::Timestamp::now());
+    let routing = front.registry.routing();
+    if let Some(account) = front
+        .registry
+        .money(&routing)
+        .and_then(|m| m.status(jiff::Timestamp::now()))
+    {
         info!(settled = %account.settled, uncertain = %account.uncertain, "the budget's account ends with the process");
     }
     Ok(code)

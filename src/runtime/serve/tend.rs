@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
+    task::JoinHandle,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,8 @@ const KEYS: Duration = Duration::from_millis(500);
 /// Status is computed again at least so often, and at most four times a second.
 const NEWS: Duration = Duration::from_secs(5);
 const NEWS_PAUSE: Duration = Duration::from_millis(250);
+/// How often it is looked whether money has lain idle.
+const MONEY: Duration = Duration::from_secs(1);
 
 /// Reads keys again and again until `shutdown`.
 pub fn keys(front: &Arc<Front>, shutdown: CancellationToken) {
@@ -69,12 +72,30 @@ pub fn readiness(front: &Arc<Front>) {
     });
 }
 
-/// Publishes the replica's status until `shutdown`: only what changed in meaning.
+/// Gives money back that is not used, until `shutdown`.
+pub fn money(front: &Arc<Front>, shutdown: CancellationToken) {
+    let Some(leases) = front.registry.leases().cloned() else {
+        return;
+    };
+    tokio::spawn(async move {
+        let mut ticks = interval(MONEY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+            leases.tick();
+        }
+    });
+}
+
+/// Publishes the replica's status: only what changed in meaning. After `closing` once more, and then the task ends.
 #[must_use]
-pub fn news(front: &Arc<Front>, boot_id: String, shutdown: CancellationToken) -> watch::Receiver<News> {
+pub fn news(
+    front: &Arc<Front>,
+    boot_id: String,
+    closing: CancellationToken,
+) -> (watch::Receiver<News>, JoinHandle<()>) {
     let (sender, receiver) = watch::channel(current(front, &boot_id));
     let front = Arc::clone(front);
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         let mut engine = front.registry.engine.as_ref().map(|own| own.view.clone());
         let telling = async {
             loop {
@@ -88,9 +109,10 @@ pub fn news(front: &Arc<Front>, boot_id: String, shutdown: CancellationToken) ->
                 sleep(NEWS_PAUSE).await;
             }
         };
-        let () = shutdown.run_until_cancelled(telling).await.unwrap_or_default();
+        let () = closing.run_until_cancelled(telling).await.unwrap_or_default();
+        sender.send_replace(current(&front, &boot_id));
     });
-    receiver
+    (receiver, task)
 }
 
 fn current(front: &Front, boot_id: &str) -> News {

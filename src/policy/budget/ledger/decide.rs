@@ -5,20 +5,20 @@ use super::{
     fold::fold,
     grant::{grant, wanted},
     lost::{self, Loss},
-    project::denied,
     recall::recall,
-    rows::{attainable, free, leased, spent},
+    rows::{free, leased, spent},
     windows,
 };
 use crate::api::{BudgetStatus, NanoUsd};
 
-/// What to do. The order matters: what is to be read anew first, then the mark, then the ledger by a conditional write, then annotations
-/// and the replicas' specs.
+/// What to do. The order matters: what is to be read anew first; then the ledger by a conditional write, the annotations over that, and
+/// the replicas' specs at last.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decision {
     /// Something can only be decided on a live read: read everything anew and decide again.
     pub look: bool,
-    /// The window is to be marked before anything is granted in it: write the annotation and decide again.
+    /// The window is to be marked before anything is granted in it: write the annotation after the ledger (a mark without one says that
+    /// it was lost) and decide again.
     pub mark: Option<Mark>,
     /// The next ledger, when it differs from the one that was read.
     pub ledger: Option<BudgetStatus>,
@@ -26,8 +26,8 @@ pub struct Decision {
     pub urgent: bool,
     /// Annotations that are carried out.
     pub remove: Remove,
-    /// What people should know.
-    pub facts: Facts,
+    /// The clocks do not agree: no window begins.
+    pub clocks_disagree: bool,
 }
 
 /// Annotations to be removed.
@@ -39,25 +39,12 @@ pub struct Remove {
     pub write_off: bool,
 }
 
-/// What conditions and events are made of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// Nothing is granted until an annotation states the amount to go on from.
-    pub lost: bool,
-    /// Nothing is left, or not enough for a request that waits.
-    pub exhausted: bool,
-    /// Percentages of the limit that this decision reached for the first time; true once the ledger is written.
-    pub crossed: Vec<u32>,
-    /// The clocks do not agree: no window begins.
-    pub clocks_disagree: bool,
-}
-
 /// Decides.
 #[must_use]
 pub fn decide(situation: &Situation<'_>) -> Decision {
     let mut decision = Decision::default();
     let now = situation.clocks.agreed();
-    decision.facts.clocks_disagree = now.is_none();
+    decision.clocks_disagree = now.is_none();
     let Some(mut ledger) = open(situation, now, &mut decision) else {
         return decision;
     };
@@ -70,9 +57,6 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
     }
     windows::forget(&mut ledger);
     show(&mut ledger);
-    decision.facts.lost = ledger.lost.is_some();
-    decision.facts.exhausted =
-        attainable(&ledger) == 0 || situation.holders.iter().any(|h| denied(&ledger, h).is_some());
     if situation.ledger != Some(&ledger) {
         ledger.sequence = ledger.sequence.saturating_add(1);
         decision.ledger = Some(ledger);
@@ -131,18 +115,14 @@ fn spend(ledger: &mut BudgetStatus, situation: &Situation<'_>, terms: &Terms, de
         decision.urgent |= granted.urgent;
         unmet = granted.unmet;
     } else if wanted(ledger, situation) {
-        // The ledger goes first: a mark without one says that it was lost.
-        let written = situation
-            .ledger
-            .is_some_and(|written| written.window.number == ledger.window.number);
-        decision.mark = written.then(|| Mark {
+        decision.mark = Some(Mark {
             uid: situation.uid.to_owned(),
             number: ledger.window.number,
         });
         decision.urgent = true;
     }
     decision.urgent |= recall(ledger, situation, unmet);
-    decision.facts.crossed = windows::warn(ledger, &terms.warn_at);
+    windows::warn(ledger, &terms.warn_at);
 }
 
 /// The amounts that people read.

@@ -41,17 +41,17 @@ pub(super) struct Granted {
 pub(super) fn grant(ledger: &mut BudgetStatus, situation: &Situation<'_>) -> Granted {
     let mut result = Granted::default();
     let mut askers = askers(ledger, situation);
-    let first = askers.iter().any(|a| a.row.is_none() && a.amount > 0);
-    if first && !situation.live {
-        result.look = true;
-        askers.retain(|asker| asker.row.is_some());
-    }
     let mut left = free(ledger);
     let chunk = chunk(ledger, situation, left);
     result.unmet = serve_waiting(&mut askers, &mut left);
     if result.unmet == 0 {
         share_out(&mut askers, &mut left);
         ahead(&mut askers, &mut left, chunk);
+    }
+    let first = askers.iter().any(|a| a.given > 0 && a.row.is_none());
+    if first && !situation.live {
+        result.look = true;
+        return result;
     }
     result.urgent = askers.iter().any(|a| a.given > 0 && a.least > 0);
     let base = ledger.sequence.saturating_add(1).saturating_mul(IDS);

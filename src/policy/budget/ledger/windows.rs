@@ -65,8 +65,8 @@ pub(super) fn forget(ledger: &mut BudgetStatus) {
     ledger.closed_windows.drain(..surplus);
 }
 
-/// Percentages of the limit that are reached and were not told of.
-pub(super) fn warn(ledger: &mut BudgetStatus, warn_at: &[u32]) -> Vec<u32> {
+/// Notes the percentages of the limit that are reached for the first time.
+pub(super) fn warn(ledger: &mut BudgetStatus, warn_at: &[u32]) {
     let (spent, NanoUsd(limit)) = (super::rows::spent(ledger), ledger.limit);
     let reached = |percent: u32| u128::from(spent) * 100 >= u128::from(limit) * u128::from(percent);
     let crossed: Vec<u32> = warn_at
@@ -74,6 +74,5 @@ pub(super) fn warn(ledger: &mut BudgetStatus, warn_at: &[u32]) -> Vec<u32> {
         .copied()
         .filter(|percent| reached(*percent) && !ledger.warned.contains(percent))
         .collect();
-    ledger.warned.extend(&crossed);
-    crossed
+    ledger.warned.extend(crossed);
 }

@@ -8,7 +8,7 @@ use super::world::{DEPLOYMENT, Deployment, Pod, Replica, World, Write};
 use crate::{
     api::BudgetStatus,
     policy::{
-        budget::ledger::{Clocks, Decision, Holder, Object, Situation, decide, may_release, projection},
+        budget::ledger::{Clocks, Decision, Holder, Marks, Object, Remove, Situation, decide, may_release, projection},
         model::{Cache, Dice, Versioned},
     },
 };
@@ -170,37 +170,22 @@ impl World {
         })
     }
 
+    /// Records, then annotates, then tells, each over the state that the one before left.
     fn act(&mut self, index: usize, view: &View, dice: &mut Dice) {
         let decision = self.decided(index, view);
-        let Versioned { version, object } = &view.deployment;
         if decision.look && !view.live {
             self.controllers[index].task = Task::LiveDeployment;
             return;
         }
-        let mut next = Deployment::clone(object);
-        if let Some(mark) = decision.mark {
-            next.marks.window = Some(mark);
-            let _ = self.send(Write::Deployment(*version, Rc::new(next)), dice);
+        let Versioned { mut version, object } = view.deployment.clone();
+        let mut next = Deployment::clone(&object);
+        let recorded = decision.ledger.is_some();
+        next.ledger = decision.ledger.clone().or(next.ledger);
+        if recorded && !self.write_deployment(index, &mut version, &next, dice) {
             return;
         }
-        if decision.remove.adopt || decision.remove.write_off {
-            next.marks.adopt = next.marks.adopt.filter(|_| !decision.remove.adopt);
-            next.marks.write_off = next.marks.write_off.filter(|_| !decision.remove.write_off);
-            let _ = self.send(Write::Deployment(*version, Rc::new(next)), dice);
+        if annotate(&mut next, &decision) && !self.write_deployment(index, &mut version, &next, dice) {
             return;
-        }
-        if let Some(ledger) = decision.ledger {
-            next.ledger = Some(ledger);
-            let sent = self.send(Write::Deployment(*version, Rc::new(next.clone())), dice);
-            self.note();
-            match sent {
-                Ok(()) => {}
-                Err(true) => {
-                    self.controllers[index].task = Task::LiveDeployment;
-                    return;
-                }
-                Err(false) => return,
-            }
         }
         let specs = next
             .ledger
@@ -212,6 +197,18 @@ impl World {
         } else {
             Task::Specs(specs)
         };
+    }
+
+    /// True when the write is known to have been done.
+    fn write_deployment(&mut self, index: usize, version: &mut u64, next: &Deployment, dice: &mut Dice) -> bool {
+        let sent = self.send(Write::Deployment(*version, Rc::new(next.clone())), dice);
+        self.note();
+        match sent {
+            Ok(new) => *version = new,
+            Err(true) => self.controllers[index].task = Task::LiveDeployment,
+            Err(false) => {}
+        }
+        sent.is_ok()
     }
 
     fn decided(&self, index: usize, view: &View) -> Decision {
@@ -272,11 +269,7 @@ impl World {
         };
         let decision = self.decided(0, &view);
         let mut next = Deployment::clone(&view.deployment.object);
-        let marked = decision.mark.is_some();
-        next.marks.window = decision.mark.or(next.marks.window);
-        next.marks.adopt = next.marks.adopt.filter(|_| !decision.remove.adopt);
-        next.marks.write_off = next.marks.write_off.filter(|_| !decision.remove.write_off);
-        let changed = marked || decision.remove.adopt || decision.remove.write_off || decision.ledger.is_some();
+        let changed = annotate(&mut next, &decision) || decision.ledger.is_some();
         next.ledger = decision.ledger.or(next.ledger);
         let specs = next
             .ledger
@@ -293,6 +286,21 @@ impl World {
         }
         changed || told
     }
+}
+
+/// True when there is something to write.
+fn annotate(deployment: &mut Deployment, decision: &Decision) -> bool {
+    let Marks {
+        window,
+        adopt,
+        write_off,
+    } = &mut deployment.marks;
+    if decision.mark.is_some() {
+        window.clone_from(&decision.mark);
+    }
+    adopt.take_if(|_| decision.remove.adopt);
+    write_off.take_if(|_| decision.remove.write_off);
+    decision.mark.is_some() || decision.remove != Remove::default()
 }
 
 fn all<T>(names: &[String], get: impl Fn(&str) -> Option<T>) -> BTreeMap<String, T> {

@@ -122,6 +122,7 @@ impl Process {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "the journal's writer may fail")]
 fn write(file: &mut [u8], at: usize, bytes: &[u8]) -> Result<(), Full> {
     file[at..at + bytes.len()].copy_from_slice(bytes);
     Ok(())
@@ -210,7 +211,7 @@ impl World {
         process.on_disk.clone_from(&process.file);
         let Some(write) = process.status(now) else { return };
         match self.send(write, dice) {
-            Ok(()) | Err(false) => {}
+            Ok(_) | Err(false) => {}
             Err(true) => self.see(index),
         }
     }

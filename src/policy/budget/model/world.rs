@@ -9,7 +9,7 @@ use crate::{
     api::{Budget, BudgetPeriod, BudgetReport, BudgetStatus, NanoUsd, ReplicaBudget},
     policy::{
         budget::ledger::{Marks, Terms, attainable, outstanding},
-        model::{ApiServer, Dice},
+        model::{ApiServer, Conflict, Dice},
     },
 };
 
@@ -21,6 +21,7 @@ pub const DEPLOYMENT: &str = "d";
 
 /// What may happen in a schedule.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 pub struct Play {
     /// Containers, pods and controllers end.
     pub crashes: bool,
@@ -185,8 +186,9 @@ impl World {
         self.now += SignedDuration::from_secs(seconds);
     }
 
-    /// A write is sent; it arrives now, later, or never. True when it is known to have been done.
-    pub fn send(&mut self, write: Write, dice: &mut Dice) -> Result<(), bool> {
+    /// A write is sent; it arrives now, later, or never. Gives the new version when it is known to have been done, else whether it is
+    /// known that it was not.
+    pub fn send(&mut self, write: Write, dice: &mut Dice) -> Result<u64, bool> {
         match dice.throw(24) {
             0 => {
                 self.under_way.push(write);
@@ -198,17 +200,16 @@ impl World {
                 let _ = self.arrive(write);
                 Err(false)
             }
-            _ => self.arrive(write).map_err(|()| true),
+            _ => self.arrive(write).map_err(|Conflict| true),
         }
     }
 
     /// The API server carries a write out, if nobody was faster.
-    pub fn arrive(&mut self, write: Write) -> Result<(), ()> {
-        let done = match write {
+    pub fn arrive(&mut self, write: Write) -> Result<u64, Conflict> {
+        match write {
             Write::Deployment(seen, object) => self.deployments.put_if(DEPLOYMENT, object, Some(seen)),
             Write::Replica(name, seen, object) => self.replicas.put_if(&name, object, Some(seen)),
-        };
-        done.map(drop).map_err(drop)
+        }
     }
 
     /// One of the writes that are under way arrives.
@@ -300,7 +301,7 @@ impl World {
         }
         self.checked = stored.version;
         let Some(ledger) = &stored.object.ledger else { return };
-        if stored.version % 4 == 0 {
+        if stored.version.is_multiple_of(4) {
             self.backup = Some(ledger.clone());
         }
         let began = ledger.window.start.as_ref().map(|start| start.0);

@@ -53,14 +53,17 @@ impl Held {
     }
 
     /// Gives back what was recalled, or everything when the lease is not of the window `current`: as much of it as is not in flight.
-    pub(super) fn give_back(&mut self, current: u64) {
+    /// True when that was something.
+    pub(super) fn give_back(&mut self, current: u64) -> bool {
         let to = if self.window == current {
             self.recall_to
         } else {
             Some(0)
         };
-        let Some(to) = to else { return };
-        self.surrendered += self.outstanding().saturating_sub(to).min(self.free());
+        let Some(to) = to else { return false };
+        let back = self.outstanding().saturating_sub(to).min(self.free());
+        self.surrendered += back;
+        back > 0
     }
 
     pub(super) const fn surrender_all(&mut self) -> bool {

@@ -30,14 +30,25 @@ impl WantState {
 }
 
 impl Purse {
-    /// A request of that size begins to wait for money; it ends with [`Purse::wait_ends`].
-    pub fn wait_begins(&mut self, amount: NanoUsd) {
+    /// A request of that size begins to wait for money; it ends with [`Purse::wait_ends`]. True when the controller should hear of it at
+    /// once: another request is now the cheapest.
+    pub fn wait_begins(&mut self, amount: NanoUsd) -> bool {
+        let before = self.waiting.least();
         self.waiting.add(amount.0);
+        self.waiting.least() != before
     }
 
-    /// It waits no longer.
-    pub fn wait_ends(&mut self, amount: NanoUsd) {
+    /// It waits no longer. True when another request is now the cheapest of those that still wait.
+    pub fn wait_ends(&mut self, amount: NanoUsd) -> bool {
+        let before = self.waiting.least();
         self.waiting.remove(amount.0);
+        !self.waiting.is_empty() && self.waiting.least() != before
+    }
+
+    /// True while requests wait.
+    #[must_use]
+    pub fn is_waited_for(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// The report as it should read now.

@@ -167,6 +167,16 @@ fn a_bound_that_was_violated_holds_again_once_what_it_was_made_of_is_changed() {
 }
 
 #[test]
+fn a_backend_that_broke_its_bound_says_so() {
+    let house = House::new(&[("one", "sk-1")]);
+    let remote = house.remote("one");
+    let reason = || crate::runtime::backends::status::remote_blocked(&remote).map(|(reason, _)| reason);
+    assert_eq!(reason(), None);
+    remote.violated().store(true, Ordering::Relaxed);
+    assert_eq!(reason(), Some(reason::BOUND_VIOLATED));
+}
+
+#[test]
 fn only_what_costs_something_is_paid_for() {
     let house = House::new(&[("one", "sk-1")]);
     let is_paid = |input: &str, output: &str| {

@@ -1,6 +1,13 @@
 //! Engines: what the supervisor has to know of a server that it runs unmodified (design section 10).
 
+mod custom;
+mod external;
 mod llama_cpp;
+mod log;
+mod openai;
+mod program;
+mod sglang;
+mod vllm;
 
 use std::{
     ffi::OsString,
@@ -8,17 +15,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use http::StatusCode;
 use secrecy::SecretString;
 
 use super::classify::Symptom;
-use crate::api::{EngineKind, LocalBackend};
+use crate::{
+    api::{EngineKind, LocalBackend},
+    policy::engines::{self, Reserved},
+};
+
+pub use external::External;
 
 /// Why an engine cannot even be started. Starting again would not help.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SetupError {
-    /// This version runs other engines only.
-    #[error("engine {0:?} is not supported by this version; use LlamaCpp")]
-    UnsupportedEngine(EngineKind),
     /// There is nothing to run.
     #[error("no model: set source")]
     NoSource,
@@ -42,13 +52,22 @@ pub enum SetupError {
         usual: &'static str,
     },
     /// A flag in `args` that the runtime has to set itself.
-    #[error("args: {flag} is set by the runtime; remove it{instead}")]
-    ReservedFlag {
-        /// The flag as written.
-        flag: String,
-        /// What to use instead, or nothing.
-        instead: &'static str,
+    #[error("args: {0}")]
+    ReservedFlag(Reserved),
+    /// Engine Custom does not know what to run.
+    #[error("no command: set command")]
+    NoCommand,
+    /// The command names what has no value.
+    #[error("$({variable}) has no value; set {field}")]
+    NoValue {
+        /// Name of the variable.
+        variable: &'static str,
+        /// The field that would give it one.
+        field: &'static str,
     },
+    /// An engine elsewhere has no usable address.
+    #[error("url {0:?} is no address like http://HOST:PORT")]
+    NoAddress(String),
 }
 
 /// Where a context runs.
@@ -57,8 +76,10 @@ pub struct Placement<'a> {
     pub address: SocketAddr,
     /// Key that requests will carry.
     pub api_key: &'a SecretString,
-    /// The model, a file or a folder.
-    pub model: &'a Path,
+    /// The model, a file or a folder; engine Custom may have none.
+    pub model: Option<&'a Path>,
+    /// What clients call the model.
+    pub name: &'a str,
     /// The engine's program when it is not to be searched for.
     pub program: Option<&'a Path>,
     /// Threads the container's CPU limit and the node allow.
@@ -68,7 +89,7 @@ pub struct Placement<'a> {
 /// What to run.
 #[derive(Debug)]
 pub struct EngineCommand {
-    /// The program, an absolute path.
+    /// The program: an absolute path, or a name that is searched for in the engine's PATH.
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
@@ -79,14 +100,34 @@ pub struct EngineCommand {
 /// How to find out whether it serves.
 #[derive(Clone, Copy, Debug)]
 pub struct Readiness {
-    /// Path that answers 200 once the model is loaded.
+    /// Path that is asked until the engine is loaded.
     pub health: &'static str,
-    /// Path of the canary.
-    pub canary: &'static str,
-    /// JSON body of the canary: the smallest request that makes the engine compute.
-    pub canary_body: &'static str,
-    /// Path whose answer [`Engine::limits`] reads.
-    pub limits: &'static str,
+    /// The status that this path has once it is; the canary has the last word.
+    pub loaded: fn(StatusCode) -> bool,
+    /// Requests that make the engine compute. The first that it knows is its canary: what a model can do is not always said beforehand.
+    pub canaries: &'static [Canary],
+    /// Path whose answer [`Server::about`] reads.
+    pub about: &'static str,
+}
+
+/// The smallest request that makes an engine compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Canary {
+    /// Its path.
+    pub path: &'static str,
+    /// Its body, a JSON object without the name of the model.
+    pub body: &'static str,
+}
+
+impl Canary {
+    /// The body for the model of this name.
+    #[must_use]
+    pub fn body(&self, model: Option<&str>) -> String {
+        match (model, self.body.strip_prefix('{')) {
+            (Some(model), Some(rest)) => format!("{{\"model\":{},{rest}", serde_json::Value::from(model)),
+            _ => self.body.to_owned(),
+        }
+    }
 }
 
 /// What an engine can take.
@@ -98,31 +139,72 @@ pub struct Limits {
     pub parallel: Option<u32>,
 }
 
-/// A server that runs a local model.
-pub trait Engine: Send + Sync {
-    /// The command that starts it.
-    fn command(&self, place: &Placement<'_>) -> Result<EngineCommand, SetupError>;
-    /// How to find out whether it serves.
-    fn readiness(&self) -> Readiness;
-    /// Its limits, from the answer at [`Readiness::limits`].
-    fn limits(&self, answer: &[u8]) -> Limits;
-    /// What a line of its log says of its health.
-    fn classify(&self, line: &str) -> Option<Symptom>;
-}
-
-/// The adapter for a backend's engine.
-pub fn adapter(backend: &LocalBackend) -> Result<Box<dyn Engine>, SetupError> {
-    match backend.engine {
-        EngineKind::LlamaCpp => Ok(Box::new(llama_cpp::LlamaCpp::new(backend)?)),
-        other @ (EngineKind::VLLM | EngineKind::SGLang | EngineKind::Custom) => {
-            Err(SetupError::UnsupportedEngine(other))
+impl Limits {
+    /// What the spec asks of an engine.
+    #[must_use]
+    pub fn wanted(backend: &LocalBackend) -> Self {
+        Self {
+            context_length: backend.context_length,
+            parallel: Some(backend.parallel()),
         }
     }
 }
 
-/// Where the backend's model lies below `models`.
-pub fn model_path(backend: &LocalBackend, models: &Path) -> Result<PathBuf, SetupError> {
-    let source = backend.source.as_ref().ok_or(SetupError::NoSource)?;
+/// What an engine says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// What it can take.
+    pub limits: Limits,
+    /// The name of the model that requests must carry; any will do when absent.
+    pub model: Option<String>,
+}
+
+/// A server that runs a model, as it is seen through HTTP.
+pub trait Server: Send + Sync {
+    /// How to find out whether it serves.
+    fn readiness(&self) -> Readiness;
+    /// What it says of itself in the answer at [`Readiness::about`]. `name` is what clients call the model.
+    fn about(&self, answer: &[u8], name: &str) -> About;
+}
+
+/// A server that is a process of this pod.
+pub trait Engine: Server {
+    /// The command that starts it.
+    fn command(&self, place: &Placement<'_>) -> Result<EngineCommand, SetupError>;
+    /// What a line of its log says of its health.
+    fn classify(&self, line: &str) -> Option<Symptom>;
+}
+
+/// Where the model of a backend is run.
+pub enum Adapter {
+    /// In this pod, as a process.
+    Own(Box<dyn Engine>),
+    /// Elsewhere.
+    Elsewhere(External),
+}
+
+/// The adapter for a backend's engine.
+pub fn adapter(backend: &LocalBackend) -> Result<Adapter, SetupError> {
+    if let Some(reserved) = engines::reserved(backend.engine, &backend.args).next() {
+        return Err(SetupError::ReservedFlag(reserved));
+    }
+    Ok(match backend.engine {
+        EngineKind::LlamaCpp => Adapter::Own(Box::new(llama_cpp::LlamaCpp::new(backend))),
+        EngineKind::VLLM => Adapter::Own(Box::new(vllm::Vllm::new(backend))),
+        EngineKind::SGLang => Adapter::Own(Box::new(sglang::Sglang::new(backend))),
+        EngineKind::Custom => Adapter::Own(Box::new(custom::Custom::new(backend)?)),
+        EngineKind::External => Adapter::Elsewhere(External::new(backend)?),
+    })
+}
+
+/// Where the backend's model lies below `models`. Engine Custom may do without.
+pub fn model_path(backend: &LocalBackend, models: &Path) -> Result<Option<PathBuf>, SetupError> {
+    let Some(source) = &backend.source else {
+        return match backend.engine {
+            EngineKind::Custom | EngineKind::External => Ok(None),
+            EngineKind::LlamaCpp | EngineKind::VLLM | EngineKind::SGLang => Err(SetupError::NoSource),
+        };
+    };
     let path = match (&source.persistent_volume_claim, &source.image) {
         (Some(claim), _) => models.join(&claim.path),
         (None, Some(image)) => models.join(&image.path),
@@ -130,10 +212,38 @@ pub fn model_path(backend: &LocalBackend, models: &Path) -> Result<PathBuf, Setu
         (None, None) => return Err(SetupError::UnsupportedSource("url")),
     };
     match std::fs::metadata(&path) {
-        Ok(_) => Ok(path),
+        Ok(_) => Ok(Some(path)),
         Err(error) => Err(SetupError::NoModel {
             path,
             cause: error.to_string(),
         }),
     }
 }
+
+/// GPUs that the backend counts; none on CPU, and where a claim selects them.
+fn gpus(backend: &LocalBackend) -> Option<u32> {
+    backend.gpus.as_ref().and_then(|gpus| gpus.count)
+}
+
+/// Whether `args` has one of `flags`, written with `-` or `_`, with or without a value.
+fn has_flag(args: &[String], flags: &[&str]) -> bool {
+    args.iter().any(|arg| {
+        let flag = arg.split_once('=').map_or(arg.as_str(), |(flag, _)| flag);
+        flags.contains(&flag.replace('_', "-").as_str())
+    })
+}
+
+/// Threads of each process of PyTorch: it sees the node's processors and not the container's limit, and there is a process for each GPU.
+/// What `podTemplate` says is left alone.
+fn torch_threads(backend: &LocalBackend, threads: usize) -> Option<(OsString, OsString)> {
+    const NAME: &str = "OMP_NUM_THREADS";
+    let processes = usize::try_from(gpus(backend)?).unwrap_or(1).max(1);
+    let named = backend.pod_template.iter().flat_map(|template| &template.env);
+    let chosen = named.into_iter().any(|variable| variable.name == NAME);
+    (!chosen).then(|| (NAME.into(), (threads / processes).max(1).to_string().into()))
+}
+
+#[cfg(test)]
+pub mod fixtures;
+#[cfg(test)]
+mod tests;

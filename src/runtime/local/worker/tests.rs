@@ -25,7 +25,8 @@ fn hang() -> InferenceError {
 fn target() -> Arc<EngineTarget> {
     Arc::new(EngineTarget {
         address: ([127, 0, 0, 1], 1).into(),
-        api_key: SecretString::from("k"),
+        api_key: Some(SecretString::from("k")),
+        model: None,
         context_length: None,
         parallel: 1,
         gone: CancellationToken::new(),

@@ -18,7 +18,8 @@ fn poisoned() -> EngineView {
 fn ready() -> EngineView {
     EngineView::Ready(Arc::new(EngineTarget {
         address: ([127, 0, 0, 1], 1).into(),
-        api_key: SecretString::from("k"),
+        api_key: Some(SecretString::from("k")),
+        model: None,
         context_length: None,
         parallel: 1,
         gone: CancellationToken::new(),

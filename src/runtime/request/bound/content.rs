@@ -1,11 +1,6 @@
 //! What stands inside fields: messages and their parts, definitions of tools, lists of texts.
 
-use super::{
-    Terms, Unbounded,
-    fields::Met,
-    json::{items, members},
-    refused, text_of,
-};
+use super::{Terms, Unbounded, fields::Met, json::Steps, refused, text_of};
 
 const MESSAGE: [&str; 12] = [
     "role",
@@ -21,6 +16,10 @@ const MESSAGE: [&str; 12] = [
     "cache_control",
     "audio",
 ];
+const TOOL: [&str; 3] = ["type", "function", "cache_control"];
+/// Of parts the types and the fields that hold their contents have the same names.
+const PART: [&str; 6] = ["type", "cache_control", "text", "refusal", "image_url", "file"];
+const PICTURES: [&str; 2] = ["image_url", "file"];
 
 const TWICE: &str = "is written twice: which one counts is not known";
 const UNKNOWN: &str = "has no known cost, and the endpoint has a budget: leave it out";
@@ -34,101 +33,131 @@ pub struct Media {
     pub first: Option<(usize, usize)>,
 }
 
-/// Looks through `messages`.
-pub fn messages(list: &[u8], terms: &Terms) -> Result<Media, Unbounded> {
-    if list.first() != Some(&b'[') {
+/// Steps through `messages`.
+pub fn messages(steps: &mut Steps<'_>, terms: &Terms) -> Result<Media, Unbounded> {
+    if !steps.enter(b'[') {
         return Err(refused("messages", "must be a list of objects"));
     }
-    let mut media = Media::default();
-    for (at, message) in items(list).enumerate() {
-        self::message(message, at, terms, &mut media)?;
+    let (mut media, mut at) = (Media::default(), 0);
+    while steps.more(b']') {
+        message(steps, at, terms, &mut media)?;
+        at += 1;
     }
     Ok(media)
 }
 
-fn message(message: &[u8], at: usize, terms: &Terms, media: &mut Media) -> Result<(), Unbounded> {
+fn message(steps: &mut Steps<'_>, at: usize, terms: &Terms, media: &mut Media) -> Result<(), Unbounded> {
     let path = || format!("messages[{at}]");
-    each(message, &MESSAGE, path, |name, value| match (name, value.first()) {
-        ("audio", first) if first != Some(&b'n') => {
+    each(steps, &MESSAGE, path, |steps, name| match (name, steps.peek()) {
+        ("audio", first) if first != Some(b'n') => {
             Err(refused(format!("{}.audio", path()), "has another price: leave it out"))
         }
-        ("cache_control", _) => cache_control(value, terms, || format!("{}.cache_control", path())),
-        ("content", Some(b'[')) => parts(value, at, terms, media),
+        ("cache_control", _) => cache_control(steps, terms, || format!("{}.cache_control", path())),
+        ("content", Some(b'[')) => parts(steps, at, terms, media),
         ("content", first) if !matches!(first, Some(b'"' | b'n')) => {
             let message = "must be a text or a list of parts";
             Err(refused(format!("{}.content", path()), message))
         }
-        _ => Ok(()),
+        _ => {
+            steps.value();
+            Ok(())
+        }
     })
 }
 
-fn parts(list: &[u8], message: usize, terms: &Terms, media: &mut Media) -> Result<(), Unbounded> {
-    for (at, part) in items(list).enumerate() {
+fn parts(steps: &mut Steps<'_>, message: usize, terms: &Terms, media: &mut Media) -> Result<(), Unbounded> {
+    steps.enter(b'[');
+    let mut at = 0;
+    while steps.more(b']') {
         let path = || format!("messages[{message}].content[{at}]");
-        let own = match kind(part) {
-            Some(b"\"text\"") => "text",
-            Some(b"\"refusal\"") => "refusal",
-            Some(b"\"image_url\"") => "image_url",
-            Some(b"\"file\"") => "file",
+        let (mut kind, mut own) = (None, None);
+        each(steps, &PART, path, |steps, name| {
+            match name {
+                "type" => kind = Some(steps.value()),
+                "cache_control" => return cache_control(steps, terms, || format!("{}.cache_control", path())),
+                name => {
+                    let (value, before) = (steps.value(), own.replace(name));
+                    media.bytes += if PICTURES.contains(&name) {
+                        value.len() as u64
+                    } else {
+                        0
+                    };
+                    if before.is_some() {
+                        let message = "does not belong to a part that has another content";
+                        return Err(refused(format!("{}.{name}", path()), message));
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        let kind = kind.and_then(|kind| PART.iter().find(|name| is_text(kind, name)));
+        match kind {
+            Some(&("text" | "refusal" | "image_url" | "file")) if own.is_none_or(|own| kind == Some(&own)) => {}
             _ => {
                 let message = "has no known cost under a budget: use text, image_url or file";
                 return Err(refused(path(), message));
             }
-        };
-        each(part, &["type", own, "cache_control"], path, |name, value| match name {
-            "cache_control" => cache_control(value, terms, || format!("{}.cache_control", path())),
-            "image_url" | "file" => {
-                media.bytes += value.len() as u64;
-                media.first = media.first.or(Some((message, at)));
-                Ok(())
-            }
-            _ => Ok(()),
-        })?;
+        }
+        if kind.is_some_and(|kind| PICTURES.contains(kind)) {
+            media.first = media.first.or(Some((message, at)));
+        }
+        at += 1;
     }
     Ok(())
 }
 
-/// The value of `type` as it is written.
-fn kind(object: &[u8]) -> Option<&[u8]> {
-    members(object)
-        .find(|(name, _)| *name == b"type")
-        .map(|(_, value)| value)
+/// Whether a value is this text, written without escapes.
+fn is_text(value: &[u8], text: &str) -> bool {
+    let inner = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    inner == Some(text.as_bytes())
 }
 
-/// Looks through `tools`: a tool that the provider runs itself has a price of its own, or fetches input that nobody bounds.
+/// Steps through `tools`: a tool that the provider runs itself has a price of its own, or fetches input that nobody bounds.
 pub fn tools(list: &[u8], terms: &Terms) -> Result<(), Unbounded> {
-    if list.first() != Some(&b'[') && list != b"null" {
-        return Err(refused("tools", "must be a list of objects"));
+    let mut steps = Steps::new(list);
+    if !steps.enter(b'[') {
+        return if list == b"null" {
+            Ok(())
+        } else {
+            Err(refused("tools", "must be a list of objects"))
+        };
     }
-    for (at, tool) in items(list).enumerate() {
+    let mut at = 0;
+    while steps.more(b']') {
         let path = || format!("tools[{at}]");
-        if kind(tool) != Some(b"\"function\"") {
-            return Err(refused(format!("{}.type", path()), "must be function under a budget"));
+        let not_ours = || refused(format!("{}.type", path()), "must be function under a budget");
+        let mut is_function = false;
+        each(&mut steps, &TOOL, path, |steps, name| match name {
+            "type" => {
+                is_function = is_text(steps.value(), "function");
+                if is_function { Ok(()) } else { Err(not_ours()) }
+            }
+            "cache_control" => cache_control(steps, terms, || format!("{}.cache_control", path())),
+            _ => {
+                steps.value();
+                Ok(())
+            }
+        })?;
+        if !is_function {
+            return Err(not_ours());
         }
-        each(
-            tool,
-            &["type", "function", "cache_control"],
-            path,
-            |name, value| match name {
-                "cache_control" => cache_control(value, terms, || format!("{}.cache_control", path())),
-                _ => Ok(()),
-            },
-        )?;
+        at += 1;
     }
     Ok(())
 }
 
 /// Writing to a cache costs more than reading the input, and keeping it for longer more again: only what has a price may be asked for.
-pub fn cache_control(value: &[u8], terms: &Terms, path: impl Fn() -> String) -> Result<(), Unbounded> {
-    if value == b"null" {
+pub fn cache_control(steps: &mut Steps<'_>, terms: &Terms, path: impl Fn() -> String) -> Result<(), Unbounded> {
+    if steps.peek() == Some(b'n') {
+        steps.value();
         return Ok(());
     }
     if !terms.cache_write {
         let message = "has another price: leave it out, or give the backend's price cacheWriteInputPerMillionTokens";
         return Err(refused(path(), message));
     }
-    each(value, &["type", "ttl"], &path, |name, value| {
-        if name == "ttl" && value != b"\"5m\"" {
+    each(steps, &["type", "ttl"], &path, |steps, name| {
+        if !is_text(steps.value(), "5m") && name == "ttl" {
             let message = "must be 5m under a budget: a cache that is kept for longer has another price";
             return Err(refused(format!("{}.ttl", path()), message));
         }
@@ -136,50 +165,67 @@ pub fn cache_control(value: &[u8], terms: &Terms, path: impl Fn() -> String) -> 
     })
 }
 
-/// Looks through `prompt` or `input`, and counts the texts: each gets an answer of its own.
-pub fn texts(value: &[u8], field: &[u8]) -> Result<u64, Unbounded> {
-    let is_text = |value: &[u8]| value.first() == Some(&b'"');
-    let is_token = |value: &[u8]| value.first().is_some_and(u8::is_ascii_digit);
-    let is_tokens = |value: &[u8]| value.first() == Some(&b'[') && items(value).all(is_token);
-    if is_text(value) || value == b"null" {
+/// Steps through `prompt` or `input`, and counts the texts: each gets an answer of its own.
+pub fn texts(steps: &mut Steps<'_>, field: &[u8]) -> Result<u64, Unbounded> {
+    if matches!(steps.peek(), Some(b'"' | b'n')) {
+        steps.value();
         return Ok(1);
     }
-    let (mut texts, mut others) = (0, value.first() != Some(&b'['));
-    for item in items(value) {
-        if is_text(item) || is_tokens(item) {
-            texts += 1;
-        } else {
-            others |= !is_token(item);
+    let (mut texts, mut are_known) = (0, steps.enter(b'['));
+    while are_known && steps.more(b']') {
+        match steps.peek() {
+            Some(b'"') => {
+                texts += 1;
+                steps.value();
+            }
+            Some(b'[') => {
+                texts += 1;
+                are_known = tokens(steps);
+            }
+            _ => are_known = is_token(steps.value()),
         }
     }
-    if others {
-        return Err(refused(
-            text_of(field),
-            "must be a text, tokens, or a list of them under a budget",
-        ));
+    if are_known {
+        return Ok(texts.max(1));
     }
-    Ok(texts.max(1))
+    Err(refused(
+        text_of(field),
+        "must be a text, tokens, or a list of them under a budget",
+    ))
 }
 
-/// Takes each member of the object at `path`: known by name, and met once.
+fn tokens(steps: &mut Steps<'_>) -> bool {
+    let mut all = steps.enter(b'[');
+    while steps.more(b']') {
+        all &= is_token(steps.value());
+    }
+    all
+}
+
+fn is_token(value: &[u8]) -> bool {
+    value.first().is_some_and(u8::is_ascii_digit)
+}
+
+/// Takes each member of the object at `path`: known by name, and met once. `take` passes its value.
 fn each<'a, const N: usize>(
-    object: &'a [u8],
+    steps: &mut Steps<'a>,
     known: &[&'static str; N],
     path: impl Fn() -> String,
-    mut take: impl FnMut(&'static str, &'a [u8]) -> Result<(), Unbounded>,
+    mut take: impl FnMut(&mut Steps<'a>, &'static str) -> Result<(), Unbounded>,
 ) -> Result<(), Unbounded> {
-    if object.first() != Some(&b'{') {
+    if !steps.enter(b'{') {
         return Err(refused(path(), "must be an object"));
     }
     let mut met = Met::default();
-    for (name, value) in members(object) {
+    while steps.more(b'}') {
+        let name = steps.name();
         let field = || format!("{}.{}", path(), text_of(name));
         let found = known.iter().enumerate().find(|(_, known)| known.as_bytes() == name);
         let (at, name) = found.ok_or_else(|| refused(field(), UNKNOWN))?;
         if !met.first(at) {
             return Err(refused(field(), TWICE));
         }
-        take(name, value)?;
+        take(steps, name)?;
     }
     Ok(())
 }

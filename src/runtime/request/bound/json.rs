@@ -1,62 +1,54 @@
-//! Steps through JSON that has been read once and is well formed, without taking it apart: nothing is copied or allocated.
+//! Steps through JSON that has been read once and is well formed, without taking it apart: nothing is copied or allocated, and what is
+//! stepped into is not passed twice.
 
-/// The members of an object: each name as it is written between its quotes, and the bytes of its value. None of anything else.
-pub fn members(value: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let mut steps = Steps::into(value, b'{');
-    std::iter::from_fn(move || {
-        steps.next_is_before(b'}').then(|| {
-            let name = steps.value();
-            steps.pass(b':');
-            (unquoted(name), steps.value())
-        })
-    })
-}
+use memchr::{memchr_iter, memchr2};
 
-/// The items of a list. None of anything else.
-pub fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut steps = Steps::into(value, b'[');
-    std::iter::from_fn(move || steps.next_is_before(b']').then(|| steps.value()))
-}
-
-fn unquoted(string: &[u8]) -> &[u8] {
-    string
-        .strip_prefix(b"\"")
-        .and_then(|rest| rest.strip_suffix(b"\""))
-        .unwrap_or(string)
-}
-
-struct Steps<'a> {
+/// A place in a document.
+#[derive(Debug)]
+pub struct Steps<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Steps<'a> {
-    fn into(value: &'a [u8], open: u8) -> Self {
-        let bytes = value.trim_ascii_start();
-        let at = if bytes.first() == Some(&open) { 1 } else { bytes.len() };
-        Self { bytes, at }
+    /// Before the first value.
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
     }
 
-    fn byte(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
+    /// The first byte of what comes next.
+    pub fn peek(&mut self) -> Option<u8> {
+        self.pass(b' ');
+        self.byte()
     }
 
-    /// Passes white space and `mark`s.
-    fn pass(&mut self, mark: u8) {
-        while self.byte().is_some_and(|b| b.is_ascii_whitespace() || b == mark) {
-            self.at += 1;
-        }
+    /// Steps into an object or a list, which begins with `open`; false when something else comes.
+    pub fn enter(&mut self, open: u8) -> bool {
+        let enters = self.peek() == Some(open);
+        self.at += usize::from(enters);
+        enters
     }
 
-    /// Whether something comes before `end`.
-    fn next_is_before(&mut self, end: u8) -> bool {
+    /// Whether another member or item comes; steps out behind `close` when none does.
+    pub fn more(&mut self, close: u8) -> bool {
         self.pass(b',');
-        self.byte().is_some_and(|b| b != end)
+        let is_over = self.byte().is_none_or(|b| b == close);
+        self.at = self.bytes.len().min(self.at + usize::from(is_over));
+        !is_over
     }
 
-    /// Passes a value. However deep it is, there is no recursion.
-    fn value(&mut self) -> &'a [u8] {
-        let start = self.at;
+    /// Passes the name of a member and gives what is written between its quotes.
+    pub fn name(&mut self) -> &'a [u8] {
+        let name = self.value();
+        self.pass(b':');
+        let inner = name.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+        inner.unwrap_or(name)
+    }
+
+    /// Passes a value and gives it as it is written. However deep it is, there is no recursion.
+    pub fn value(&mut self) -> &'a [u8] {
+        self.pass(b' ');
+        let begin = self.at;
         let mut depth = 0_usize;
         while let Some(byte) = self.byte() {
             match byte {
@@ -71,31 +63,48 @@ impl<'a> Steps<'a> {
                 }
                 _ => self.at += 1,
             }
-            // What is no string and no bracket ends before whatever follows it.
-            let ends = matches!(self.byte(), None | Some(b',' | b':' | b'}' | b']'));
-            let ended =
-                matches!(byte, b'"' | b'}' | b']') || ends || self.byte().is_some_and(|b| b.is_ascii_whitespace());
-            if depth == 0 && ended {
+            if depth == 0 && (matches!(byte, b'"' | b'}' | b']') || self.is_between()) {
                 break;
             }
         }
-        self.bytes.get(start..self.at).unwrap_or_default()
+        self.bytes.get(begin..self.at).unwrap_or_default()
     }
 
+    fn byte(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    /// Passes white space and `mark`s.
+    fn pass(&mut self, mark: u8) {
+        while self.byte().is_some_and(|b| b.is_ascii_whitespace() || b == mark) {
+            self.at += 1;
+        }
+    }
+
+    /// What is no string and has no brackets ends before whatever follows it.
+    fn is_between(&self) -> bool {
+        let ends = |b: u8| matches!(b, b',' | b':' | b'}' | b']') || b.is_ascii_whitespace();
+        self.byte().is_none_or(ends)
+    }
+
+    /// Passes a string, most of it at many bytes a step.
     fn string(&mut self) {
         self.at += 1;
-        while let Some(byte) = self.byte() {
-            self.at += if byte == b'\\' { 2 } else { 1 };
-            if byte == b'"' {
-                break;
+        while let Some(found) = self.bytes.get(self.at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+            self.at += found;
+            if self.byte() == Some(b'"') {
+                self.at += 1;
+                return;
             }
+            self.at += 2;
         }
+        self.at = self.bytes.len();
     }
 }
 
 /// Commas and colons. What a server takes apart and writes again may have a space after each.
 pub fn separators(body: &[u8]) -> u64 {
-    body.iter().filter(|byte| matches!(byte, b',' | b':')).count() as u64
+    (memchr_iter(b',', body).count() + memchr_iter(b':', body).count()) as u64
 }
 
 /// Bytes that JSON grows by at most when it is written again over lines, each level indented by four spaces, as templates of models
@@ -103,7 +112,7 @@ pub fn separators(body: &[u8]) -> u64 {
 pub fn growth(json: &[u8]) -> u64 {
     const LEVEL: u64 = 4;
     let (mut depth, mut bytes) = (0_u64, 0_u64);
-    let mut steps = Steps { bytes: json, at: 0 };
+    let mut steps = Steps::new(json);
     while let Some(byte) = steps.byte() {
         match byte {
             b'"' => {
@@ -149,15 +158,27 @@ mod tests {
     }
 
     /// The same document, put together from what the steps find.
-    fn stepped(value: &[u8]) -> Value {
+    fn stepped(steps: &mut Steps<'_>) -> Value {
         let read = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
-        match value.first() {
+        match steps.peek() {
             Some(b'{') => {
-                let name = |name: &[u8]| read(&[b"\"", name, b"\""].concat()).as_str().unwrap().to_owned();
-                Value::Object(members(value).map(|(n, v)| (name(n), stepped(v))).collect())
+                let mut members = serde_json::Map::new();
+                assert!(steps.enter(b'{'));
+                while steps.more(b'}') {
+                    let name = read(&[b"\"", steps.name(), b"\""].concat());
+                    members.insert(name.as_str().unwrap().to_owned(), stepped(steps));
+                }
+                Value::Object(members)
             }
-            Some(b'[') => items(value).map(stepped).collect(),
-            _ => read(value),
+            Some(b'[') => {
+                let mut items = Vec::new();
+                assert!(steps.enter(b'['));
+                while steps.more(b']') {
+                    items.push(stepped(steps));
+                }
+                Value::Array(items)
+            }
+            _ => read(steps.value()),
         }
     }
 
@@ -175,8 +196,11 @@ mod tests {
     proptest! {
         #[test]
         fn every_document_is_stepped_through(value in any_json()) {
-            prop_assert_eq!(&stepped(value.to_string().as_bytes()), &value);
-            prop_assert_eq!(&stepped(&indented(&value, b"\t ")), &value);
+            for text in [value.to_string().into_bytes(), indented(&value, b"\t ")] {
+                prop_assert_eq!(&stepped(&mut Steps::new(&text)), &value);
+                let mut whole = Steps::new(&text);
+                prop_assert_eq!((whole.value(), whole.peek()), (&text[..], None), "passed in one step");
+            }
         }
 
         #[test]
@@ -188,17 +212,15 @@ mod tests {
 
         #[test]
         fn no_bytes_hang_or_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            prop_assert!(members(&bytes).count() <= bytes.len() && items(&bytes).count() <= bytes.len());
-        }
-    }
-
-    #[test]
-    fn only_lists_have_items_and_only_objects_members() {
-        for value in ["[1]", "\"a\"", "1", "null", ""] {
-            assert_eq!(members(value.as_bytes()).count(), 0, "{value}");
-        }
-        for value in ["{\"a\":1}", "\"a\"", "1", "null", ""] {
-            assert_eq!(items(value.as_bytes()).count(), 0, "{value}");
+            for (open, close) in [(b'{', b'}'), (b'[', b']')] {
+                let mut steps = Steps::new(&bytes);
+                let (_, mut count) = (steps.enter(open), 0);
+                while steps.more(close) {
+                    prop_assert!(!steps.name().is_empty() || !steps.value().is_empty() || steps.peek().is_none());
+                    count += 1;
+                }
+                prop_assert!(count <= bytes.len());
+            }
         }
     }
 }

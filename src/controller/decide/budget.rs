@@ -1,0 +1,199 @@
+//! The budget: the ledger of `crate::policy::budget::ledger`, fed with what the cluster knows.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::{Decisions, Situation};
+use crate::{
+    api::{BudgetStatus, InferenceDeployment, InferenceReplica, ReplicaBudget, names},
+    controller::status::has_ended,
+    policy::budget::ledger::{
+        self, Clocks, Decision, Holder, Mark, Marks, Object, Remove, Terms, WriteOff, may_release, projection,
+    },
+};
+
+/// How long after a window's end it is looked whether the next may begin: both clocks have whole seconds.
+const AFTER_END: Duration = Duration::from_secs(1);
+/// How soon it is looked again while clocks do not agree.
+const CLOCKS: Duration = Duration::from_secs(30);
+
+/// Decides on the ledger and on what the replicas are told of it.
+pub fn decide(situation: &Situation<'_>, decisions: &mut Decisions) {
+    let terms = terms(situation.deployment);
+    if terms.is_none() && decisions.record.budget.is_none() {
+        release(situation, decisions);
+        return;
+    }
+    let (marks, holders) = (marks(situation.deployment), holders(situation));
+    let Decision {
+        look,
+        mark,
+        ledger,
+        urgent,
+        remove,
+        clocks_disagree,
+    } = ledger::decide(&ledger::Situation {
+        uid: &situation.subject.uid,
+        ledger: decisions.record.budget.as_ref(),
+        terms: terms.as_ref(),
+        marks: &marks,
+        holders: &holders,
+        clocks: Clocks {
+            local: situation.now,
+            server: situation.server_now.unwrap_or(Timestamp::MIN),
+        },
+        live: situation.read_live,
+    });
+    decisions.look_live |= look;
+    decisions.urgent |= urgent;
+    decisions.record.budget = ledger.or(decisions.record.budget.take());
+    annotate(mark, remove, decisions);
+    if let Some(ledger) = &decisions.record.budget {
+        for holder in &holders {
+            let Some(told) = projection(ledger, holder) else {
+                continue;
+            };
+            let orders = decisions.orders.entry(holder.pod.to_owned()).or_default();
+            if newly_denied(&told, orders.budget.as_ref()) {
+                decisions.urgent = true;
+                decisions.denied += 1;
+            }
+            orders.budget = Some(told);
+        }
+        let again = if clocks_disagree {
+            Some(CLOCKS)
+        } else {
+            until_end(ledger, situation.now)
+        };
+        decisions.look_again = decisions.look_again.into_iter().chain(again).min();
+    }
+    release(situation, decisions);
+}
+
+/// What the spec says; nothing when there is no budget, or its time zone is unknown, which validation tells.
+fn terms(deployment: &InferenceDeployment) -> Option<Terms> {
+    Terms::new(deployment.spec.budget.as_ref()?).ok()
+}
+
+/// What the annotations say; one that cannot be read says nothing.
+fn marks(deployment: &InferenceDeployment) -> Marks {
+    let get = |name: &str| deployment.annotations().get(name);
+    let write_off = get(names::ANNOTATION_BUDGET_WRITE_OFF).and_then(|text| {
+        Some(WriteOff {
+            text: text.clone(),
+            amount: text.parse().ok()?,
+        })
+    });
+    Marks {
+        window: get(names::ANNOTATION_BUDGET_WINDOW).and_then(|text| Mark::read(text)),
+        adopt: get(names::ANNOTATION_BUDGET_ADOPT).and_then(|text| text.parse().ok()),
+        write_off,
+    }
+}
+
+/// Every `InferenceReplica` of this deployment with its pod, and every pod without one.
+fn holders<'a>(situation: &Situation<'a>) -> Vec<Holder<'a>> {
+    let (live, uid) = (situation.live, situation.subject.uid.as_str());
+    let lives = |name: &str, uid: &str| {
+        let same = |pod: &Pod| pod.metadata.uid.as_deref() == Some(uid) && pod.metadata.name.as_deref() == Some(name);
+        live.pods.iter().any(|pod| same(pod) && !has_ended(pod))
+    };
+    let replicas = live
+        .replicas
+        .iter()
+        .filter(|replica| replica.spec.deployment_uid == uid);
+    let mut holders: Vec<Holder<'a>> = replicas
+        .filter_map(|replica| {
+            let (pod, pod_uid) = (replica.metadata.name.as_deref()?, replica.spec.pod_uid.as_str());
+            Some(Holder {
+                pod,
+                pod_uid,
+                pod_lives: lives(pod, pod_uid),
+                object: Some(object(replica)),
+            })
+        })
+        .collect();
+    for pod in &live.pods {
+        let (Some(name), Some(pod_uid)) = (pod.metadata.name.as_deref(), pod.metadata.uid.as_deref()) else {
+            continue;
+        };
+        if !holders.iter().any(|holder| holder.pod_uid == pod_uid) {
+            holders.push(Holder {
+                pod: name,
+                pod_uid,
+                pod_lives: !has_ended(pod),
+                object: None,
+            });
+        }
+    }
+    holders
+}
+
+fn object(replica: &InferenceReplica) -> Object<'_> {
+    let status = replica.status.as_ref();
+    Object {
+        deleting: replica.metadata.deletion_timestamp.is_some(),
+        spec: replica.spec.budget.as_ref(),
+        boot_id: status.and_then(|status| status.boot_id.as_deref()),
+        report: status.and_then(|status| status.budget.as_ref()),
+    }
+}
+
+/// What a replica is told that is made now.
+pub fn first_told(ledger: Option<&BudgetStatus>, pod: &Pod) -> Option<ReplicaBudget> {
+    let holder = Holder {
+        pod: pod.metadata.name.as_deref()?,
+        pod_uid: pod.metadata.uid.as_deref()?,
+        pod_lives: true,
+        object: Some(Object {
+            deleting: false,
+            spec: None,
+            boot_id: None,
+            report: None,
+        }),
+    };
+    projection(ledger?, &holder)
+}
+
+fn annotate(mark: Option<Mark>, remove: Remove, decisions: &mut Decisions) {
+    if let Some(mark) = mark {
+        let value = Some(mark.to_string());
+        decisions.annotations.insert(names::ANNOTATION_BUDGET_WINDOW, value);
+    }
+    if remove.adopt {
+        decisions.annotations.insert(names::ANNOTATION_BUDGET_ADOPT, None);
+    }
+    if remove.write_off {
+        decisions.annotations.insert(names::ANNOTATION_BUDGET_WRITE_OFF, None);
+    }
+}
+
+/// Requests wait for this answer.
+fn newly_denied(told: &ReplicaBudget, before: Option<&ReplicaBudget>) -> bool {
+    told.denied.is_some() && before.is_none_or(|before| before.denied != told.denied)
+}
+
+fn until_end(ledger: &BudgetStatus, now: Timestamp) -> Option<Duration> {
+    let end = ledger.window.end.as_ref()?;
+    let left = Duration::try_from(end.0.duration_since(now)).unwrap_or_default();
+    Some(left.saturating_add(AFTER_END))
+}
+
+/// Replicas that are being deleted and whose leases are folded lose their finalizer; a live read decides.
+fn release(situation: &Situation<'_>, decisions: &mut Decisions) {
+    let ledger = decisions.record.budget.as_ref();
+    let going = situation.live.replicas.iter().filter(|replica| {
+        replica.metadata.deletion_timestamp.is_some()
+            && replica.finalizers().iter().any(|name| name == names::FINALIZER_BUDGET)
+            && may_release(ledger, &replica.spec.pod_uid)
+    });
+    let going: Vec<String> = going.map(ResourceExt::name_any).collect();
+    if situation.read_live {
+        decisions.release = going;
+    } else {
+        decisions.look_live |= !going.is_empty();
+    }
+}

@@ -1,0 +1,136 @@
+//! What people are told of the budget: the condition WithinBudget, and a Warning at every percentage they asked for.
+
+use super::{
+    conditions::{FALSE, TRUE, UNKNOWN, Verdict, verdict},
+    transitions::Transition,
+    view::View,
+};
+use crate::{
+    api::{Budget, BudgetStatus, conditions as types, conditions::reason, names},
+    policy::budget::ledger::attainable,
+};
+
+/// Present only with a budget.
+pub fn within_budget(view: &View<'_>) -> Option<Verdict> {
+    let budget = view.spec.budget.as_ref()?;
+    let says = |status, reason, message: String| Some(verdict(types::WITHIN_BUDGET, status, reason, message));
+    let Some(ledger) = view.ledger else {
+        return says(UNKNOWN, reason::PENDING, "the ledger has not been begun yet".into());
+    };
+    if ledger.lost.is_some() {
+        return says(FALSE, reason::LEDGER_LOST, lost(ledger));
+    }
+    if let Some(backend) = bound_violated(view) {
+        let message = format!(
+            "backend {backend} reported more than the most its request could cost: it is stopped; check its price and contextLength"
+        );
+        return says(FALSE, reason::BOUND_VIOLATED, message);
+    }
+    if is_exhausted(view) {
+        return says(FALSE, reason::EXHAUSTED, spent(budget, ledger));
+    }
+    says(
+        TRUE,
+        reason::AS_EXPECTED,
+        format!("the budget of {} USD is not spent", budget.limit),
+    )
+}
+
+/// Whether paid requests are let through.
+pub fn admits(view: &View<'_>) -> bool {
+    let lost = view.ledger.is_some_and(|ledger| ledger.lost.is_some());
+    !(view.spec.budget.is_some() && (lost || is_exhausted(view)))
+}
+
+/// No paid request is admitted any more, or none of those that are asked for.
+fn is_exhausted(view: &View<'_>) -> bool {
+    view.ledger
+        .is_some_and(|ledger| ledger.lost.is_none() && attainable(ledger) == 0)
+        || view.denied
+}
+
+fn lost(ledger: &BudgetStatus) -> String {
+    format!(
+        "the ledger in the status is missing or older than what replicas have seen: nothing more is granted. Wait until nothing is \
+         outstanding in status.budget.leases, then set the annotation {} to what was spent since {} in USD",
+        names::ANNOTATION_BUDGET_ADOPT,
+        ledger
+            .window
+            .start
+            .as_ref()
+            .map_or_else(|| "the budget began".to_owned(), |start| start.0.to_string()),
+    )
+}
+
+fn spent(budget: &Budget, ledger: &BudgetStatus) -> String {
+    let until = ledger.window.end.as_ref();
+    let until = until.map_or_else(|| "the limit is raised".to_owned(), |end| end.0.to_string());
+    format!(
+        "what is left of {} USD does not pay for another request: paid backends are not asked until {until}",
+        budget.limit
+    )
+}
+
+fn bound_violated<'a>(view: &View<'a>) -> Option<&'a str> {
+    let reports = view.reports();
+    let mut backends = reports.into_iter().flat_map(|report| &report.backends);
+    let found = backends.find(|backend| backend.reason == reason::BOUND_VIOLATED)?;
+    Some(&found.name)
+}
+
+/// A Warning for every percentage that the new ledger has and the old one of the same window had not.
+pub fn warnings(old: Option<&BudgetStatus>, new: Option<&BudgetStatus>) -> Vec<Transition> {
+    let Some(new) = new else { return Vec::new() };
+    let same = old.filter(|old| old.window.number == new.window.number);
+    let told = same.map_or(&[][..], |old| &old.warned);
+    let crossed = new.warned.iter().filter(|percent| !told.contains(percent));
+    let warning = |percent: &u32| Transition {
+        warning: true,
+        reason: reason::BUDGET_WARNING.to_owned(),
+        condition: types::WITHIN_BUDGET.to_owned(),
+        message: format!(
+            "{percent} % of the budget of {} USD is spent: {} USD settled, {} USD uncertain",
+            new.limit, new.settled, new.uncertain
+        ),
+    };
+    crossed.map(warning).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{BudgetWindow, NanoUsd};
+
+    fn ledger(number: u64, warned: &[u32]) -> BudgetStatus {
+        BudgetStatus {
+            window: BudgetWindow {
+                number,
+                ..BudgetWindow::default()
+            },
+            limit: NanoUsd(1_000_000_000),
+            warned: warned.to_vec(),
+            ..BudgetStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_percentage_is_told_once_a_window() {
+        let percents = |old: Option<&BudgetStatus>, new: &BudgetStatus| {
+            let all = warnings(old, Some(new));
+            all.into_iter()
+                .map(|warning| warning.message.split(' ').next().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(percents(Some(&ledger(1, &[50])), &ledger(1, &[50, 80])), ["80"]);
+        assert_eq!(
+            percents(Some(&ledger(1, &[50, 80])), &ledger(1, &[50, 80])),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            percents(Some(&ledger(1, &[50])), &ledger(2, &[50])),
+            ["50"],
+            "another window"
+        );
+        assert_eq!(percents(None, &ledger(1, &[50])), ["50"]);
+    }
+}
