@@ -52,8 +52,16 @@ fn scripted(calls: &str) -> (Report, i32) {
     probe(&drivers, &[])
 }
 
+/// On a machine with a driver nobody can see what is said without one.
+fn has_driver() -> bool {
+    std::path::Path::new("/proc/driver/nvidia").exists()
+}
+
 #[test]
 fn without_a_driver_it_says_what_the_loader_says() {
+    if has_driver() {
+        return;
+    }
     let nothing = tempfile::tempdir().unwrap();
     let (report, code) = run(runtime().arg("gpu-probe").env("LD_LIBRARY_PATH", nothing.path()));
     let Outcome::GpuUnavailable { reason } = report.outcome else {
@@ -287,6 +295,9 @@ fn the_watch_tells_what_there_is_and_every_xid() {
 
 #[test]
 fn without_a_driver_the_watch_finds_nothing_and_ends() {
+    if has_driver() {
+        return;
+    }
     let nothing = tempfile::tempdir().unwrap();
     let output = runtime()
         .arg("gpu-watch")

@@ -13,6 +13,7 @@
 mod admission;
 mod conflict;
 mod faults;
+mod gpu;
 mod harness;
 mod hop;
 mod idle;

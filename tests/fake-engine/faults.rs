@@ -9,6 +9,7 @@ use std::{
     thread,
     time::Duration,
 };
+use tokio::time::Instant;
 
 use crate::{flag, server::Engine};
 
@@ -21,7 +22,10 @@ pub(crate) fn happen(engine: &Engine, name: &str) -> bool {
             cuda_lines("an illegal memory access was encountered");
             abort()
         }
-        "cuda-and-stay" => cuda_lines("unspecified launch failure"),
+        "cuda-and-stay" => {
+            cuda_lines("unspecified launch failure");
+            let _ = engine.poisoned.set(Instant::now());
+        }
         "gpu-out-of-memory" => {
             cuda_lines("out of memory");
             abort()

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
     sync::LazyLock,
@@ -49,6 +50,8 @@ impl Drivers {
         fs::create_dir(drivers.0.path().join("lib")).unwrap();
         fs::create_dir(drivers.script()).unwrap();
         fs::copy(BUILT.join("libfake_cuda.so"), drivers.library("libcuda.so.1")).unwrap();
+        // Where there is a real driver with its development files, this name is looked for first.
+        symlink("libcuda.so.1", drivers.library("libcuda.so")).unwrap();
         fs::copy(BUILT.join("libfake_nvml.so"), drivers.library("libnvidia-ml.so.1")).unwrap();
         drivers
     }

@@ -94,22 +94,26 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// Initialises it, once a process.
     pub fn init(&self) -> Result<(), CallError> {
         call!(self, "cuInit", 0 => c_uint)
     }
 
+    /// CUDA's version, as 1000 × major + 10 × minor.
     pub fn version(&self) -> Result<c_int, CallError> {
         let mut version = 0;
         call!(self, "cuDriverGetVersion", &raw mut version => *mut c_int)?;
         Ok(version)
     }
 
+    /// Devices that this process may use.
     pub fn device_count(&self) -> Result<c_int, CallError> {
         let mut count = 0;
         call!(self, "cuDeviceGetCount", &raw mut count => *mut c_int)?;
         Ok(count)
     }
 
+    /// The device with this number.
     pub fn device(&self, ordinal: c_int) -> Result<CUdevice, CallError> {
         let mut device = 0;
         call!(self, "cuDeviceGet", &raw mut device => *mut CUdevice, ordinal => c_int)?;
@@ -123,6 +127,7 @@ impl<'a> Driver<'a> {
         Ok(uuid.bytes.map(|byte| u8::from_ne_bytes(byte.to_ne_bytes())))
     }
 
+    /// The product.
     pub fn name(&self, device: CUdevice) -> Result<String, CallError> {
         let mut buffer = [0_u8; NAME];
         let room = c_int::try_from(NAME - 1).unwrap_or(0);
@@ -139,16 +144,19 @@ impl<'a> Driver<'a> {
         call!(self, "cuCtxSetCurrent", context => CUcontext)
     }
 
+    /// Gives the context back.
     pub fn release(&self, device: CUdevice) -> Result<(), CallError> {
         call!(self, "cuDevicePrimaryCtxRelease_v2", device => CUdevice)
     }
 
+    /// Memory of the current device.
     pub fn allocate(&self, bytes: usize) -> Result<CUdeviceptr, CallError> {
         let mut memory = 0;
         call!(self, "cuMemAlloc_v2", &raw mut memory => *mut CUdeviceptr, bytes => usize)?;
         Ok(memory)
     }
 
+    /// Gives memory back.
     pub fn free(&self, memory: CUdeviceptr) -> Result<(), CallError> {
         call!(self, "cuMemFree_v2", memory => CUdeviceptr)
     }
@@ -187,6 +195,7 @@ impl<'a> Driver<'a> {
             0 => c_uint, default_stream => *mut c_void, parameters.as_mut_ptr() => *mut *mut c_void, no_extra => *mut *mut c_void)
     }
 
+    /// Waits for what was launched; what went wrong there comes to light here.
     pub fn synchronize(&self) -> Result<(), CallError> {
         call!(self, "cuCtxSynchronize",)
     }
