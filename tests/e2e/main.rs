@@ -14,6 +14,7 @@ mod admission;
 mod circuits;
 mod conflict;
 mod faults;
+mod gpu;
 mod harness;
 mod hop;
 mod idle;

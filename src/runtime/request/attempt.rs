@@ -199,7 +199,7 @@ async fn whole(bench: &Bench, incoming: Incoming, reader: &Reader) -> Result<Ans
         Ok(Ok(body)) => body.to_bytes(),
     };
     if let Some(engine) = bench.gone() {
-        return Err(Miss::sent(engine.why_gone()));
+        return Err(Miss::sent(engine.why_gone().await));
     }
     judged(bench, body, reader)
 }
