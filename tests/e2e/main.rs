@@ -20,6 +20,7 @@ mod hop;
 mod idle;
 mod lifecycle;
 mod local;
+mod rate;
 mod remote;
 mod schema;
 #[path = "../support/mod.rs"]
