@@ -3,6 +3,7 @@
 use std::{mem::take, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body_util::Full;
 use tokio::{sync::watch, time::timeout};
@@ -74,20 +75,24 @@ pub struct OwnEngine {
 }
 
 impl OwnEngine {
-    /// Why the context is gone: its worker knows a moment later than that it is, for what the engine said last has to be read.
-    pub async fn why_gone(&self) -> InferenceError {
-        let mut view = self.view.clone();
-        let known =
-            view.wait_for(|view| !matches!(view, EngineView::Ready(target) if Arc::ptr_eq(target, &self.target)));
-        if let Ok(Ok(view)) = timeout(LAST_WORDS, known).await
-            && let EngineView::Restarting(error) | EngineView::Failed(error) = &*view
-        {
-            return error.clone();
-        }
-        InferenceError::ServerError {
-            status: 503,
-            body: Some("the engine was replaced while it answered".into()),
-        }
+    /// Why the context is gone: its worker knows a moment later than that it is, for what the engine said last has to be read. On the heap:
+    /// every request's future would keep room for it.
+    #[must_use]
+    pub fn why_gone(&self) -> BoxFuture<'_, InferenceError> {
+        Box::pin(async {
+            let mut view = self.view.clone();
+            let known =
+                view.wait_for(|view| !matches!(view, EngineView::Ready(target) if Arc::ptr_eq(target, &self.target)));
+            if let Ok(Ok(view)) = timeout(LAST_WORDS, known).await
+                && let EngineView::Restarting(error) | EngineView::Failed(error) = &*view
+            {
+                return error.clone();
+            }
+            InferenceError::ServerError {
+                status: 503,
+                body: Some("the engine was replaced while it answered".into()),
+            }
+        })
     }
 }
 
