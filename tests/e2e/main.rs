@@ -15,6 +15,7 @@ mod admission;
 mod circuits;
 mod conflict;
 mod faults;
+mod gpu;
 mod harness;
 mod hop;
 mod idle;

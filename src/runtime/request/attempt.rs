@@ -203,7 +203,7 @@ async fn whole(bench: &Bench, incoming: Incoming, reader: &Reader, stream: bool)
         Ok(Ok(body)) => body.to_bytes(),
     };
     if let Some(engine) = bench.gone() {
-        return Err(Miss::sent(engine.why_gone()));
+        return Err(Miss::sent(engine.why_gone().await));
     }
     judged(bench, body, reader, stream)
 }
