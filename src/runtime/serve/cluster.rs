@@ -58,7 +58,10 @@ pub async fn serve(
         pod: identity.pod.clone(),
         pod_uid: identity.pod_uid.clone(),
     };
-    let views = own_engine.as_ref().map(|engine| engine.view.clone());
+    let watched = own_engine.as_ref().map(|engine| report::events::Watched {
+        view: engine.view.clone(),
+        elsewhere: engine.isolation.is_none(),
+    });
     let front = Arc::new(assemble::front(Parts {
         snapshot,
         means: Means {
@@ -84,7 +87,7 @@ pub async fn serve(
         client.clone(),
         own.clone(),
         news.clone(),
-        views,
+        watched,
         shutdown.clone(),
     ));
     let ears: Arc<dyn Ears> = Arc::clone(&front.registry) as _;
