@@ -58,13 +58,6 @@ pub async fn serve(
         pod: identity.pod.clone(),
         pod_uid: identity.pod_uid.clone(),
     };
-<<<<<<< HEAD
-=======
-    let watched = own_engine.as_ref().map(|engine| report::events::Watched {
-        view: engine.view.clone(),
-        elsewhere: engine.isolation.is_none(),
-    });
->>>>>>> b315ad4
     let front = Arc::new(assemble::front(Parts {
         snapshot,
         means: Means {
@@ -84,30 +77,7 @@ pub async fn serve(
     tend::configuration(&front, snapshots, shutdown.clone());
     tend::money(&front, shutdown.clone());
     tend::demand(&front, shutdown.clone());
-<<<<<<< HEAD
     let reports = Reports::begin(&front, client, own, boot, gate_opener, shutdown);
-=======
-    let closing = CancellationToken::new();
-    let (news, telling) = tend::news(&front, boot_id(boot), closing.clone());
-    let teller = tokio::spawn(report::events::run(
-        client.clone(),
-        own.clone(),
-        news.clone(),
-        watched,
-        shutdown.clone(),
-    ));
-    let ears: Arc<dyn Ears> = Arc::clone(&front.registry) as _;
-    let gate = front.registry.remote_gate.clone();
-    let inbox = report::inbox::run(
-        client.clone(),
-        own.clone(),
-        Arc::clone(&ears),
-        gate_opener,
-        shutdown.clone(),
-    );
-    tokio::spawn(inbox);
-    let reporter = tokio::spawn(report::run(client, own, news, ears, gate, shutdown.clone()));
->>>>>>> b315ad4
     let code = open(options, &front, signals, supervised, shown, shutdown).await;
     // Of its money the last report is the last word.
     if let Some(leases) = front.registry.leases() {
@@ -137,8 +107,11 @@ impl Reports {
     ) -> Self {
         let closing = CancellationToken::new();
         let (news, telling) = tend::news(front, boot_id(boot), closing.clone());
-        let views = front.registry.engine.as_ref().map(|engine| engine.view.clone());
-        let events = report::events::run(client.clone(), own.clone(), news.clone(), views, shutdown.clone());
+        let watched = front.registry.engine.as_ref().map(|engine| report::events::Watched {
+            view: engine.view.clone(),
+            elsewhere: engine.isolation.is_none(),
+        });
+        let events = report::events::run(client.clone(), own.clone(), news.clone(), watched, shutdown.clone());
         let teller = tokio::spawn(events);
         let ears: Arc<dyn Ears> = Arc::clone(&front.registry) as _;
         let gate = front.registry.remote_gate.clone();
