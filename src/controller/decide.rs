@@ -7,6 +7,7 @@
 
 mod budget;
 mod circuits;
+mod gpus;
 mod shares;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -19,7 +20,8 @@ use super::{
     dereference::Live,
 };
 use crate::api::{
-    BudgetStatus, CircuitStatus, InferenceDeployment, InferenceReplica, MergedCircuit, ReplicaBudget, ShareOrder,
+    BudgetStatus, CircuitStatus, GpuTrouble, InferenceDeployment, InferenceReplica, MergedCircuit, ReplicaBudget,
+    ShareOrder,
 };
 
 pub use shares::share;
@@ -50,6 +52,8 @@ pub struct Record {
     pub circuits: Vec<CircuitStatus>,
     /// The ledger.
     pub budget: Option<BudgetStatus>,
+    /// GPUs that pods failed on.
+    pub gpus: Vec<GpuTrouble>,
 }
 
 /// What one replica is told beside who it is.
@@ -61,6 +65,17 @@ pub struct Orders {
     pub budget: Option<ReplicaBudget>,
     /// Its shares of rate limits.
     pub shares: Vec<ShareOrder>,
+    /// Why no engine may run.
+    pub hold: Option<String>,
+}
+
+/// A pod that is deleted, so that another takes its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doomed {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
 }
 
 /// What is decided.
@@ -70,6 +85,8 @@ pub struct Decisions {
     pub record: Record,
     /// To be told, by name of the pod.
     pub orders: BTreeMap<String, Orders>,
+    /// To be deleted, once that is recorded.
+    pub replace: Vec<Doomed>,
     /// It cannot wait for the next routine write.
     pub urgent: bool,
     /// When to decide again, though nothing changes.
@@ -89,6 +106,7 @@ pub fn decide(situation: &Situation<'_>) -> Decisions {
     let mut decisions = held(situation);
     circuits::decide(situation, &mut decisions);
     budget::decide(situation, &mut decisions);
+    gpus::decide(situation, &mut decisions);
     decisions
 }
 
@@ -108,15 +126,13 @@ pub fn held(situation: &Situation<'_>) -> Decisions {
             let name = pod.name_any();
             let circuits = circuits::told(deployment, &record.circuits, &name, &[]);
             let budget = budget::first_told(record.budget.as_ref(), pod);
-            let shares = Vec::new();
-            (
-                name,
-                Orders {
-                    circuits,
-                    budget,
-                    shares,
-                },
-            )
+            let orders = Orders {
+                circuits,
+                budget,
+                shares: Vec::new(),
+                hold: gpus::told(&record.gpus, live, &name),
+            };
+            (name, orders)
         })
         .collect();
     orders.extend(live.replicas.iter().map(|replica| {
@@ -125,6 +141,7 @@ pub fn held(situation: &Situation<'_>) -> Decisions {
         (name, Orders { circuits, ..told })
     }));
     Decisions {
+        replace: gpus::doomed(&record.gpus, live),
         record,
         orders,
         ..Decisions::default()
@@ -137,12 +154,14 @@ pub fn recorded(deployment: &InferenceDeployment) -> Record {
     Record {
         circuits: status.circuits,
         budget: status.budget,
+        gpus: status.gpus,
     }
 }
 
 fn told(replica: &InferenceReplica) -> Orders {
     Orders {
         circuits: replica.spec.circuits.clone(),
+        hold: replica.spec.engine_hold.clone(),
         budget: replica.spec.budget.clone(),
         shares: replica.spec.shares.clone(),
     }

@@ -218,6 +218,7 @@ async fn follow(situation: Situation<'_>, decisions: Decisions, context: &Contex
         memory: &context.memory,
         metrics: &context.metrics,
     };
+    writer.replace(&decisions.replace).await?;
     writer.release(&decisions.release).await?;
     let (outcome, look_again) = if let Err(error) = context.validated.check(subject, deployment) {
         // Pods that run go on being told what is decided.
@@ -371,6 +372,7 @@ async fn publish(
     let comparable = InferenceDeploymentStatus {
         budget: new.budget.clone(),
         circuits: new.circuits.clone(),
+        gpus: new.gpus.clone(),
         ..old.clone()
     };
     if comparable == *new || !turn.may(status::haste(old, new)) {

@@ -4,6 +4,7 @@ mod budget;
 mod circuits;
 mod conditions;
 mod errors;
+mod gpus;
 mod pods;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use super::{
 pub use budget::warnings;
 pub use circuits::circuit_transitions;
 pub use conditions::Verdict;
+pub use pods::gpu_end;
 pub use transitions::{Transition, transitions};
 pub use view::{Problem, View, has_ended, is_ready};
 
@@ -64,6 +66,7 @@ pub fn compute(view: &View<'_>, old: &InferenceDeploymentStatus, now: &Time) -> 
         active_backend: view.active_backend().map(str::to_owned),
         budget: None,
         circuits: view.circuits.clone(),
+        gpus: view.gpus.clone(),
         errors: errors::merge(&view.reports()),
     }
 }
@@ -145,6 +148,7 @@ pub async fn write(
     let params = PatchParams::apply(names::CONTROLLER_MANAGER).force();
     let stripped = InferenceDeploymentStatus {
         circuits: Vec::new(),
+        gpus: Vec::new(),
         budget: None,
         ..status.clone()
     };
@@ -168,12 +172,12 @@ pub async fn record(
     [before, record]: [&Record; 2],
     metrics: &Metrics,
 ) -> Result<String, StatusError> {
-    let Record { circuits, budget } = record;
+    let Record { circuits, budget, gpus } = record;
     let mut budget = serde_json::to_value(budget)?;
     remove_rest(&serde_json::to_value(&before.budget)?, &mut budget);
     let body = json!({
         "metadata": {"resourceVersion": version, "uid": subject.uid},
-        "status": {"circuits": circuits, "budget": budget},
+        "status": {"circuits": circuits, "budget": budget, "gpus": gpus},
     });
     let params = PatchParams {
         field_manager: Some(names::LEDGER_MANAGER.into()),
