@@ -11,6 +11,7 @@
 )]
 
 mod admission;
+mod budget;
 mod conflict;
 mod faults;
 mod harness;

@@ -1,3 +1,6 @@
+#[path = "tests/budget.rs"]
+mod budget;
+
 use kube::runtime::{
     reflector::{Lookup, Store, store},
     watcher::Event,
@@ -77,7 +80,7 @@ fn process(server: &Server) -> Context {
         metrics,
         failures: Arc::default(),
         pace: Arc::default(),
-        server_time: ServerTime::default(),
+        server_time: ServerTime::at(Timestamp::now()),
     }
 }
 
