@@ -62,7 +62,7 @@ pub fn check(data: &[u8]) {
                 reserved(&head, &received);
             }
             Err(error) => {
-                assert!(!error.message.is_empty() && error.param.is_none_or(|param| error.message.starts_with(param)))
+                assert!(!error.message.is_empty() && error.param.is_none_or(|param| error.message.starts_with(param)));
             }
         }
     }
@@ -234,7 +234,7 @@ fn unknown_is_named(head: &Head, body: &[u8], vertex: Option<bool>) {
 fn pointers(value: &Value, at: String, objects: &mut Vec<String>) {
     match value {
         Value::Array(items) => {
-            (items.iter().enumerate()).for_each(|(n, item)| pointers(item, format!("{at}/{n}"), objects))
+            (items.iter().enumerate()).for_each(|(n, item)| pointers(item, format!("{at}/{n}"), objects));
         }
         Value::Object(fields) => {
             for (name, field) in fields.iter().filter(|(name, _)| OPENAI.contains(&name.as_str())) {

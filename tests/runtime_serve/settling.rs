@@ -311,6 +311,92 @@ async fn every_end_leaves_what_may_have_been_billed() {
     assert_eq!(played, rows.len());
 }
 
+fn named(name: &str, data: &Value) -> String {
+    format!("event: {name}\ndata: {data}\n\n")
+}
+
+/// A Messages stream up to its first words, and the event that says why it ends and what it used.
+fn anthropic() -> (Vec<String>, String) {
+    let usage =
+        json!({"input_tokens": 4, "cache_creation_input_tokens": 3, "cache_read_input_tokens": 2, "output_tokens": 1});
+    let begun = vec![
+        named(
+            "message_start",
+            &json!({"type": "message_start", "message": {"id": "m", "model": "m", "usage": usage}}),
+        ),
+        named(
+            "content_block_delta",
+            &json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}}),
+        ),
+    ];
+    let end = json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}});
+    (begun, named("message_delta", &end))
+}
+
+fn gemini() -> (Vec<String>, String) {
+    let part = |text: &str, reason: Option<&str>, output: u64| {
+        let candidate = json!({"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": reason});
+        let usage = json!({"promptTokenCount": 9, "candidatesTokenCount": output, "totalTokenCount": 9 + output});
+        event(&json!({"candidates": [candidate], "usageMetadata": usage}).to_string())
+    };
+    (vec![part("H", None, 1)], part("i", Some("STOP"), 2))
+}
+
+/// The process in front of a provider of another format.
+async fn translating(format: &str, act: Act) -> (Provider, Runtime) {
+    let provider = Provider::start(Manner::default()).await;
+    provider.repeat([act]);
+    let backend = backend(&provider, PLAIN)
+        .replace("provider: OpenAI", &format!("provider: {format}"))
+        .replace("/v1\"", "\"");
+    let runtime = start(&spec(&backend)).await;
+    (provider, runtime)
+}
+
+/// Both report on the way; what counts is the report with the reason to stop, even when the stream breaks right after it.
+#[tokio::test]
+async fn translated_streams_settle_with_the_reason_to_stop() {
+    for (format, (begun, end)) in [("Anthropic", anthropic()), ("Gemini", gemini())] {
+        let whole = [begun.clone(), vec![end]].concat();
+        for (what, pieces, ending, has_ended) in [
+            ("cut", begun.clone(), Ending::Close, false),
+            ("silent", begun, Ending::Hang, false),
+            ("ended, then reset", whole.clone(), Ending::Reset, true),
+            ("ended, then silent", whole, Ending::Hang, true),
+        ] {
+            let (_provider, runtime) = translating(format, Act::stream(pieces, ending)).await;
+            let answer = runtime.chat(STREAM).await;
+            let (settled, uncertain) = if has_ended {
+                (REPORTED, 0)
+            } else {
+                (0, reserved(STREAM, 10))
+            };
+            booked(
+                &runtime,
+                &format!("{format} {what}: {}", answer.text),
+                settled,
+                uncertain,
+            )
+            .await;
+        }
+    }
+}
+
+/// A prompt that is blocked is read, and billed where that is reported.
+#[tokio::test]
+async fn a_blocked_prompt_costs_what_is_reported() {
+    let feedback = json!({"blockReason": "SAFETY"});
+    let usage = json!({"promptTokenCount": 9, "totalTokenCount": 9});
+    for (body, settled) in [
+        (json!({"promptFeedback": feedback, "usageMetadata": usage}), 9_000),
+        (json!({"promptFeedback": feedback}), 0),
+    ] {
+        let (_provider, runtime) = translating("Gemini", Act::answer(200, &[], body.to_string())).await;
+        assert_eq!(runtime.chat(WHOLE).await.error().1, "content_filtered");
+        booked(&runtime, "blocked", settled, 0).await;
+    }
+}
+
 #[tokio::test]
 async fn who_cannot_be_reached_is_paid_nothing() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

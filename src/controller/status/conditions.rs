@@ -77,9 +77,9 @@ fn ready(view: &View<'_>) -> Verdict {
         };
     }
     let first = view.active_backend().unwrap_or_default();
-    let out: String = dead_backends(view)
-        .map(|report| format!("; backend {} is out ({})", report.name, report.reason))
-        .collect();
+    let out = dead_backends(view).fold(String::new(), |out, report| {
+        out + &format!("; backend {} is out ({})", report.name, report.reason)
+    });
     let message = format!(
         "{ready} of {} replicas are Ready, backend {first} answers first{out}",
         view.wanted()

@@ -34,7 +34,6 @@ fn step(world: &mut World, dice: &mut Dice) {
         0..=8 => world.request(process, dice),
         9..=12 => world.answer(process, dice),
         13..=15 => world.report(process, dice),
-        16..=18 => world.hear(process, dice),
         19..=25 => world.controller_steps(controller, dice),
         26 => world.network(dice),
         27 => world.time_passes(dice),

@@ -79,6 +79,7 @@ impl Ticket {
     }
 
     /// True when the attempt decides whether a circuit closes.
+    #[must_use]
     pub fn is_probe(&self) -> bool {
         let probes = |stake: &Stake| stake.endpoint.is_probe() || stake.credential.is_probe();
         self.stake.as_ref().is_some_and(probes)

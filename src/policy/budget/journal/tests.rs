@@ -75,6 +75,7 @@ impl Running {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "the journal's writer may fail")]
 fn put(file: &mut Vec<u8>, at: usize, bytes: &[u8]) -> Result<(), Full> {
     file.resize(file.len().max(at + bytes.len()), 0);
     file[at..at + bytes.len()].copy_from_slice(bytes);

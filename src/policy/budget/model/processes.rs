@@ -122,6 +122,7 @@ impl Process {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "the journal's writer may fail")]
 fn write(file: &mut [u8], at: usize, bytes: &[u8]) -> Result<(), Full> {
     file[at..at + bytes.len()].copy_from_slice(bytes);
     Ok(())

@@ -21,6 +21,7 @@ pub const DEPLOYMENT: &str = "d";
 
 /// What may happen in a schedule.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 pub struct Play {
     /// Containers, pods and controllers end.
     pub crashes: bool,
@@ -300,7 +301,7 @@ impl World {
         }
         self.checked = stored.version;
         let Some(ledger) = &stored.object.ledger else { return };
-        if stored.version % 4 == 0 {
+        if stored.version.is_multiple_of(4) {
             self.backup = Some(ledger.clone());
         }
         let began = ledger.window.start.as_ref().map(|start| start.0);

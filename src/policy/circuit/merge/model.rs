@@ -42,7 +42,7 @@ struct Runtime {
     mail: Option<Versioned<Object>>,
     told: u64,
     calls: Vec<Call>,
-    written: Option<Option<ReplicaCircuit>>,
+    written: Vec<Option<ReplicaCircuit>>,
     writing: Option<StatusWrite>,
 }
 
@@ -113,7 +113,7 @@ fn subject(probes: u32) -> Subject {
 
 impl Runtime {
     fn clock(&self, now: Duration) -> Duration {
-        now - self.started
+        now.saturating_sub(self.started)
     }
 
     fn obey(&mut self, state: &Versioned<Object>, now: Duration) {
@@ -142,7 +142,7 @@ impl Runtime {
             target: "t",
         };
         let report = view.report(label, None, |when| at(started + when));
-        let news = self.written.as_ref() != Some(&report);
+        let news = self.written.last() != Some(&report);
         news.then_some(StatusWrite {
             report,
             over: view.accepting.then_some(self.told),
@@ -210,7 +210,7 @@ impl<'d> World<'d> {
             mail: None,
             told: 0,
             calls: Vec::new(),
-            written: None,
+            written: Vec::new(),
             writing: None,
             name,
         };
@@ -237,7 +237,7 @@ impl<'d> World<'d> {
         assert!(*calls <= probes, "{calls} calls in the round after decision {round}");
         let deadline = self.subject.config.verdict_deadline();
         let calls = self.runtimes.iter().flat_map(|r| &r.calls);
-        let flying = calls.filter(|c| c.round.is_some() && now - c.started < deadline);
+        let flying = calls.filter(|c| c.round.is_some() && now.saturating_sub(c.started) < deadline);
         assert!(flying.count() <= probes as usize, "too many probes at once");
     }
 
@@ -311,7 +311,7 @@ impl<'d> World<'d> {
         if let (Some(_), Some(probe)) = (over, report.as_ref().and_then(|r| r.probe)) {
             runtime.circuit.accepted(probe.sequence);
         }
-        runtime.written = Some(report);
+        runtime.written = vec![report];
     }
 
     /// Decides on what its caches show, records that, and sends the replicas word; it may die in between.

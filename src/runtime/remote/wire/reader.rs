@@ -3,7 +3,10 @@
 use bytes::Bytes;
 
 use super::{Asked, Dialect, Heard, Read, anthropic, gemini, openai};
-use crate::runtime::{remote::sse::Event, request::head::Operation};
+use crate::runtime::{
+    remote::{events::Chunk, sse::Event},
+    request::head::Operation,
+};
 
 /// Reads the answers of one attempt.
 #[derive(Debug)]
@@ -57,11 +60,14 @@ impl Reader {
         }
     }
 
-    /// True when every report of a stream is the whole answer's. OpenAI's format has reports on the way too, which tell less than what
-    /// will be billed.
+    /// True when the usage in a chunk is the whole answer's, whatever follows. OpenAI's format has reports on the way too, which tell
+    /// less than what will be billed; the translated ones tell nothing before the end.
     #[must_use]
-    pub const fn reports_totals(&self) -> bool {
-        matches!(self, Self::Anthropic(..) | Self::Gemini(..))
+    pub const fn is_total(&self, chunk: &Chunk) -> bool {
+        match self {
+            Self::OpenAi { unfinished, .. } => *unfinished == 0 && chunk.usage_only,
+            Self::Anthropic(..) | Self::Gemini(..) => true,
+        }
     }
 
     /// The events that end a stream whose bytes ended after the model had announced its end; `None` when a choice was still going on.

@@ -202,9 +202,8 @@ impl Live {
         self.started |= chunk.content;
         self.answering |= chunk.answers;
         self.finish = chunk.finish.or(self.finish);
-        let is_last = self.finish.is_some() && (chunk.usage_only || self.reader.reports_totals());
         self.reported = match chunk.usage {
-            Some(usage) if is_last => Reported::Total(usage),
+            Some(usage) if self.reader.is_total(&chunk) => Reported::Total(usage),
             Some(usage) => Reported::OnTheWay(usage),
             None if chunk.content => Reported::Nothing,
             None => self.reported,
