@@ -11,6 +11,7 @@
 )]
 
 mod admission;
+mod budget;
 mod circuits;
 mod conflict;
 mod faults;

@@ -14,6 +14,7 @@ use crate::{
         decide::{Record, Situation},
         dereference::Live,
     },
+    policy::pricing::Prices,
 };
 
 /// Why the spec is not carried out, for the Stalled condition.
@@ -151,7 +152,10 @@ impl<'a> View<'a> {
 
     /// The first backend in order that some Ready pod may send to, and that the budget admits.
     pub fn active_backend(&self) -> Option<&'a str> {
-        let paid = |backend: &Backend| backend.remote.as_ref().is_some_and(|remote| remote.price.is_some());
+        let paid = |backend: &Backend| {
+            let price = backend.remote.as_ref().and_then(|remote| remote.price.as_ref());
+            price.is_some_and(|price| !Prices::from(price).are_free())
+        };
         let admitted = self
             .available()
             .filter(|backend| !paid(backend) || budget::admits(self));
