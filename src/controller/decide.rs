@@ -7,6 +7,7 @@
 
 mod budget;
 mod circuits;
+mod gpu;
 mod shares;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -22,6 +23,7 @@ use crate::api::{
     BudgetStatus, CircuitStatus, InferenceDeployment, InferenceReplica, MergedCircuit, ReplicaBudget, ShareOrder,
 };
 
+pub use gpu::affordable;
 pub use shares::share;
 
 /// What is known.

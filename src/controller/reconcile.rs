@@ -226,7 +226,8 @@ async fn follow(situation: Situation<'_>, decisions: Decisions, context: &Contex
         };
         (Err(problem), RESYNC)
     } else {
-        let prepared = build::build(subject, &deployment.spec, live, &decisions.orders, &context.defaults)?;
+        let spec = decide::affordable(&deployment.spec, decisions.record.budget.as_ref(), subject, live);
+        let prepared = build::build(subject, &spec, live, &decisions.orders, &context.defaults)?;
         match Box::pin(writer.apply(prepared)).await {
             Ok(outcome) => (Ok(outcome), RESYNC),
             Err(error) => (Err(problem(error)?), LOOK_AGAIN),

@@ -29,6 +29,7 @@ use super::{
 pub use budget::warnings;
 pub use circuits::circuit_transitions;
 pub use conditions::Verdict;
+pub use pods::scheduled_at;
 pub use transitions::{Transition, transitions};
 pub use view::{Problem, View, has_ended, is_ready};
 

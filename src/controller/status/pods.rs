@@ -1,5 +1,6 @@
 //! What is wrong with a pod, from its recorded status: the reason names it, the message says what to do (design section 6).
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod};
 use kube::ResourceExt;
 use serde::Deserialize;
@@ -32,6 +33,19 @@ const PRECEDENCE: [&str; 9] = [
 pub fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a str> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find(|c| c.type_ == type_).map(|c| c.status.as_str())
+}
+
+/// When the pod was given to its node.
+pub fn scheduled_at(pod: &Pod) -> Option<Timestamp> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let scheduled = conditions
+        .iter()
+        .find(|c| c.type_ == "PodScheduled" && c.status == "True")?;
+    let since = scheduled
+        .last_transition_time
+        .as_ref()
+        .or(pod.metadata.creation_timestamp.as_ref());
+    since.map(|time| time.0)
 }
 
 /// The gravest failure of `pods`, by a fixed precedence.

@@ -7,7 +7,7 @@ use super::{budget, pods};
 use crate::{
     api::{
         Backend, BackendReport, BudgetStatus, CircuitStatus, InferenceDeploymentSpec, InferenceReplica,
-        InferenceReplicaStatus,
+        InferenceReplicaStatus, NanoUsd,
     },
     controller::{
         build::{Subject, Tier, scaled_tier, tier_of, tiers},
@@ -109,7 +109,20 @@ impl<'a> View<'a> {
 
     /// Wanted pods of all tiers.
     pub fn wanted(&self) -> i32 {
-        tiers(self.spec).iter().map(|(_, replicas)| replicas).sum()
+        let released = self.released().is_some();
+        let tiers = tiers(self.spec).into_iter();
+        tiers
+            .filter(|(tier, _)| *tier != Tier::Local || !released)
+            .map(|(_, replicas)| replicas)
+            .sum()
+    }
+
+    /// The limit at which the local pods were let go because the budget does not pay for their GPUs.
+    pub fn released(&self) -> Option<NanoUsd> {
+        let ledger = self
+            .ledger
+            .filter(|ledger| self.spec.budget.is_some() && ledger.lost.is_none())?;
+        ledger.gpu_time.as_ref()?.released_at
     }
 
     /// Pods of the scaled kind as their Deployment counts them.
