@@ -20,8 +20,7 @@ async fn sweep(name: &str, replicas: u32) {
             format!("{:?}", tally.outcomes),
         );
     }
-    let refused = endpoint.load(4, 4).await;
-    assert_eq!(refused.of(429, "insufficient_quota"), 4, "{refused:?}");
+    refused(&endpoint).await;
     endpoint
         .namespace
         .wait_reason("assistant", "WithinBudget", "False", "Exhausted")
@@ -32,7 +31,24 @@ async fn sweep(name: &str, replicas: u32) {
         (usd(30 * COST), NanoUsd(0)),
         "nothing was killed, hung up or cut"
     );
+    let row = endpoint.namespace.kubectl(&["get", "infd", "assistant"]);
+    let shown = |amount: &str| row.split_whitespace().any(|word| word == amount);
+    assert!(shown("120.00") && shown("120"), "Spent and Budget: {row}");
     endpoint.namespace.done().await;
+}
+
+/// With everything that a client needs to know.
+async fn refused(endpoint: &Endpoint) {
+    let answer = post(&endpoint.url(), &chat()).await.expect("an answer");
+    assert_eq!(
+        (answer.status.as_u16(), answer.code().as_str()),
+        (429, "insufficient_quota")
+    );
+    let end = endpoint.ledger().await.window.end.expect("a month ends").0;
+    let error = answer.json()["error"].clone();
+    assert_eq!(error["type"], "insufficient_quota");
+    assert_eq!(error["inference_error"]["kind"], "budget_exceeded");
+    assert_eq!(error["inference_error"]["window_end_unix_ms"], end.as_millisecond());
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 //! A request costs exactly what is reserved for it: nothing for the prompt, one USD for each of its four tokens, which the provider
 //! always reports. So a budget of 40 USD is one for ten requests, to the nano-USD.
 
+mod ends;
 mod faults;
+mod gpus;
 mod limits;
 mod quiet;
 
@@ -57,7 +59,7 @@ impl Endpoint {
             ),
             (
                 "/spec/budget",
-                json!({"limit": (requests * COST).to_string(), "period": "Total", "warnAtPercent": [50]}),
+                json!({"limit": (requests * COST).to_string(), "warnAtPercent": [50]}),
             ),
         ] {
             spec = harness::with(spec, field, value);
@@ -71,7 +73,17 @@ impl Endpoint {
             requests,
         };
         endpoint.all_ready(replicas as usize).await;
+        endpoint.reachable().await;
         endpoint
+    }
+
+    /// Until the Service leads to a pod: this request can be answered by no backend and costs nothing.
+    async fn reachable(&self) {
+        let nothing = json!({"model": "no-such-model", "messages": []});
+        until("the Service leads to a pod", SOON, async || {
+            post(&self.url(), &nothing).await.map(drop)
+        })
+        .await;
     }
 
     async fn all_ready(&self, replicas: usize) {
@@ -159,6 +171,9 @@ impl Endpoint {
             } else {
                 answer.code()
             };
+            if code == "backpressure" {
+                println!("after {:?}, at {:?}: {}", answer.total, started.elapsed(), answer.body);
+            }
             assert!(
                 code != "insufficient_quota" || self.provider.calls() >= self.requests,
                 "refused with money for {} left: {}",

@@ -100,13 +100,23 @@ pub(super) fn charge(
     };
     let before = ledger.gpu_time.as_ref().map(|time| time.wanted);
     begin(ledger, terms, now);
-    let look = follow_pods(ledger, situation, now);
+    if follow_pods(ledger, situation, now) {
+        let look = true;
+        return Charged {
+            look,
+            ..Charged::default()
+        };
+    }
     if next_charge(ledger).is_some_and(|at| at <= now) {
         book_all(ledger, now);
     }
     let unmet = reserve(ledger, situation, terms);
     let urgent = before != ledger.gpu_time.as_ref().map(|time| time.wanted);
-    Charged { urgent, unmet, look }
+    Charged {
+        urgent,
+        unmet,
+        ..Charged::default()
+    }
 }
 
 /// As the API keeps times.

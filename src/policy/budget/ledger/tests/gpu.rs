@@ -104,6 +104,8 @@ fn a_cache_alone_neither_begins_nor_ends_a_charge() {
     scene.replicas.clear();
     assert!(scene.cached().look);
     assert_eq!(scene.cached().ledger, None, "it is read anew first");
+    scene.settle();
+    assert!(scene.ledger().gpu_time.as_ref().unwrap().pods.is_empty());
 }
 
 #[test]
