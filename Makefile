@@ -1,6 +1,6 @@
 # The commands of this repository; each is a script of its own in scripts/. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-shell demo-down test test-unit test-e2e test-vllm fuzz lint bench crds images
+.PHONY: help demo demo-shell demo-down test test-unit test-e2e test-vllm test-gpu fuzz lint bench crds images
 
 help: ## This list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -25,6 +25,9 @@ test-e2e: ## End-to-end tests on a real cluster; E2E=NAME runs those whose name 
 
 test-vllm: ## The real vLLM on CPU under supervision; fetches 6 GB. Not part of `make test`
 	@scripts/test vllm
+
+test-gpu: ## A kernel that poisons its context on this machine's GPU; skipped with a word where there is none. Not part of `make test`
+	@scripts/test gpu
 
 fuzz: ## Fuzz streams, failing answers and requests, FUZZ_SECONDS=60 each
 	@scripts/test fuzz

@@ -105,6 +105,10 @@ pub mod reason {
     pub const SATURATED: &str = "Saturated";
     /// A fault of our own.
     pub const INTERNAL_ERROR: &str = "InternalError";
+    /// A GPU does not work in a new process either.
+    pub const GPU_FAULTY: &str = "GPUFaulty";
+    /// The model does not fit into the GPU's memory.
+    pub const CUDA_OUT_OF_MEMORY: &str = "CUDAOutOfMemory";
     /// A GPU's CUDA context is poisoned.
     pub const CONTEXT_POISONED: &str = "ContextPoisoned";
     /// One of several backends cannot take requests.

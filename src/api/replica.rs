@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BudgetReport, ErrorRow, MergedCircuit, ReplicaBudget, ReplicaCircuit, ShareOrder, ShareReport};
+use super::{BudgetReport, ErrorRow, GpuReport, MergedCircuit, ReplicaBudget, ReplicaCircuit, ShareOrder, ShareReport};
 
 /// Written by the controller alone.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +41,10 @@ pub struct InferenceReplicaSpec {
     #[schemars(length(max = 16))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub circuits: Vec<MergedCircuit>,
+    /// Why no engine may run in the pod any more: it keeps a faulty GPU from being handed out again. Absent: it may.
+    #[schemars(length(max = 512))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_hold: Option<String>,
     /// The pod's part of the ledger; absent without a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<ReplicaBudget>,
@@ -70,6 +74,9 @@ pub struct InferenceReplicaStatus {
     /// The engine; absent in a GPU-less pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineStatus>,
+    /// The GPUs; absent where the runtime sees none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuReport>,
     /// Every backend of the spec, in its order.
     #[schemars(length(max = 8))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Parser, Subcommand};
@@ -12,7 +13,10 @@ use inference_operator::{
     policy::reach::AllowedAddresses,
     runtime::{
         install::install,
-        local::exec,
+        local::{
+            exec,
+            gpu::{probe, watch},
+        },
         serve::{Options, run},
     },
 };
@@ -52,6 +56,23 @@ enum Command {
         #[arg(long, value_name = "CIDRS")]
         allow_endpoint_addresses: Option<AllowedAddresses>,
     },
+    /// Says in one line of JSON whether a new process can compute on the GPUs; exit code 0 when it can, 90 when one fails, 91 when there is
+    /// none.
+    #[command(name = probe::SUBCOMMAND)]
+    GpuProbe {
+        /// Wait first until the device uses no more memory than this, give or take what the driver keeps.
+        #[arg(long, value_name = "UUID=BYTES", value_parser = idle)]
+        idle: Vec<(String, u64)>,
+        /// Wait for memory no longer than this.
+        #[arg(long, value_name = "SECONDS", default_value = "10")]
+        free_within: u64,
+        /// After this long the driver counts as hanging.
+        #[arg(long, value_name = "SECONDS", default_value = "60")]
+        limit: u64,
+    },
+    /// Says what GPUs there are and then every critical Xid, a line of JSON each, until nobody reads.
+    #[command(name = watch::SUBCOMMAND)]
+    GpuWatch,
     /// Copies this program to DIR/inference-runtime.
     Install {
         /// An existing folder.
@@ -68,6 +89,16 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_logs();
     match arguments.command {
+        Command::GpuProbe {
+            idle,
+            free_within,
+            limit,
+        } => probe::run(probe::Question {
+            idle,
+            free_within: Duration::from_secs(free_within),
+            limit: Duration::from_secs(limit),
+        }),
+        Command::GpuWatch => watch::run(),
         Command::Serve {
             file,
             address,
@@ -91,6 +122,14 @@ fn main() -> ExitCode {
             Err(error) => fail(&error),
         },
     }
+}
+
+/// `UUID=BYTES`.
+fn idle(text: &str) -> Result<(String, u64), String> {
+    let parsed = text
+        .split_once('=')
+        .and_then(|(uuid, bytes)| Some((uuid.to_owned(), bytes.parse().ok()?)));
+    parsed.ok_or_else(|| format!("{text:?} is not UUID=BYTES"))
 }
 
 fn serve(options: Options) -> ExitCode {

@@ -1,6 +1,7 @@
 //! Step 4: makes the cluster so. Created when absent, applied only when the controller owner reference is ours: a stranger's object is
 //! never overwritten. What nobody touched since the last apply is left alone.
 
+mod replace;
 mod sweep;
 
 use std::{

@@ -7,7 +7,8 @@
 
 mod budget;
 mod circuits;
-mod gpu;
+mod gpu_time;
+mod gpus;
 mod shares;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -20,10 +21,11 @@ use super::{
     dereference::Live,
 };
 use crate::api::{
-    BudgetStatus, CircuitStatus, InferenceDeployment, InferenceReplica, MergedCircuit, ReplicaBudget, ShareOrder,
+    BudgetStatus, CircuitStatus, GpuTrouble, InferenceDeployment, InferenceReplica, MergedCircuit, ReplicaBudget,
+    ShareOrder,
 };
 
-pub use gpu::affordable;
+pub use gpu_time::affordable;
 pub use shares::share;
 
 /// What is known.
@@ -52,6 +54,8 @@ pub struct Record {
     pub circuits: Vec<CircuitStatus>,
     /// The ledger.
     pub budget: Option<BudgetStatus>,
+    /// GPUs that pods failed on.
+    pub gpus: Vec<GpuTrouble>,
 }
 
 /// What one replica is told beside who it is.
@@ -63,6 +67,17 @@ pub struct Orders {
     pub budget: Option<ReplicaBudget>,
     /// Its shares of rate limits.
     pub shares: Vec<ShareOrder>,
+    /// Why no engine may run.
+    pub hold: Option<String>,
+}
+
+/// A pod that is deleted, so that another takes its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doomed {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
 }
 
 /// What is decided.
@@ -72,6 +87,8 @@ pub struct Decisions {
     pub record: Record,
     /// To be told, by name of the pod.
     pub orders: BTreeMap<String, Orders>,
+    /// To be deleted, once that is recorded.
+    pub replace: Vec<Doomed>,
     /// It cannot wait for the next routine write.
     pub urgent: bool,
     /// When to decide again, though nothing changes.
@@ -91,6 +108,7 @@ pub fn decide(situation: &Situation<'_>) -> Decisions {
     let mut decisions = held(situation);
     circuits::decide(situation, &mut decisions);
     budget::decide(situation, &mut decisions);
+    gpus::decide(situation, &mut decisions);
     decisions
 }
 
@@ -109,19 +127,18 @@ pub fn held(situation: &Situation<'_>) -> Decisions {
             let name = pod.name_any();
             let circuits = circuits::told(deployment, &record.circuits, &name, &[]);
             let budget = budget::first_told(record.budget.as_ref(), pod);
-            let shares = Vec::new();
-            (
-                name,
-                Orders {
-                    circuits,
-                    budget,
-                    shares,
-                },
-            )
+            let orders = Orders {
+                circuits,
+                budget,
+                shares: Vec::new(),
+                hold: gpus::told(&record.gpus, live, &name),
+            };
+            (name, orders)
         })
         .collect();
     orders.extend(live.replicas.iter().map(|replica| (replica.name_any(), told(replica))));
     Decisions {
+        replace: gpus::doomed(&record.gpus, live),
         record,
         orders,
         ..Decisions::default()
@@ -134,12 +151,14 @@ pub fn recorded(deployment: &InferenceDeployment) -> Record {
     Record {
         circuits: status.circuits,
         budget: status.budget,
+        gpus: status.gpus,
     }
 }
 
 fn told(replica: &InferenceReplica) -> Orders {
     Orders {
         circuits: replica.spec.circuits.clone(),
+        hold: replica.spec.engine_hold.clone(),
         budget: replica.spec.budget.clone(),
         shares: replica.spec.shares.clone(),
     }

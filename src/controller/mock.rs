@@ -186,7 +186,7 @@ impl State {
         if status {
             after["status"] = body["status"].clone();
             // Another manager's fields stay.
-            for field in ["circuits", "budget"] {
+            for field in ["circuits", "budget", "gpus"] {
                 if let Some(theirs) = before["status"].get(field) {
                     after["status"][field] = theirs.clone();
                 }

@@ -65,6 +65,7 @@ mod tests {
             circuits: Vec::new(),
             budget: None,
             shares: Vec::new(),
+            engine_hold: None,
         };
         let mut replica = InferenceReplica::new("a", spec);
         replica.metadata.resource_version = Some(version.into());

@@ -6,6 +6,7 @@ pub mod budget;
 pub mod circuit;
 pub mod engines;
 pub mod event_limit;
+pub mod gpu_trouble;
 #[cfg(test)]
 pub mod model;
 pub mod pricing;

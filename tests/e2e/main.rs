@@ -10,16 +10,19 @@
     reason = "a test fails by panicking, and helpers of tests are no test functions to clippy"
 )]
 
+mod access;
 mod admission;
 mod budget;
 mod circuits;
 mod conflict;
 mod faults;
+mod gpu;
 mod harness;
 mod hop;
 mod idle;
 mod lifecycle;
 mod local;
+mod rate;
 mod remote;
 mod schema;
 #[path = "../support/mod.rs"]

@@ -10,9 +10,12 @@
 )]
 
 mod bench;
+#[path = "../support/gpu.rs"]
+mod drivers;
 
 mod engines;
 mod external;
 mod faults;
+mod gpu;
 mod isolation;
 mod llama;

@@ -24,6 +24,7 @@ enum Load {
     Never,
     Crash,
     CannotCompute,
+    TooBig,
     IgnoringTerm,
 }
 
@@ -34,6 +35,7 @@ fn parse(name: &str) -> Result<Load, String> {
         "never" => Load::Never,
         "crash" => Load::Crash,
         "cannot-compute" => Load::CannotCompute,
+        "too-big" => Load::TooBig,
         "ignoring-term" => Load::IgnoringTerm,
         other => return Err(format!("no such load: {other}")),
     })
@@ -66,6 +68,9 @@ fn run() -> Result<(), String> {
         eprintln!("0.00.008.032 E gguf_init_from_reader: invalid magic characters: '????', expected 'GGUF'");
         eprintln!("0.00.009.031 E srv  llama_server: exiting due to model loading error");
         return Err(String::new());
+    }
+    if load == Load::TooBig {
+        faults::does_not_fit();
     }
     let port = flag("--port").ok_or("no --port")?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;

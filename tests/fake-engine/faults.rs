@@ -9,6 +9,7 @@ use std::{
     thread,
     time::Duration,
 };
+use tokio::time::Instant;
 
 use crate::{flag, server::Engine};
 
@@ -21,7 +22,10 @@ pub(crate) fn happen(engine: &Engine, name: &str) -> bool {
             cuda_lines("an illegal memory access was encountered");
             abort()
         }
-        "cuda-and-stay" => cuda_lines("unspecified launch failure"),
+        "cuda-and-stay" => {
+            cuda_lines("unspecified launch failure");
+            let _ = engine.poisoned.set(Instant::now());
+        }
         "gpu-out-of-memory" => {
             cuda_lines("out of memory");
             abort()
@@ -61,6 +65,16 @@ fn cuda_lines(what: &str) {
     );
     eprintln!("  cudaStreamSynchronize(cuda_ctx->stream())");
     eprintln!("/app/ggml/src/ggml-cuda/ggml-cuda.cu:88: CUDA error");
+}
+
+/// As llama.cpp's server ends when a model's buffer cannot be allocated.
+pub(crate) fn does_not_fit() -> ! {
+    eprintln!(
+        "ggml_backend_cuda_buffer_type_alloc_buffer: allocating 90000.00 MiB on device 0: cudaMalloc failed: out of memory"
+    );
+    eprintln!("alloc_tensor_range: failed to allocate CUDA0 buffer of size 94371840000");
+    eprintln!("llama_model_load: error loading model: unable to allocate CUDA0 buffer");
+    exit(1)
 }
 
 /// A process in a session of its own, as vLLM's workers may be, that takes the port as soon as it is free.

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     io,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -38,9 +38,15 @@ pub(crate) struct Engine {
     began: Instant,
     pub(crate) stalled: AtomicBool,
     pub(crate) failing: AtomicBool,
+    pub(crate) poisoned: OnceLock<Instant>,
 }
 
 impl Engine {
+    fn is_long_poisoned(&self) -> bool {
+        let poisoned = self.poisoned.get();
+        poisoned.is_some_and(|since| since.elapsed() > Duration::from_millis(500))
+    }
+
     fn is_loading(&self) -> bool {
         self.load == Load::Never || (self.load == Load::Slow && self.began.elapsed() < SLOW)
     }
@@ -95,6 +101,14 @@ async fn completions(State(engine): Shared, Json(request): Json<Value>) -> Respo
     if let Some(refusal) = engine.protocol.refuses(&request) {
         return refusal;
     }
+    match request.get("prompt").and_then(Value::as_str) {
+        Some("hang") => std::future::pending().await,
+        Some(prompt) if prompt.starts_with("fault ") => drop(faults::happen(&engine, &prompt[6..])),
+        _ => {}
+    }
+    if request.get("stream") == Some(&Value::Bool(true)) {
+        return ([("content-type", "text/event-stream")], tokens(&engine)).into_response();
+    }
     let token = json!({"object": "text_completion", "choices": [{"index": 0, "text": "a", "finish_reason": "length"}]});
     compute(&engine, token).await
 }
@@ -121,6 +135,22 @@ async fn compute(engine: &Engine, answer: Value) -> Response {
         return (StatusCode::INTERNAL_SERVER_ERROR, engine.protocol.internal_error()).into_response();
     }
     Json(answer).into_response()
+}
+
+/// Tokens without end, one every 5 ms, `a` and from half a second after poison on `late`: not one of those may reach a client.
+fn tokens(engine: &Arc<Engine>) -> Body {
+    let engine = Arc::clone(engine);
+    let ticks = stream::unfold(interval(Duration::from_millis(5)), move |mut ticks| {
+        let engine = Arc::clone(&engine);
+        async move {
+            ticks.tick().await;
+            let text = if engine.is_long_poisoned() { "late" } else { "a" };
+            let token =
+                json!({"object": "text_completion", "choices": [{"index": 0, "text": text, "finish_reason": null}]});
+            Some((Ok::<_, Infallible>(Bytes::from(format!("data: {token}\n\n"))), ticks))
+        }
+    });
+    Body::from_stream(bounded(ticks))
 }
 
 /// A stream that never ends: a token every 5 ms.
@@ -151,6 +181,7 @@ pub(crate) async fn serve(port: &str, load: Load) -> io::Result<()> {
         began: Instant::now(),
         stalled: AtomicBool::new(false),
         failing: AtomicBool::new(false),
+        poisoned: OnceLock::new(),
     });
     while engine.is_loading() && !engine.protocol.listens_while_loading() {
         sleep(Duration::from_millis(10)).await;

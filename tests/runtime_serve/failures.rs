@@ -41,6 +41,36 @@ async fn a_failure_is_retried_and_the_retry_is_counted() {
 }
 
 #[tokio::test]
+async fn a_retry_that_the_open_circuit_keeps_back_does_not_hide_the_failure() {
+    let upstream = Upstream::play([fails(500)]).await;
+    let breaker = format!("{QUICK}, circuitBreaker: {{consecutiveFailures: 1}}");
+    let runtime = start(&format!("backends:\n{}", remote(&upstream, &breaker))).await;
+    let answer = runtime.chat("").await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.error().1.as_str()),
+        (502, "server_error")
+    );
+    assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(runtime.chat("").await.error().1, "circuit_open");
+}
+
+#[tokio::test]
+async fn a_whole_answer_to_a_request_for_a_stream_reaches_the_client_as_events() {
+    let upstream = Upstream::play([answers()]).await;
+    let runtime = start(&format!("backends:\n{}", remote(&upstream, ""))).await;
+    let answer = runtime.chat(r#","stream":true"#).await;
+    assert_eq!(answer.headers["content-type"], "text/event-stream");
+    let events: Vec<&str> = answer.text.split_terminator("\n\n").collect();
+    assert_eq!((events.len(), events[1]), (2, "data: [DONE]"), "{}", answer.text);
+    let chunk: serde_json::Value = serde_json::from_str(events[0].strip_prefix("data: ").unwrap()).unwrap();
+    assert_eq!(chunk["choices"][0]["delta"]["content"], "Hello");
+    assert_eq!(
+        (&chunk["object"], chunk.get("usage")),
+        (&json!("chat.completion.chunk"), None)
+    );
+}
+
+#[tokio::test]
 async fn a_failure_that_stays_is_told_in_full() {
     let upstream = Upstream::play([fails(500)]).await;
     let runtime = start(&format!("backends:\n{}", remote(&upstream, NEVER))).await;

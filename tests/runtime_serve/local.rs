@@ -3,7 +3,8 @@
 use nix::sys::signal::{Signal, kill};
 
 use super::{
-    process::{Runtime, start_with, until},
+    hangup::metric,
+    process::{Runtime, read, start_with, until},
     requests::{CHAT, remote},
     upstream::{Act, Upstream},
 };
@@ -78,4 +79,73 @@ async fn an_engine_that_dies_comes_back_and_the_pod_stays_ready() {
         answer.status.is_success() && runtime.engine() != before
     })
     .await;
+}
+
+fn completion(prompt: &str, fields: &str) -> String {
+    format!(r#"{{"model":"assistant","prompt":"{prompt}","max_tokens":1{fields}}}"#)
+}
+
+/// A process whose engine serves.
+async fn serving(spec: &str) -> Runtime {
+    let runtime = start("well", spec).await;
+    until("ready", || async { runtime.readyz().await.as_u16() == 200 }).await;
+    runtime
+}
+
+async fn poison(runtime: &Runtime) {
+    // Its own answer may be cut off.
+    let _ = runtime
+        .open("/v1/completions", &[], &completion("fault cuda-and-stay", ""))
+        .await;
+}
+
+#[tokio::test]
+async fn from_poison_on_not_one_token_reaches_a_client_though_the_engine_sends_on() {
+    let runtime = serving(&format!("backends:\n{OWN}")).await;
+    let stream = runtime
+        .open("/v1/completions", &[], &completion("a", r#","stream":true"#))
+        .await;
+    assert_eq!(stream.status().as_u16(), 200, "its head comes with the first token");
+    poison(&runtime).await;
+    let answer = read(stream).await;
+    assert!(
+        answer.text.contains(r#""text":"a""#) && !answer.text.contains("late") && !answer.text.contains("[DONE]"),
+        "{}",
+        answer.text
+    );
+    assert!(
+        answer.text.contains(r#""code":"cuda_context_poisoned""#),
+        "{}",
+        answer.text
+    );
+    until("it serves again", || async {
+        runtime.post("/v1/completions", COMPLETION).await.status.is_success()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_got_no_byte_before_poison_goes_to_the_next_backend_or_is_told_so() {
+    let upstream = Upstream::play([Act::Answer(200, &[], CHAT.into())]).await;
+    for (further, status, told) in [
+        (remote(&upstream, ""), 200, "openai"),
+        (String::new(), 503, "cuda_context_poisoned"),
+    ] {
+        let runtime = serving(&format!("backends:\n{OWN}{further}")).await;
+        let body = completion("hang", "");
+        let waiting = runtime.post("/v1/completions", &body);
+        let poisoned = async {
+            until("it is at the engine", || async {
+                metric(&runtime, "inference_requests_in_flight").await > 0
+            })
+            .await;
+            poison(&runtime).await;
+        };
+        let (answer, ()) = tokio::join!(waiting, poisoned);
+        assert_eq!(answer.status.as_u16(), status, "{}", answer.text);
+        match answer.headers.get("x-inference-backend") {
+            Some(backend) if status == 200 => assert_eq!(backend, told),
+            _ => assert_eq!(answer.error().0, told),
+        }
+    }
 }

@@ -31,6 +31,7 @@ mod limits;
 mod local;
 mod money;
 mod program;
+mod rate;
 mod reach;
 mod requests;
 mod secrets;

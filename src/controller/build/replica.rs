@@ -29,6 +29,7 @@ fn replica(subject: &Subject, pod: &Pod, orders: Orders) -> Option<InferenceRepl
         circuits,
         budget,
         shares,
+        hold,
     } = orders;
     let finalizers = budget.is_some().then(|| vec![names::FINALIZER_BUDGET.to_owned()]);
     let mut replica = InferenceReplica::new(
@@ -40,6 +41,7 @@ fn replica(subject: &Subject, pod: &Pod, orders: Orders) -> Option<InferenceRepl
             budget,
             circuits,
             shares,
+            engine_hold: hold,
         },
     );
     replica.metadata = subject.meta(pod.name_any(), subject.tier_labels(tier));

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use super::{Decisions, Situation, gpu};
+use super::{Decisions, Situation, gpu_time};
 use crate::{
     api::{BudgetStatus, InferenceDeployment, InferenceReplica, ReplicaBudget, names},
     controller::status::has_ended,
@@ -78,7 +78,7 @@ pub fn decide(situation: &Situation<'_>, decisions: &mut Decisions) {
 /// What the spec says; nothing when there is no budget, or its time zone is unknown, which validation tells.
 fn terms(deployment: &InferenceDeployment) -> Option<Terms> {
     let terms = Terms::new(deployment.spec.budget.as_ref()?).ok()?;
-    let gpu = gpu::terms(&deployment.spec);
+    let gpu = gpu_time::terms(&deployment.spec);
     Some(Terms { gpu, ..terms })
 }
 
@@ -116,7 +116,7 @@ fn holders<'a>(situation: &Situation<'a>) -> Vec<Holder<'a>> {
                 pod,
                 pod_uid,
                 pod_lives: lives(pod, pod_uid),
-                gpus: gpu::hold(situation.subject, live, pod_uid),
+                gpus: gpu_time::hold(situation.subject, live, pod_uid),
                 object: Some(object(replica)),
             })
         })
@@ -130,7 +130,7 @@ fn holders<'a>(situation: &Situation<'a>) -> Vec<Holder<'a>> {
                 pod: name,
                 pod_uid,
                 pod_lives: !has_ended(pod),
-                gpus: gpu::hold(situation.subject, live, pod_uid),
+                gpus: gpu_time::hold(situation.subject, live, pod_uid),
                 object: None,
             });
         }

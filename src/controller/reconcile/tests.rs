@@ -220,6 +220,64 @@ fn stalled(server: &Server) -> (String, String) {
     (text("reason"), text("message"))
 }
 
+/// The pod's runtime gave up on a GPU, for the `round`th time in a pod of another UID.
+fn give_up(server: &Server, round: usize) {
+    let message = json!({"reason": "GPUFaulty", "message": "cuInit failed with 999", "rebuilds": 0, "devices": [{"uuid": "GPU-1", "xid": 79}]});
+    let (mut pod, now) = (server.0.lock().unwrap().objects[POD].clone(), Timestamp::now());
+    pod["metadata"]["uid"] = json!(format!("pod-{round}"));
+    pod["spec"] = json!({"nodeName": "node-1", "containers": []});
+    pod["status"] = json!({"containerStatuses": [{"name": "engine", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"terminated": {"exitCode": 85, "message": message.to_string(), "finishedAt": now}}}]});
+    server.put(POD, pod);
+}
+
+fn hold(server: &Server) -> Value {
+    server.list("inferencereplicas")[0]["spec"]["engineHold"].clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_gave_up_on_its_gpu_is_replaced_three_times_and_then_held() {
+    let server = cluster();
+    let template = server.0.lock().unwrap().objects[POD].clone();
+    settle(&server, process(&server)).await;
+    for round in 1..=4 {
+        server.put(POD, template.clone());
+        give_up(&server, round);
+        let calls = server.0.lock().unwrap().calls.len();
+        settle(&server, process(&server)).await;
+        let writes = server.writes(calls);
+        let place = |words: &str| writes.iter().position(|write| write.starts_with(words));
+        let (recorded, deleted) = (place(&format!("PATCH {MAIN}/status")), place(&format!("DELETE {POD}")));
+        assert_eq!(deleted.is_some(), round <= 3, "{writes:?}");
+        assert!(round > 3 || recorded < deleted, "it is recorded first: {writes:?}");
+    }
+    assert!(hold(&server).as_str().unwrap().contains("GPU-1 of node node-1"));
+    assert_eq!(stalled(&server).0, "GPUFaulty");
+    assert_eq!(server.list("pods").len(), 1, "the pod stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_between_record_and_deletion_counts_the_pod_once() {
+    for fault in [Fault::Before, Fault::After] {
+        for at in 0..3 {
+            let server = cluster();
+            settle(&server, process(&server)).await;
+            give_up(&server, 1);
+            let calls = server.0.lock().unwrap().calls.len();
+            server.0.lock().unwrap().fault = Some((calls + at, fault));
+            let _ = once(process(&server)).await;
+            settle(&server, process(&server)).await;
+            assert_eq!(server.list("pods").len(), 0, "{fault:?} at {at}");
+            let rows = server.0.lock().unwrap().objects[MAIN]["status"]["gpus"].clone();
+            assert_eq!(
+                rows[0]["replaced"].as_array().unwrap().len(),
+                1,
+                "{fault:?} at {at}: {rows}"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_strangers_object_is_named_and_left_alone() {
     let server = cluster();

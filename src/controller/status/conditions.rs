@@ -5,7 +5,7 @@ use kube::ResourceExt;
 
 use super::{
     budget::within_budget,
-    circuits, pods,
+    circuits, gpus, pods,
     view::{View, has_ended},
 };
 use crate::{
@@ -59,6 +59,7 @@ pub fn all(view: &View<'_>) -> Vec<Verdict> {
     all.push(backends_available(view));
     all.push(credentials_accepted(view));
     all.push(circuit_closed(view));
+    all.extend(gpus::healthy(view));
     all.extend(within_budget(view));
     all.push(degraded(view));
     all
@@ -166,6 +167,9 @@ fn progressing(deployment: &Deployment) -> Option<&str> {
 fn stalled(view: &View<'_>) -> Option<Verdict> {
     if let Some(problem) = &view.problem {
         return Some(verdict(types::STALLED, TRUE, problem.reason, problem.message.clone()));
+    }
+    if let Some(held) = gpus::stalled(view) {
+        return Some(held);
     }
     let late = view
         .deployments

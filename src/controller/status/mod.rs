@@ -4,6 +4,7 @@ mod budget;
 mod circuits;
 mod conditions;
 mod errors;
+mod gpus;
 mod pods;
 #[cfg(test)]
 mod tests;
@@ -29,11 +30,14 @@ use super::{
 pub use budget::warnings;
 pub use circuits::circuit_transitions;
 pub use conditions::Verdict;
-pub use pods::scheduled_at;
+pub use pods::{gpu_end, scheduled_at};
 pub use transitions::{Transition, transitions};
 pub use view::{Problem, View, has_ended, is_ready};
 
-use crate::api::{InferenceDeployment, InferenceDeploymentStatus, conditions as types, names};
+use crate::{
+    api::{InferenceDeployment, InferenceDeploymentStatus, conditions as types, names},
+    policy::write_rate::Haste,
+};
 
 /// Why the status was not written.
 #[derive(Debug, thiserror::Error)]
@@ -62,21 +66,25 @@ pub fn compute(view: &View<'_>, old: &InferenceDeploymentStatus, now: &Time) -> 
         active_backend: view.active_backend().map(str::to_owned),
         budget: None,
         circuits: view.circuits.clone(),
+        gpus: view.gpus.clone(),
         errors: errors::merge(&view.reports()),
     }
 }
 
-/// True when people wait for it: another generation, a condition that changed, pods that came or went. What else changes is routine.
-pub fn is_urgent(old: &InferenceDeploymentStatus, new: &InferenceDeploymentStatus) -> bool {
-    let short = |status: &InferenceDeploymentStatus| {
+/// People look at another generation and at a condition that changed. What else changes is routine: pods come and go by dozens.
+pub fn haste(old: &InferenceDeploymentStatus, new: &InferenceDeploymentStatus) -> Haste {
+    let seen = |status: &InferenceDeploymentStatus| {
         let conditions = status.conditions.iter();
         let conditions: Vec<_> = conditions
             .map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone()))
             .collect();
-        let counts = (status.observed_generation, status.replicas, status.ready_replicas);
-        (counts, conditions)
+        (status.observed_generation, conditions)
     };
-    short(old) != short(new)
+    if seen(old) == seen(new) {
+        Haste::Routine
+    } else {
+        Haste::Prompt
+    }
 }
 
 /// Puts generation and transition time to verdicts: the old time where the status is the old one.
@@ -137,6 +145,7 @@ pub async fn write(
     let params = PatchParams::apply(names::CONTROLLER_MANAGER).force();
     let stripped = InferenceDeploymentStatus {
         circuits: Vec::new(),
+        gpus: Vec::new(),
         budget: None,
         ..status.clone()
     };
@@ -160,12 +169,12 @@ pub async fn record(
     [before, record]: [&Record; 2],
     metrics: &Metrics,
 ) -> Result<String, StatusError> {
-    let Record { circuits, budget } = record;
+    let Record { circuits, budget, gpus } = record;
     let mut budget = serde_json::to_value(budget)?;
     remove_rest(&serde_json::to_value(&before.budget)?, &mut budget);
     let body = json!({
         "metadata": {"resourceVersion": version, "uid": subject.uid},
-        "status": {"circuits": circuits, "budget": budget},
+        "status": {"circuits": circuits, "budget": budget, "gpus": gpus},
     });
     let params = PatchParams {
         field_manager: Some(names::LEDGER_MANAGER.into()),

@@ -5,7 +5,12 @@ use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, ContainerS
 use kube::ResourceExt;
 use serde::Deserialize;
 
-use crate::api::conditions::reason;
+use crate::api::{GpuSuspect, conditions::reason};
+
+/// Characters of what a runtime said, and of a device's UUID, and devices: what the schema takes.
+const LONGEST_MESSAGE: usize = 512;
+const LONGEST_UUID: usize = 96;
+const MOST_DEVICES: usize = 16;
 
 /// What is wrong with a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,10 +22,13 @@ pub struct PodFailure {
 }
 
 /// The order in which failures of several pods are told: what the user must mend comes first.
-const PRECEDENCE: [&str; 9] = [
+const PRECEDENCE: [&str; 12] = [
     reason::IMAGE_PULL_FAILED,
     reason::CONTAINER_CONFIG_ERROR,
     reason::INIT_FAILED,
+    reason::GPU_FAULTY,
+    reason::CONTEXT_POISONED,
+    reason::CUDA_OUT_OF_MEMORY,
     reason::ENGINE_START_FAILED,
     reason::OOM_KILLED,
     reason::CRASH_LOOP,
@@ -222,12 +230,16 @@ struct LastWords {
     #[serde(default)]
     reason: String,
     message: String,
+    #[serde(default)]
+    devices: Vec<GpuSuspect>,
 }
 
 impl LastWords {
     /// The runtime spells its verdict as a reason of conditions; what is not known here is a failed start.
     fn reason(&self) -> &'static str {
-        const KNOWN: [&str; 4] = [
+        const KNOWN: [&str; 6] = [
+            reason::GPU_FAULTY,
+            reason::CUDA_OUT_OF_MEMORY,
             reason::INVALID_SPEC,
             reason::ENGINE_RESTARTING,
             reason::CONTEXT_POISONED,
@@ -238,6 +250,45 @@ impl LastWords {
             .find(|known| *known == self.reason)
             .unwrap_or(reason::ENGINE_START_FAILED)
     }
+}
+
+/// What a runtime said that gave up because of a GPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuEnd {
+    /// [`reason::CONTEXT_POISONED`] or [`reason::GPU_FAULTY`].
+    pub reason: &'static str,
+    /// What happened, within the bounds of the schema.
+    pub message: String,
+    /// Devices that it may be the fault of.
+    pub suspects: Vec<GpuSuspect>,
+    /// When it ended, by the node's clock.
+    pub at: Option<Timestamp>,
+}
+
+/// The last end of a pod's container, when that was because of a GPU.
+pub fn gpu_end(pod: &Pod) -> Option<GpuEnd> {
+    let containers = pod.status.as_ref()?.container_statuses.iter().flatten();
+    let end = containers.into_iter().find_map(last_end)?;
+    let words = report(end)?;
+    let reason = words.reason();
+    [reason::CONTEXT_POISONED, reason::GPU_FAULTY]
+        .contains(&reason)
+        .then(|| GpuEnd {
+            reason,
+            message: cut(&words.message, LONGEST_MESSAGE),
+            suspects: words.devices.into_iter().filter(is_uuid).take(MOST_DEVICES).collect(),
+            at: end.finished_at.as_ref().map(|at| at.0),
+        })
+}
+
+/// The engine's container wrote it, which is trusted with nothing: what the schema would refuse is left out.
+fn is_uuid(suspect: &GpuSuspect) -> bool {
+    (1..=LONGEST_UUID).contains(&suspect.uuid.len()) && suspect.uuid.is_ascii()
+}
+
+/// The schema counts characters.
+fn cut(text: &str, longest: usize) -> String {
+    text.chars().take(longest).collect()
 }
 
 fn report(end: &ContainerStateTerminated) -> Option<LastWords> {

@@ -288,6 +288,100 @@ fn the_engine_tells_why_no_pod_is_ready() {
     }
 }
 
+const UUID: &str = "GPU-00112233-4455-6677-8899-aabbccddeeff";
+
+/// The first pod's runtime gave up because of a GPU; its process ended.
+fn gave_up(reason: &str, uid: &str) -> Pod {
+    let message = json!({"reason": reason, "message": "cuInit failed with 999", "rebuilds": 0,
+        "error": {"kind": "cuda_context_poisoned", "message": "m"}, "devices": [{"uuid": UUID, "xid": 79}]});
+    let mut pod = serde_json::to_value(pod("assistant-local-1-a", "local", false)).unwrap();
+    pod["metadata"]["uid"] = json!(uid);
+    pod["spec"] = json!({"nodeName": "node-1", "containers": []});
+    pod["status"]["containerStatuses"] = json!([{"name": "engine", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": {"exitCode": 85, "message": message.to_string(), "finishedAt": "2026-01-01T00:00:00Z"}}}]);
+    parse(pod)
+}
+
+#[test]
+fn a_poisoned_context_is_told_while_the_engine_is_rebuilt() {
+    let mut case = Case::new();
+    let gpu = |fault: Value| parse(json!({"devices": [{"uuid": UUID}], "fault": fault}));
+    case.edit(|r| r.status.as_mut().unwrap().gpu = gpu(Value::Null));
+    case.expect("GPUHealthy", "True", reason::AS_EXPECTED, "");
+    case.edit(|r| {
+        r.status.as_mut().unwrap().gpu = gpu(
+            json!({"reason": "ContextPoisoned", "message": "CUDA error: 700", "suspects": [{"uuid": UUID, "xid": 31}]}),
+        );
+    });
+    let words = format!("pod assistant-local-1-a on node unknown, GPU {UUID} (Xid 31): CUDA error: 700");
+    case.expect("GPUHealthy", "False", reason::CONTEXT_POISONED, &words);
+}
+
+#[test]
+fn a_deployment_without_gpus_has_no_word_on_them() {
+    let mut case = Case::new();
+    let local = case.spec.backends.iter_mut().find_map(|b| b.local.as_mut()).unwrap();
+    local.gpus = None;
+    case.absent("GPUHealthy");
+}
+
+#[test]
+fn a_runtime_that_gave_up_leaves_device_xid_and_node_behind() {
+    let mut case = Case::new();
+    for (verdict, reason) in [
+        ("GPUFaulty", reason::GPU_FAULTY),
+        ("ContextPoisoned", reason::CONTEXT_POISONED),
+    ] {
+        case.live.pods[0] = Arc::new(gave_up(verdict, "assistant-local-1-a"));
+        let words = format!("on node node-1, GPU {UUID} (Xid 79): cuInit failed with 999");
+        case.expect("GPUHealthy", "False", reason, &words);
+        case.expect("Degraded", "True", reason, "");
+        case.absent("Stalled");
+    }
+    let row = &case.first().gpus[0];
+    assert_eq!(
+        (row.device.as_str(), row.node.as_str(), row.xid),
+        (UUID, "node-1", Some(79))
+    );
+    assert_eq!(row.replaced[0].pod_uid, "assistant-local-1-a");
+}
+
+#[test]
+fn the_fourth_pod_on_a_device_stalls_the_deployment() {
+    let mut case = Case::new();
+    let mut status = InferenceDeploymentStatus::default();
+    for (pod, minute) in [("p1", 0), ("p2", 9), ("p3", 18), ("p4", 27)] {
+        case.live.pods[0] = Arc::new(gave_up("GPUFaulty", pod));
+        status = case.status(&status, &format!("2026-01-01T00:{minute:02}:00Z"));
+        let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled");
+        assert_eq!(stalled.is_some(), pod == "p4", "{pod}");
+    }
+    let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled").unwrap();
+    assert_eq!(stalled.reason, reason::GPU_FAULTY);
+    for words in [
+        UUID,
+        "(Xid 79)",
+        "node-1",
+        "3 pods were replaced within 30 minutes",
+        "Pod assistant-local-1-a stays",
+    ] {
+        assert!(
+            stalled.message.contains(words),
+            "{words} is missing in {}",
+            stalled.message
+        );
+    }
+    let later = case.status(&status, "2026-01-03T00:00:00Z");
+    assert!(
+        later.conditions.iter().any(|c| c.type_ == "Stalled"),
+        "until the pod is deleted"
+    );
+    case.live.pods.remove(0);
+    let deleted = case.status(&later, "2026-01-03T00:01:00Z");
+    assert!(!deleted.conditions.iter().any(|c| c.type_ == "Stalled") && deleted.gpus.is_empty());
+}
+
 #[test]
 fn replicas_0_is_scaled_to_zero() {
     let mut case = Case::new();

@@ -17,8 +17,9 @@ pub struct Transition {
 }
 
 /// Conditions whose changes are events, the most precise first: of several with one reason the first speaks.
-const TOLD: [&str; 7] = [
+const TOLD: [&str; 8] = [
     types::STALLED,
+    types::GPU_HEALTHY,
     types::CREDENTIALS_ACCEPTED,
     types::WITHIN_BUDGET,
     types::MODEL_LOADED,
@@ -28,8 +29,9 @@ const TOLD: [&str; 7] = [
 ];
 /// Conditions that follow from others: no Warning while one of their causes is bad, which has been told.
 const CONSEQUENCES: [&str; 3] = [types::READY, types::BACKENDS_AVAILABLE, types::DEGRADED];
-const CAUSES: [&str; 5] = [
+const CAUSES: [&str; 6] = [
     types::STALLED,
+    types::GPU_HEALTHY,
     types::CREDENTIALS_ACCEPTED,
     types::CIRCUIT_CLOSED,
     types::WITHIN_BUDGET,

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use super::{budget, pods};
 use crate::{
     api::{
-        Backend, BackendReport, BudgetStatus, CircuitStatus, InferenceDeploymentSpec, InferenceReplica,
+        Backend, BackendReport, BudgetStatus, CircuitStatus, GpuTrouble, InferenceDeploymentSpec, InferenceReplica,
         InferenceReplicaStatus, NanoUsd,
     },
     controller::{
@@ -72,6 +72,8 @@ pub struct View<'a> {
     pub members: Vec<Member<'a>>,
     /// The merged circuits.
     pub circuits: Vec<CircuitStatus>,
+    /// GPUs that pods failed on.
+    pub gpus: Vec<GpuTrouble>,
     /// The ledger.
     pub ledger: Option<&'a BudgetStatus>,
     /// A replica was told that there is no money for what it wants.
@@ -101,6 +103,7 @@ impl<'a> View<'a> {
             kept,
             problem,
             members: members(subject, live),
+            gpus: record.gpus.clone(),
             circuits: record.circuits.clone(),
             ledger: record.budget.as_ref(),
             denied: live.replicas.iter().any(is_denied),

@@ -7,7 +7,10 @@ use tokio::sync::watch;
 
 use super::{Breaker, ErrorBook, Leased, Means, Money, Remote, Share, Signals};
 use crate::{
-    api::{BackendKind, CircuitScope, EngineIsolation, InferenceReplica, LocalBackend, ReplicaCircuit, ShareOrder},
+    api::{
+        BackendKind, CircuitScope, EngineIsolation, GpuReport, InferenceReplica, LocalBackend, ReplicaCircuit,
+        ShareOrder,
+    },
     runtime::{
         clock::Clock,
         config::Snapshot,
@@ -77,6 +80,10 @@ pub struct Engine {
     pub isolation: Option<EngineIsolation>,
     /// What the request path tells the supervisor.
     pub activity: Arc<Activity>,
+    /// The GPUs; `None` where there are none.
+    pub gpu: watch::Receiver<Option<GpuReport>>,
+    /// Takes the controller's word that no engine may run in this pod any more.
+    pub hold: Arc<watch::Sender<Option<String>>>,
 }
 
 /// Everything known of backends in this process.
@@ -194,6 +201,14 @@ impl Registry {
 
 impl Ears for Registry {
     fn told(&self, replica: &InferenceReplica) {
+        if let Some(engine) = &self.engine {
+            let told = &replica.spec.engine_hold;
+            engine.hold.send_if_modified(|held| {
+                let news = held != told;
+                held.clone_from(told);
+                news
+            });
+        }
         let mut told = lock(&self.told);
         *told = Some(replica.clone());
         self.routing().obey(replica);

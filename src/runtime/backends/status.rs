@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{Backend, Breaker, Engine, Kind, Registry, Remote, Routing};
 use crate::{
     api::{
-        BackendReport, BudgetReport, CircuitScope, CircuitState, CircuitStatus, EngineState, EngineStatus,
+        BackendReport, BudgetReport, CircuitScope, CircuitState, CircuitStatus, EngineState, EngineStatus, GpuReport,
         InferenceDeploymentStatus, InferenceReplicaStatus, PROTOCOL_VERSION, ReplicaCircuit, ShareReport,
         conditions::reason,
     },
@@ -31,6 +31,7 @@ pub fn replica_news(registry: &Registry, boot_id: &str, ready: bool) -> News {
         boot_id: Some(boot_id.to_owned()),
         ready,
         engine: registry.engine.as_ref().map(engine),
+        gpu: registry.engine.as_ref().and_then(gpu),
         backends: routing.backends.iter().map(|b| report(registry, b)).collect(),
         circuits,
         errors: registry.errors.rows(),
@@ -137,6 +138,14 @@ fn circuit_blocked((scope, breaker): (CircuitScope, &Breaker)) -> Blocked {
         CircuitScope::Endpoint => "it is probed by itself",
     };
     Some((reason, format!("the circuit is open, last error {because}; {advice}")))
+}
+
+fn gpu(own: &Engine) -> Option<GpuReport> {
+    let mut report = own.gpu.borrow().clone()?;
+    if let Some(fault) = &mut report.fault {
+        fault.message = shown(&fault.message);
+    }
+    Some(report)
 }
 
 fn engine(own: &Engine) -> EngineStatus {

@@ -36,6 +36,8 @@ use crate::{
     },
 };
 
+/// What a stream is.
+const EVENTS: &str = "text/event-stream";
 /// Seconds after which the client gives up, as OpenAI's own libraries for Python and JavaScript send them.
 const PATIENCE: [&str; 2] = ["x-stainless-read-timeout", "x-stainless-timeout"];
 
@@ -209,10 +211,10 @@ impl Front {
         } = reply;
         let name = HeaderValue::from_str(&backend);
         let mut response = match answer {
-            Answer::Whole(Whole { body, chunk }) => {
+            Answer::Whole(Whole { body, chunk, events }) => {
                 ticket.report(chunk.usage);
                 journey.end(ticket.succeed(chunk.finish));
-                with_type(Body::from(body), "application/json")
+                with_type(Body::from(body), if events { EVENTS } else { "application/json" })
             }
             Answer::Stream(live) => {
                 let relay = Relay {
@@ -224,7 +226,7 @@ impl Front {
                     cut: Box::pin(self.lifecycle.cut.clone().cancelled_owned()),
                     id: id.to_str().unwrap_or_default().to_owned(),
                 };
-                let mut response = with_type(Body::from_stream(relay.into_stream()), "text/event-stream");
+                let mut response = with_type(Body::from_stream(relay.into_stream()), EVENTS);
                 response
                     .headers_mut()
                     .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));

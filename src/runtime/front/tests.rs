@@ -111,6 +111,8 @@ async fn pod(plan: Plan<'_>) -> Pod {
         view: watch::channel(view).1,
         isolation: Some(EngineIsolation::None),
         activity: Arc::default(),
+        gpu: watch::channel(None).1,
+        hold: Arc::new(watch::channel(None).0),
     });
     let (keys, metrics) = (Keys::Environment, Arc::<Metrics>::default());
     let gate = watch::channel(true).1;

@@ -3,7 +3,10 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use super::termination::truncate;
+use super::{
+    shortage::{self, Shortage},
+    termination::truncate,
+};
 use crate::error::InferenceError;
 
 const LINE_LIMIT: usize = 400;
@@ -58,6 +61,21 @@ pub fn common(line: &str) -> Option<Symptom> {
     }
 }
 
+/// How a context ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ending {
+    /// Its failure, while it serves.
+    pub error: InferenceError,
+    /// The memory of a GPU was short, with the line that says so: while the engine loads, the model does not fit.
+    pub short: Option<(Shortage, String)>,
+}
+
+impl From<InferenceError> for Ending {
+    fn from(error: InferenceError) -> Self {
+        Self { error, short: None }
+    }
+}
+
 /// What was seen of a context until it ended.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
@@ -99,9 +117,22 @@ impl Evidence {
         }
     }
 
-    /// The failure of a context that ended with `status`. `oom_killed`: the kernel killed a process of the container for its memory.
+    /// How a context ended whose process ended with `status`. `oom_killed`: the kernel killed a process of the container for its memory.
     #[must_use]
-    pub fn failure(&self, status: ExitStatus, oom_killed: bool) -> InferenceError {
+    pub fn ending(&self, status: ExitStatus, oom_killed: bool) -> Ending {
+        let short = match &self.device {
+            Some((Symptom::OutOfMemory, line)) if !oom_killed => {
+                shortage::read(line).map(|short| (short, line.clone()))
+            }
+            _ => None,
+        };
+        Ending {
+            error: self.failure(status, oom_killed),
+            short,
+        }
+    }
+
+    fn failure(&self, status: ExitStatus, oom_killed: bool) -> InferenceError {
         if oom_killed {
             return InferenceError::Backpressure {
                 message: format!(

@@ -209,15 +209,16 @@ impl Watch {
             .zip(cgroup::oom_kills())
             .is_some_and(|(before, after)| after > before);
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let failure = match status {
-            Ok(status) => log.evidence.failure(status, killed),
+        let ending = match status {
+            Ok(status) => log.evidence.ending(status, killed),
             Err(error) => InferenceError::Internal {
                 message: format!("cannot wait for the engine: {error}"),
-            },
+            }
+            .into(),
         };
         let tail: Vec<&str> = log.ring.tail(TAIL).collect();
         tracing::info!(last_lines = tail.join("\n"), "the engine's process ended");
-        self.send(Event::Ended(failure));
+        self.send(Event::Ended(ending));
     }
 
     async fn probe(self: Arc<Self>, prober: Prober, wanted: Limits) {

@@ -1,7 +1,8 @@
 //! The local engine: a stable worker that supervises a replaceable context (design section 10).
 //!
 //! [`worker`] decides, purely; [`supervise`] carries out; [`context`] is one engine process with what watches it; [`engine`] knows the
-//! servers; [`external`] attends an engine that is no process of this pod; [`exec`] and [`sandbox`] are what the process goes through on its way to become the engine.
+//! servers; [`external`] attends an engine that is no process of this pod; [`gpu`] asks the driver, in children of their own; [`exec`] and
+//! [`sandbox`] are what the process goes through on its way to become the engine.
 
 mod activity;
 mod cgroup;
@@ -12,6 +13,7 @@ mod engine;
 mod environment;
 pub mod exec;
 mod external;
+pub mod gpu;
 mod http;
 mod lines;
 mod options;
@@ -19,6 +21,7 @@ mod prober;
 mod restart;
 mod ring;
 mod sandbox;
+mod shortage;
 mod supervise;
 mod termination;
 mod view;
@@ -40,10 +43,10 @@ pub use view::{EngineTarget, EngineView};
 use self::{
     children::Children,
     engine::{Adapter, Engine},
-    supervise::Supervisor,
+    supervise::{Doors, Supervisor},
 };
 use crate::{
-    api::{EngineIsolation, LocalBackend},
+    api::{EngineIsolation, GpuReport, LocalBackend},
     error::InferenceError,
 };
 
@@ -56,6 +59,10 @@ pub struct Local {
     pub view: watch::Receiver<EngineView>,
     /// What the request path tells the supervisor.
     pub activity: Arc<Activity>,
+    /// The GPUs; `None` where there are none.
+    pub gpu: watch::Receiver<Option<GpuReport>>,
+    /// Whoever says why no engine may run in this pod any more ends it for good; the process goes on.
+    pub hold: watch::Sender<Option<String>>,
     /// How the engine is kept apart from the runtime's secrets; `None` for one that runs elsewhere.
     pub isolation: Option<EngineIsolation>,
     /// Ends when no process of the engine is left: after `shutdown` with `None`, or when the worker gave up, with the verdict whose
@@ -68,19 +75,28 @@ pub struct Local {
 pub fn spawn(options: Options, backend: (String, LocalBackend), shutdown: CancellationToken) -> Local {
     let name = backend.0.clone();
     let isolation = backend.1.url.is_none().then(sandbox::supported);
-    let (sender, view) = watch::channel(EngineView::Loading);
+    let (view_sender, view) = watch::channel(EngineView::Loading);
+    let (gpu_sender, gpu) = watch::channel(None);
+    let (hold, told) = watch::channel(None);
     let activity = Arc::new(Activity::default());
+    let doors = Doors {
+        view: view_sender,
+        gpu: gpu_sender,
+        hold: told,
+    };
     if isolation == Some(EngineIsolation::None) {
         tracing::warn!("this kernel has no Landlock: the engine image is trusted with the keys");
     }
     if let Err(error) = exec::harden() {
         tracing::warn!("the runtime stays readable for other processes of its user: {error}");
     }
-    let ended = tokio::spawn(supervise(options, backend, Arc::clone(&activity), sender, shutdown));
+    let ended = tokio::spawn(supervise(options, backend, Arc::clone(&activity), doors, shutdown));
     Local {
         name,
         view,
         activity,
+        gpu,
+        hold,
         isolation,
         ended,
     }
@@ -90,12 +106,13 @@ async fn supervise(
     options: Options,
     backend: (String, LocalBackend),
     activity: Arc<Activity>,
-    view: watch::Sender<EngineView>,
+    doors: Doors,
     shutdown: CancellationToken,
 ) -> Option<Termination> {
     let log = options.termination_log.clone();
+    let view = doors.view.clone();
     let termination = match engine::adapter(&backend.1) {
-        Ok(Adapter::Own(engine)) => match begin(options, engine, &backend, activity, &view) {
+        Ok(Adapter::Own(engine)) => match begin(options, engine, &backend, activity, doors) {
             Ok(supervisor) => supervisor.run(shutdown).await,
             Err(error) => Some(never_begun(error, &view)),
         },
@@ -116,7 +133,7 @@ async fn supervise(
 fn never_begun(error: InferenceError, view: &watch::Sender<EngineView>) -> Termination {
     tracing::error!("the engine cannot be started: {}", termination::said(&error));
     view.send_replace(EngineView::Failed(error.clone()));
-    Termination::new(error, false, 0)
+    Termination::new(Verdict::of(&error, false), error, 0)
 }
 
 fn begin(
@@ -124,14 +141,14 @@ fn begin(
     engine: Box<dyn Engine>,
     backend: &(String, LocalBackend),
     activity: Arc<Activity>,
-    view: &watch::Sender<EngineView>,
+    doors: Doors,
 ) -> Result<Supervisor, InferenceError> {
     let setup =
         supervise::Setup::new(options, engine, backend, activity).map_err(|error| supervise::refused(&error))?;
     let children = start_children().map_err(|error| InferenceError::Internal {
         message: format!("cannot look after child processes: {error}"),
     })?;
-    Ok(Supervisor::new(setup, children, view.clone()))
+    Ok(Supervisor::new(setup, children, doors))
 }
 
 /// As process 1 of a container, this process also inherits orphans.

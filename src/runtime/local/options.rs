@@ -49,8 +49,16 @@ pub struct Timing {
     pub grace: Duration,
     /// From SIGKILL until the processes count as unkillable (a driver that hangs).
     pub kill: Duration,
-    /// One pause of the back-off between rebuilds: 0, 1, 2 of them.
+    /// One pause of the back-off between rebuilds: 0, 1, 2 of them; and between probes of a GPU that is busy.
     pub pause: Duration,
+    /// Until the GPU's driver has said what there is.
+    pub survey: Duration,
+    /// For an ended engine's GPU memory to be seen free, in whole seconds.
+    pub memory: Duration,
+    /// Deadline of a probe, in whole seconds.
+    pub probe: Duration,
+    /// Until a watch for Xids that ended is started anew.
+    pub rewatch: Duration,
 }
 
 impl Default for Timing {
@@ -65,6 +73,10 @@ impl Default for Timing {
             grace: Duration::from_secs(10),
             kill: Duration::from_secs(30),
             pause: Duration::from_secs(1),
+            survey: Duration::from_secs(10),
+            memory: Duration::from_secs(10),
+            probe: Duration::from_secs(60),
+            rewatch: Duration::from_secs(30),
         }
     }
 }

@@ -1,6 +1,13 @@
 //! The supervisor: carries out what the worker decides and tells it what happens.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::SecretString;
@@ -8,11 +15,12 @@ use tokio::{
     process::Command,
     sync::{
         mpsc::{UnboundedReceiver, unbounded_channel},
-        watch,
+        oneshot, watch,
     },
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     activity::Activity,
@@ -20,13 +28,24 @@ use super::{
     context::{Context, ENV_MARKER, Events, Parts},
     engine::{self, Engine, Limits, Placement, SetupError},
     environment, exec,
+    gpu::{
+        ask,
+        codes::Finding,
+        probe,
+        report::{Device, Xid},
+        suspicion::Gpus,
+        watch as gpu_watch,
+    },
     options::Options,
     prober::Prober,
     termination::{Termination, said},
     view::EngineView,
     worker::{Action, Event, Worker},
 };
-use crate::{api::LocalBackend, error::InferenceError};
+use crate::{
+    api::{GpuReport, LocalBackend},
+    error::InferenceError,
+};
 
 /// What every context of this worker has in common.
 pub struct Setup {
@@ -74,14 +93,8 @@ impl Setup {
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         };
         let engine = self.engine.command(&place)?;
-        let mut command = Command::new(&self.options.launcher);
+        let mut command = self.confined(&engine.program, &engine.args);
         command
-            .args(exec::arguments(&self.options.domain, &engine.program, &engine.args))
-            .env_clear()
-            .envs(environment::cleaned(
-                self.options.environment.iter().cloned(),
-                &self.named,
-            ))
             .envs(engine.env)
             .env(ENV_MARKER, &marker)
             .process_group(0)
@@ -104,40 +117,97 @@ impl Setup {
     }
 }
 
+impl Setup {
+    /// A program that comes from the engine's image, or loads libraries that may: kept from the keys.
+    fn confined(&self, program: &Path, arguments: &[OsString]) -> Command {
+        let Options {
+            launcher,
+            domain,
+            environment,
+            ..
+        } = &self.options;
+        let mut command = Command::new(launcher);
+        command
+            .args(exec::arguments(domain, program, arguments))
+            .env_clear()
+            .envs(environment::cleaned(environment.iter().cloned(), &self.named));
+        command
+    }
+
+    /// What watches the GPUs.
+    fn watch(&self) -> Command {
+        self.confined(&self.options.launcher, &[gpu_watch::SUBCOMMAND.into()])
+    }
+
+    /// What tries whether they work, once they use no more memory than they did without an engine.
+    fn probe(&self, idle: &[Device]) -> Command {
+        let seconds = |flag: &str, time: Duration| format!("--{flag}={}", time.as_secs().max(1)).into();
+        let timing = &self.options.timing;
+        let mut arguments: Vec<OsString> = vec![
+            probe::SUBCOMMAND.into(),
+            seconds("free-within", timing.memory),
+            seconds("limit", timing.probe),
+        ];
+        let used = idle.iter().filter_map(|device| Some((&device.uuid, device.used?)));
+        arguments.extend(used.map(|(uuid, bytes)| format!("--idle={uuid}={bytes}").into()));
+        self.confined(&self.options.launcher, &arguments)
+    }
+}
+
 /// 128 random bits as text.
 fn random() -> String {
     URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>())
 }
 
-/// Owns the context and the timers.
+/// How the supervisor and the rest of the process hear of each other.
+pub struct Doors {
+    /// Whether the engine may be sent requests.
+    pub view: watch::Sender<EngineView>,
+    /// The GPUs; `None` where there are none.
+    pub gpu: watch::Sender<Option<GpuReport>>,
+    /// Why no engine may run in this pod, once the controller says so.
+    pub hold: watch::Receiver<Option<String>>,
+}
+
+/// Owns the context, the timers and what asks the GPU.
 pub struct Supervisor {
-    setup: Setup,
+    setup: Arc<Setup>,
     children: Arc<Children>,
-    view: watch::Sender<EngineView>,
+    doors: Doors,
     sender: Events,
     events: UnboundedReceiver<(u64, Event)>,
+    xids: Option<UnboundedReceiver<Xid>>,
+    watching: Option<AbortOnDropHandle<()>>,
+    idle: Vec<Device>,
+    probing: Option<AbortOnDropHandle<Finding>>,
     number: u64,
     context: Option<Context>,
     began: Instant,
     start_at: Option<Instant>,
+    probe_at: Option<Instant>,
     kill_at: Option<Instant>,
     hopeless_at: Option<Instant>,
 }
 
 impl Supervisor {
     /// A supervisor that has not begun.
-    pub fn new(setup: Setup, children: Arc<Children>, view: watch::Sender<EngineView>) -> Self {
+    pub fn new(setup: Setup, children: Arc<Children>, doors: Doors) -> Self {
         let (sender, events) = unbounded_channel();
         Self {
-            setup,
+            setup: Arc::new(setup),
             children,
-            view,
+            doors,
             sender,
             events,
+            xids: None,
+            watching: None,
+            idle: Vec::new(),
+            probing: None,
             number: 0,
             context: None,
             began: Instant::now(),
             start_at: None,
+            probe_at: None,
             kill_at: None,
             hopeless_at: None,
         }
@@ -145,7 +215,9 @@ impl Supervisor {
 
     /// Supervise until `shutdown`, or until the worker gives up.
     pub async fn run(mut self, shutdown: CancellationToken) -> Option<Termination> {
-        let (mut worker, mut actions) = Worker::start();
+        let gpus = shutdown.run_until_cancelled(self.look_for_gpus()).await?;
+        self.idle.clone_from(&gpus.devices);
+        let (mut worker, mut actions) = Worker::start(gpus);
         let mut stopping = false;
         loop {
             for action in actions {
@@ -159,11 +231,42 @@ impl Supervisor {
         }
     }
 
+    /// Before any engine uses them: what they use then is what they use when none runs.
+    async fn look_for_gpus(&mut self) -> Gpus {
+        let ((found, finding), (sender, xids)) = (oneshot::channel(), unbounded_channel());
+        let setup = Arc::clone(&self.setup);
+        let timing = setup.options.timing;
+        let watch = ask::watch(
+            move || setup.watch(),
+            Arc::clone(&self.children),
+            timing.rewatch,
+            found,
+            sender,
+        );
+        self.watching = Some(AbortOnDropHandle::new(tokio::spawn(watch)));
+        self.xids = Some(xids);
+        match timeout(timing.survey, finding).await {
+            Ok(Ok(Some((devices, cuda)))) => {
+                let named: Vec<_> = devices.iter().map(|device| &device.uuid).collect();
+                tracing::info!(devices = ?named, cuda, "looked for GPUs");
+                Gpus::found(devices, cuda)
+            }
+            Ok(_) => Gpus::default(),
+            Err(_) => {
+                tracing::warn!("the GPU's driver does not answer");
+                Gpus::silent()
+            }
+        }
+    }
+
     fn perform(&mut self, action: Action) {
         let timing = self.setup.options.timing;
         match action {
             Action::Start { pauses } => self.start_at = Some(Instant::now() + timing.pause * pauses),
+            Action::Probe { pauses } => self.probe_at = Some(Instant::now() + timing.pause * pauses),
             Action::Publish(view) => self.publish(view),
+            Action::Report(report) => drop(self.doors.gpu.send_replace(Some(report))),
+            Action::Doubt => self.setup.activity.doubt(),
             Action::Kill => self.kill_at = Some(Instant::now()),
             Action::Terminate => self.terminate(),
             Action::Finish(_) => {}
@@ -188,18 +291,18 @@ impl Supervisor {
                 tracing::error!(kind = error.kind().as_str(), "the engine is given up: {}", said(error));
             }
         }
-        self.view.send_replace(view);
+        self.doors.view.send_replace(view);
     }
 
     fn terminate(&mut self) {
-        self.start_at = None;
+        (self.start_at, self.probe_at, self.probing) = (None, None, None);
         match &self.context {
             Some(context) => {
                 context.terminate();
                 self.kill_at = Some(Instant::now() + self.setup.options.timing.grace);
             }
             // Nothing runs: what would have been waited for has happened.
-            None => drop(self.sender.send((self.number, Event::Ended(never_started())))),
+            None => drop(self.sender.send((self.number, Event::Ended(never_started().into())))),
         }
     }
 
@@ -222,6 +325,10 @@ impl Supervisor {
                         return Event::Hopeless(hopeless);
                     }
                 }
+                () = until(self.probe_at) => self.probe(),
+                finding = found(&mut self.probing) => return Event::Probed(finding),
+                xid = seen(&mut self.xids) => return Event::Xid(xid),
+                why = told(&mut self.doors.hold) => return Event::Hold(why),
                 () = until(self.kill_at) => self.kill(),
                 () = until(self.hopeless_at) => {
                     self.hopeless_at = None;
@@ -250,6 +357,13 @@ impl Supervisor {
         Ok(())
     }
 
+    fn probe(&mut self) {
+        self.probe_at = None;
+        let (command, limit) = (self.setup.probe(&self.idle), self.setup.options.timing.probe);
+        let probe = ask::probe(command, Arc::clone(&self.children), limit, self.idle.clone());
+        self.probing = Some(AbortOnDropHandle::new(tokio::spawn(probe)));
+    }
+
     fn kill(&mut self) {
         self.kill_at = None;
         self.hopeless_at = Some(Instant::now() + self.setup.options.timing.kill);
@@ -262,6 +376,37 @@ async fn until(instant: Option<Instant>) {
         Some(instant) => sleep_until(instant).await,
         None => std::future::pending().await,
     }
+}
+
+/// What a probe found; never when none runs.
+async fn found(probing: &mut Option<AbortOnDropHandle<Finding>>) -> Finding {
+    let Some(running) = probing else {
+        return std::future::pending().await;
+    };
+    let finding = running.await;
+    *probing = None;
+    finding.unwrap_or_else(|error| Finding::Busy(format!("the probe was not carried out: {error}")))
+}
+
+/// The next Xid; never when nothing is watched.
+async fn seen(xids: &mut Option<UnboundedReceiver<Xid>>) -> Xid {
+    if let Some(watched) = xids
+        && let Some(xid) = watched.recv().await
+    {
+        return xid;
+    }
+    *xids = None;
+    std::future::pending().await
+}
+
+/// The next word that no engine may run; never when nobody is left to say so.
+async fn told(hold: &mut watch::Receiver<Option<String>>) -> String {
+    while hold.changed().await.is_ok() {
+        if let Some(why) = hold.borrow_and_update().clone() {
+            return why;
+        }
+    }
+    std::future::pending().await
 }
 
 /// What the pod was told to run cannot be run.

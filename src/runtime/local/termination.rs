@@ -6,13 +6,15 @@ use std::{io, path::Path};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    api::conditions::reason,
+    api::{GpuSuspect, conditions::reason},
     error::{ErrorKind, InferenceError},
 };
 
 /// Most bytes the kubelet takes from a container's termination message.
 pub const MESSAGE_LIMIT: usize = 4096;
 const TEXT_LIMIT: usize = 1024;
+/// Devices that are still named when the message is too long.
+const DEVICES_LEFT: usize = 4;
 
 /// The supervisor's verdict on an engine that it gave up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +29,10 @@ pub enum Verdict {
     ContextPoisoned,
     /// The engine runs out of memory again and again.
     OOMKilled,
+    /// A GPU does not work in a new process either.
+    GPUFaulty,
+    /// The model does not fit into the GPU's memory.
+    CUDAOutOfMemory,
 }
 
 impl Verdict {
@@ -39,6 +45,8 @@ impl Verdict {
             Self::EngineRestarting => 82,
             Self::ContextPoisoned => 83,
             Self::OOMKilled => 84,
+            Self::GPUFaulty => 85,
+            Self::CUDAOutOfMemory => 86,
         }
     }
 
@@ -51,6 +59,8 @@ impl Verdict {
             Self::EngineRestarting => reason::ENGINE_RESTARTING,
             Self::ContextPoisoned => reason::CONTEXT_POISONED,
             Self::OOMKilled => reason::OOM_KILLED,
+            Self::GPUFaulty => reason::GPU_FAULTY,
+            Self::CUDAOutOfMemory => reason::CUDA_OUT_OF_MEMORY,
         }
     }
 
@@ -79,17 +89,21 @@ pub struct Termination {
     pub error: InferenceError,
     /// Contexts that were started anew before the supervisor gave up.
     pub rebuilds: u32,
+    /// GPUs that it may be the fault of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<GpuSuspect>,
 }
 
 impl Termination {
-    /// The verdict on a supervisor that gave up after `rebuilds`.
+    /// What is said of a supervisor that gave up after `rebuilds`.
     #[must_use]
-    pub fn new(error: InferenceError, was_ready: bool, rebuilds: u32) -> Self {
+    pub fn new(reason: Verdict, error: InferenceError, rebuilds: u32) -> Self {
         Self {
-            reason: Verdict::of(&error, was_ready),
+            reason,
             message: truncate(&said(&error), TEXT_LIMIT),
             error,
             rebuilds,
+            devices: Vec::new(),
         }
     }
 
@@ -108,6 +122,7 @@ impl Termination {
             },
             message,
             rebuilds: self.rebuilds,
+            devices: self.devices.iter().take(DEVICES_LEFT).cloned().collect(),
         };
         serde_json::to_string(&short).unwrap_or_default()
     }
@@ -152,7 +167,11 @@ mod tests {
 
     #[test]
     fn the_message_is_json_and_says_what_happened() {
-        let termination = Termination::new(crashed("signal 6: GGML_ASSERT".to_owned()), false, 3);
+        let termination = Termination::new(
+            Verdict::EngineStartFailed,
+            crashed("signal 6: GGML_ASSERT".to_owned()),
+            3,
+        );
         let read: Termination = serde_json::from_str(&termination.to_json()).unwrap();
         assert_eq!(read, termination);
         assert_eq!(read.reason, Verdict::EngineStartFailed);
@@ -162,9 +181,17 @@ mod tests {
     #[test]
     fn the_message_never_exceeds_the_kubelets_limit() {
         for text in ["x".repeat(100_000), "\u{1}".repeat(10_000), "€".repeat(10_000)] {
-            let json = Termination::new(crashed(text), true, 3).to_json();
+            let mut termination = Termination::new(Verdict::GPUFaulty, crashed(text), 3);
+            termination.devices = (0..16)
+                .map(|n| GpuSuspect {
+                    uuid: format!("GPU-{n:0>92}"),
+                    xid: Some(79),
+                })
+                .collect();
+            let json = termination.to_json();
             assert!(json.len() <= MESSAGE_LIMIT, "{}", json.len());
-            serde_json::from_str::<Termination>(&json).unwrap();
+            let read: Termination = serde_json::from_str(&json).unwrap();
+            assert_eq!(read.devices[0].xid, Some(79), "the device is never left out");
         }
     }
 
@@ -176,6 +203,8 @@ mod tests {
             Verdict::EngineRestarting,
             Verdict::ContextPoisoned,
             Verdict::OOMKilled,
+            Verdict::GPUFaulty,
+            Verdict::CUDAOutOfMemory,
         ] {
             assert_eq!(
                 serde_json::to_value(verdict).unwrap(),

@@ -61,10 +61,12 @@ pub enum Answer {
 /// A whole answer.
 #[derive(Debug)]
 pub struct Whole {
-    /// The body as it came.
+    /// JSON, or the events of a stream for a client that wants one and whose backend answers without.
     pub body: Bytes,
     /// What it means.
     pub chunk: Chunk,
+    /// The body is events.
+    pub events: bool,
 }
 
 /// What is sent, and how its answer is read.
@@ -105,7 +107,7 @@ pub async fn send(mut target: Target, question: Question, asker: Asker) -> Resul
     let answer = if stream && is_event_stream(&parts.headers) {
         Live::begin(bench, incoming, reader).await.map(Answer::Stream)
     } else {
-        whole(&bench, incoming, &reader).await
+        whole(&bench, incoming, &reader, stream).await
     };
     answer.map_err(|miss| Miss {
         upstream_status: Some(parts.status.as_u16()),
@@ -132,7 +134,9 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 
 fn upstream_id(headers: &HeaderMap) -> Option<Box<str>> {
     let value = UPSTREAM_IDS.iter().find_map(|name| headers.get(*name))?;
-    value.to_str().ok().map(|text| text.get(..128).unwrap_or(text).into())
+    let text = value.to_str().ok()?;
+    // Some servers answer with whatever they were sent.
+    Some(shown(text.get(..128).unwrap_or(text)).into())
 }
 
 /// An answer with a failing status. Its body is read as far as it goes: half an error is classified by its status.
@@ -184,7 +188,7 @@ fn from_peer(body: &[u8], status: u16) -> Classified {
     }
 }
 
-async fn whole(bench: &Bench, incoming: Incoming, reader: &Reader) -> Result<Answer, Miss> {
+async fn whole(bench: &Bench, incoming: Incoming, reader: &Reader, stream: bool) -> Result<Answer, Miss> {
     let body = tokio::select! {
         biased;
         miss = bench.until_gone() => return Err(miss),
@@ -199,9 +203,9 @@ async fn whole(bench: &Bench, incoming: Incoming, reader: &Reader) -> Result<Ans
         Ok(Ok(body)) => body.to_bytes(),
     };
     if let Some(engine) = bench.gone() {
-        return Err(Miss::sent(engine.why_gone()));
+        return Err(Miss::sent(engine.why_gone().await));
     }
-    judged(bench, body, reader)
+    judged(bench, body, reader, stream)
 }
 
 /// An answer that broke after its head was generated and is billed: asking the same backend again would pay twice.
@@ -212,7 +216,7 @@ fn paid(mut miss: Miss) -> Miss {
     miss
 }
 
-fn judged(bench: &Bench, body: Bytes, reader: &Reader) -> Result<Answer, Miss> {
+fn judged(bench: &Bench, body: Bytes, reader: &Reader, stream: bool) -> Result<Answer, Miss> {
     match reader.read(body.clone()) {
         Read::Error => Err(Miss::at(Progress::Answered, classify_event(bench.source(), &body))),
         Read::Malformed => Err(nonsense("the answer is no JSON object of this provider's format")),
@@ -222,7 +226,18 @@ fn judged(bench: &Bench, body: Bytes, reader: &Reader) -> Result<Answer, Miss> {
             if chunk.unfiltered {
                 bench.asker.metrics.unfiltered_answer();
             }
-            Ok(Answer::Whole(Whole { body, chunk }))
+            let body = if stream {
+                reader
+                    .events(&body)
+                    .ok_or_else(|| nonsense("the answer to a request for a stream is neither a stream nor choices"))?
+            } else {
+                body
+            };
+            Ok(Answer::Whole(Whole {
+                body,
+                chunk,
+                events: stream,
+            }))
         }
     }
 }

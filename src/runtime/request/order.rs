@@ -186,13 +186,15 @@ impl Dispatcher {
         }
         let started = Instant::now();
         let (mut retries, mut rebuilt) = (0, false);
+        let mut failed_with: Option<Miss> = None;
         remote.first_attempt();
         loop {
             // Retries share the time of one attempt: a request never takes longer than `total` at one backend.
             let timers = Timers::from(&remote.timeouts()).after(started.elapsed());
             let (miss, ticket, used) = match self.once(routing, backend, remote, job, timers).await {
                 Ok(reply) => return Ok(reply),
-                Err(Failed::Before(miss)) => return Err(*miss),
+                // What keeps a retry from being sent (its own failures opened the circuit, say) is not why the request failed.
+                Err(Failed::Before(miss)) => return Err(failed_with.unwrap_or(*miss)),
                 Err(Failed::During(failed)) => *failed,
             };
             // A probe is one call: what it comes to counts.
@@ -200,6 +202,7 @@ impl Dispatcher {
                 ticket.fail_uncounted(&miss);
                 remote.renew(&used);
                 rebuilt = true;
+                failed_with = Some(miss);
                 continue;
             }
             ticket.fail(&miss);
@@ -212,6 +215,7 @@ impl Dispatcher {
             retries += 1;
             self.registry.errors.note(&backend.name, &miss.classified.error);
             self.metrics.retry(&backend.name);
+            failed_with = Some(miss);
             tokio::time::sleep(wait).await;
         }
     }
@@ -252,6 +256,7 @@ impl Dispatcher {
         session: &Arc<Session>,
         timers: Timers,
     ) -> Result<(Target, Question, Ticket), Miss> {
+        let begun = Instant::now();
         fits(remote, &job.head)?;
         let address = remote.addresses.of(job.head.operation, job.head.stream);
         let uri = address.map_err(no_address)?.clone();
@@ -262,7 +267,8 @@ impl Dispatcher {
         let credential = credential.map_err(|error| no_token(remote, session, &error))?;
         let question = question(remote, job, self.limit(routing, remote))?;
         let (stake, hold) = self.reserve(routing, backend, job, stake).await?;
-        let provider = remote.provider.clone();
+        // What was waited for is part of the attempt's time.
+        let (provider, timers) = (remote.provider.clone(), timers.after(begun.elapsed()));
         let target = Target::provider(session.client.clone(), uri, credential, provider, timers, &job.id);
         let ticket =
             Ticket::new(Arc::clone(&backend.name), Arc::clone(&self.metrics), Some(stake), hold).with_part(part);

@@ -3,9 +3,10 @@
 use std::{mem::take, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body_util::Full;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::head::Operation;
 use crate::{
@@ -24,6 +25,9 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Header with the request's priority.
 pub const PRIORITY: HeaderName = HeaderName::from_static("x-inference-priority");
+
+/// How long the worker of a context that is gone may take to say why.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The timers of one attempt.
 #[derive(Clone, Copy, Debug)]
@@ -71,16 +75,24 @@ pub struct OwnEngine {
 }
 
 impl OwnEngine {
-    /// Why the context is gone.
+    /// Why the context is gone: its worker knows a moment later than that it is, for what the engine said last has to be read. On the heap:
+    /// every request's future would keep room for it.
     #[must_use]
-    pub fn why_gone(&self) -> InferenceError {
-        match &*self.view.borrow() {
-            EngineView::Restarting(error) | EngineView::Failed(error) => error.clone(),
-            EngineView::Loading | EngineView::Ready(_) => InferenceError::ServerError {
+    pub fn why_gone(&self) -> BoxFuture<'_, InferenceError> {
+        Box::pin(async {
+            let mut view = self.view.clone();
+            let known =
+                view.wait_for(|view| !matches!(view, EngineView::Ready(target) if Arc::ptr_eq(target, &self.target)));
+            if let Ok(Ok(view)) = timeout(LAST_WORDS, known).await
+                && let EngineView::Restarting(error) | EngineView::Failed(error) = &*view
+            {
+                return error.clone();
+            }
+            InferenceError::ServerError {
                 status: 503,
                 body: Some("the engine was replaced while it answered".into()),
-            },
-        }
+            }
+        })
     }
 }
 

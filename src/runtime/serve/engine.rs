@@ -1,6 +1,6 @@
 //! The pod's own engine beside the front.
 
-use std::{env, future::pending};
+use std::{env, future::pending, sync::Arc};
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,8 @@ pub fn start(
         name: _,
         view,
         activity,
+        gpu,
+        hold,
         isolation,
         ended,
     } = local::spawn(options, backend, shutdown.clone());
@@ -53,6 +55,8 @@ pub fn start(
             view,
             isolation,
             activity,
+            gpu,
+            hold: Arc::new(hold),
         }),
         supervised,
     ))

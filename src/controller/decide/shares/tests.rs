@@ -34,6 +34,7 @@ impl World {
                 circuits: Vec::new(),
                 budget: None,
                 shares: Vec::new(),
+                engine_hold: None,
             };
             let mut replica = InferenceReplica::new(name, spec);
             replica.status = Some(InferenceReplicaStatus::default());

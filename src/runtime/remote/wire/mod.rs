@@ -8,6 +8,7 @@ pub mod anthropic;
 pub mod gemini;
 pub mod openai;
 mod reader;
+mod unstreamed;
 
 use bytes::Bytes;
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Asked, Dialect, Heard, Read, anthropic, gemini, openai};
+use super::{Asked, Dialect, Heard, Read, anthropic, gemini, openai, unstreamed};
 use crate::runtime::{
     remote::{events::Chunk, sse::Event},
     request::head::Operation,
@@ -77,6 +77,16 @@ impl Reader {
             Self::Anthropic(_, stream) => stream.end(),
             Self::Gemini(_, _, stream) => stream.end(),
         }
+    }
+
+    /// A whole answer, in OpenAI's format, as the events of a stream; `None` when it holds no choices.
+    #[must_use]
+    pub fn events(&self, answer: &[u8]) -> Option<Bytes> {
+        let include_usage = match self {
+            Self::OpenAi { include_usage, .. } => *include_usage,
+            Self::Anthropic(asked, _) | Self::Gemini(_, asked, _) => asked.include_usage,
+        };
+        unstreamed::events(answer, include_usage)
     }
 
     /// A whole answer.

@@ -53,7 +53,7 @@ impl Bench {
         if let Some(engine) = &self.target.engine
             && timeout(POST_MORTEM, engine.target.gone.cancelled()).await.is_ok()
         {
-            return Miss::sent(engine.why_gone());
+            return Miss::sent(engine.why_gone().await);
         }
         Miss::sent(InferenceError::NetworkError { message: chain(error) })
     }
@@ -81,7 +81,7 @@ impl Bench {
         match &self.target.engine {
             Some(engine) => {
                 engine.target.gone.cancelled().await;
-                Miss::sent(engine.why_gone())
+                Miss::sent(engine.why_gone().await)
             }
             None => std::future::pending().await,
         }

@@ -121,7 +121,7 @@ impl Live {
     pub async fn next(&mut self) -> Result<Piece, Miss> {
         // Held bytes of a context that is gone must not leave either.
         if let Some(engine) = self.bench.gone() {
-            return Err(Miss::sent(engine.why_gone()));
+            return Err(Miss::sent(engine.why_gone().await));
         }
         match self.held.pop_front() {
             Some(bytes) => Ok(Piece::Events(bytes)),

@@ -142,6 +142,20 @@ fn a_stream_of_several_ends_with_the_last() {
 }
 
 #[test]
+fn a_stream_that_ends_before_the_second_of_two_begins_is_cut() {
+    let mut stream = Stream::new(Asked { n: 2, ..asked() });
+    let usage = json!({"promptTokenCount":1,"candidatesTokenCount":1});
+    let first =
+        json!({"candidates":[{"content":{"parts":[{"text":"a"}]},"finishReason":"STOP"}],"usageMetadata":usage});
+    let (_, chunk) = heard(&mut stream, &first);
+    assert_eq!((chunk.finish, chunk.usage, stream.end()), (None, None, None));
+    let second = json!({"candidates":[{"index":1,"content":{"parts":[{"text":"b"}]},"finishReason":"STOP"}],"usageMetadata":usage});
+    let (_, chunk) = heard(&mut stream, &second);
+    assert_eq!(chunk.finish, Some(Finish::Regular));
+    assert!(chunk.usage.is_some() && stream.end().is_some());
+}
+
+#[test]
 fn every_finish_has_a_word() {
     for (reason, word, finish) in [
         ("STOP", "stop", Finish::Regular),

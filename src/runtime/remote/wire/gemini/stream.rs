@@ -75,8 +75,10 @@ impl Stream {
         Some(bytes.into())
     }
 
+    /// A candidate of which nothing has come yet is not finished either.
     fn finished(&self) -> bool {
-        !self.candidates.is_empty() && self.candidates.iter().all(|c| c.finished)
+        let ended = self.candidates.iter().filter(|c| c.finished).count();
+        ended == self.candidates.len() && ended as u64 >= self.asked.n.max(1)
     }
 
     fn answer(&mut self, response: Reply<'_>, size: usize) -> Heard {

@@ -1,0 +1,118 @@
+//! `GPUHealthy`: what replicas report of their GPUs, what pods left behind that gave up on theirs, and pods that are held.
+
+use kube::ResourceExt;
+
+use super::{
+    conditions::Verdict,
+    pods::{self, GpuEnd},
+    view::{Member, View},
+};
+use crate::{
+    api::{EngineState, GpuFaultReason, GpuSuspect, GpuTrouble, conditions as types, conditions::reason},
+    controller::build::Tier,
+    policy::gpu_trouble::{REPLACEMENTS, UNKNOWN, WINDOW},
+};
+
+/// Only with a local backend that has GPUs, or when a fault is known all the same.
+pub fn healthy(view: &View<'_>) -> Option<Verdict> {
+    let verdict = |status, reason, message: String| Verdict {
+        type_: types::GPU_HEALTHY,
+        status,
+        reason,
+        message,
+    };
+    let (_, local) = view.spec.local()?;
+    let members = || view.members.iter().filter(|member| member.tier == Tier::Local);
+    let faults: Vec<(&'static str, String)> = members().filter_map(fault).collect();
+    for reason in [reason::GPU_FAULTY, reason::CONTEXT_POISONED] {
+        if let Some((reason, message)) = faults.iter().find(|(found, _)| *found == reason) {
+            return Some(verdict("False", reason, message.clone()));
+        }
+    }
+    let mut seen = members().filter_map(|member| member.report?.gpu.as_ref());
+    if local.gpus.is_none() && !seen.any(|gpu| !gpu.devices.is_empty()) {
+        return None;
+    }
+    let serves = |member: &Member<'_>| {
+        let engine = member.report.and_then(|report| report.engine.as_ref());
+        member.is_ready() && engine.is_some_and(|engine| engine.state == EngineState::Ready)
+    };
+    if members().any(serves) {
+        return Some(verdict(
+            "True",
+            reason::AS_EXPECTED,
+            "no fault of a GPU is known".to_owned(),
+        ));
+    }
+    Some(verdict(
+        "Unknown",
+        reason::PENDING,
+        "no engine computes on a GPU yet".to_owned(),
+    ))
+}
+
+/// The fault of a pod: what its runtime reports, else what it left behind.
+fn fault(member: &Member<'_>) -> Option<(&'static str, String)> {
+    let reported = member.report.and_then(|report| report.gpu.as_ref()?.fault.as_ref());
+    let words = |suspects: &[GpuSuspect], message: &str| {
+        let node = member.pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+        let (pod, node) = (member.pod.name_any(), node.unwrap_or("unknown"));
+        format!("pod {pod} on node {node}, {}: {message}", devices(suspects))
+    };
+    if let Some(fault) = reported {
+        let reason = match fault.reason {
+            GpuFaultReason::ContextPoisoned => reason::CONTEXT_POISONED,
+            GpuFaultReason::GPUFaulty => reason::GPU_FAULTY,
+        };
+        return Some((reason, words(&fault.suspects, &fault.message)));
+    }
+    let staying = member.pod.metadata.deletion_timestamp.is_none() && !member.is_ready();
+    let GpuEnd {
+        reason,
+        message,
+        suspects,
+        ..
+    } = pods::gpu_end(member.pod).filter(|_| staying)?;
+    Some((reason, words(&suspects, &message)))
+}
+
+fn devices(suspects: &[GpuSuspect]) -> String {
+    if suspects.is_empty() {
+        return format!("GPU {UNKNOWN}");
+    }
+    let named = suspects.iter().map(|suspect| match suspect.xid {
+        Some(xid) => format!("{} (Xid {xid})", suspect.uuid),
+        None => suspect.uuid.clone(),
+    });
+    format!("GPU {}", named.collect::<Vec<_>>().join(", "))
+}
+
+/// The deployment needs help: pods are held, so that nobody else is given a faulty GPU.
+pub fn stalled(view: &View<'_>) -> Option<Verdict> {
+    let GpuTrouble {
+        device,
+        node,
+        xid,
+        message,
+        held,
+        ..
+    } = view.gpus.iter().find(|row| !row.held.is_empty())?;
+    let xid = xid.map_or_else(String::new, |xid| format!(" (Xid {xid})"));
+    let pods: Vec<String> = view
+        .members
+        .iter()
+        .filter(|member| member.pod.uid().is_some_and(|uid| held.contains(&uid)))
+        .map(|member| member.pod.name_any())
+        .collect();
+    Some(Verdict {
+        type_: types::STALLED,
+        status: "True",
+        reason: reason::GPU_FAULTY,
+        message: format!(
+            "GPU {device}{xid} of node {node}: {REPLACEMENTS} pods were replaced within {} minutes and the next one failed too ({message}). \
+             Pod {} stays without an engine, so that the GPU is given to nobody. Reset or replace the GPU, then delete the pod.",
+            WINDOW.as_mins(),
+            pods.join(", "),
+        ),
+    })
+}
