@@ -169,3 +169,43 @@ async fn a_wiped_status_is_said_and_grants_nothing() {
         "the lease is given back"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn priced_pods_run_as_far_as_the_budget_pays_for_their_time() {
+    let workload = "/apis/apps/v1/namespaces/default/deployments/assistant-local";
+    let server = with_budget();
+    let mut main = read(&server, MAIN);
+    main["spec"]["replicas"] = json!(3);
+    main["spec"]["budget"]["onExhausted"] = json!("ScaleToZero");
+    main["spec"]["backends"][0]["local"]["gpus"] = json!({"count": 2});
+    // Five minutes and the default drain of ten, with half a minute: 930 s of two GPUs are 0.31 USD.
+    main["spec"]["backends"][0]["local"]["price"] = json!({"perGpuHour": "0.6"});
+    server.put(MAIN, main.clone());
+    let mut pod = read(&server, POD);
+    pod["status"]["conditions"] =
+        json!([{"type": "PodScheduled", "status": "True", "lastTransitionTime": Timestamp::now()}]);
+    server.put(POD, pod);
+    settle(&server, process(&server)).await;
+    assert_eq!(at(&read(&server, workload), "/spec/replicas"), 3);
+    assert_eq!(amounts(&server), ["0.00", "0.00", "0.93"]);
+    let time = at(&read(&server, MAIN), "/status/budget/gpuTime").clone();
+    assert_eq!(
+        (&time["wanted"], &time["ahead"], &time["pods"][0]["reserved"]),
+        (&json!(3), &json!("0.62"), &json!("0.31"))
+    );
+
+    main = read(&server, MAIN);
+    main["spec"]["budget"]["limit"] = json!("0.90");
+    main["metadata"]["generation"] = json!(9);
+    server.put(MAIN, main);
+    settle(&server, process(&server)).await;
+    assert_eq!(at(&read(&server, workload), "/spec/replicas"), 0);
+    let main: InferenceDeployment = serde_json::from_value(read(&server, MAIN)).unwrap();
+    let conditions = main.status.unwrap().conditions;
+    let condition = conditions.iter().find(|c| c.type_ == "WithinBudget").unwrap();
+    assert_eq!(
+        (condition.status.as_str(), condition.reason.as_str()),
+        ("False", "Exhausted")
+    );
+    assert!(condition.message.contains("GPUs"), "{}", condition.message);
+}
