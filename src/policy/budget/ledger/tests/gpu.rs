@@ -36,7 +36,7 @@ impl Scene {
 
     /// A pod is scheduled now.
     fn pod(&mut self) {
-        let number = self.replicas.len();
+        let number = usize::try_from(self.ledger().sequence).unwrap() * 100 + self.replicas.len();
         let gpus = Some(GpuHold {
             since: self.clocks.local,
             leaves: false,
@@ -233,69 +233,92 @@ fn each_window_has_its_own_time() {
     assert_eq!(scene.charged(), 150, "since the window began");
 }
 
-/// Pods come as the ledger lets them and leave within their time; the controller acts at least every half minute.
-fn play(dice: &mut Dice) {
-    let mut scene = Scene::new(0);
-    scene.budget.period = Some(crate::api::BudgetPeriod::Total);
-    scene.settle();
-    let pods = u32::try_from(1 + dice.throw(4)).unwrap();
-    scene.gpu = Some(terms(pods, true));
-    scene.settle();
-    let mut used = 0;
-    for _ in 0..60 {
-        if dice.once_in(20) {
-            scene.gpu.as_mut().unwrap().pods = u32::try_from(dice.throw(5)).unwrap();
+/// A cluster with one local backend whose pods follow the ledger.
+struct Cluster {
+    scene: Scene,
+    /// Pods as a cache that lags has them.
+    stale: Vec<Replica>,
+    /// Seconds of pods that are gone.
+    used: i64,
+}
+
+impl Cluster {
+    fn new(dice: &mut Dice) -> Self {
+        let mut scene = Scene::new(0);
+        scene.budget.period = Some(crate::api::BudgetPeriod::Total);
+        scene.settle();
+        scene.gpu = Some(terms(u32::try_from(1 + dice.throw(4)).unwrap(), true));
+        scene.settle();
+        Self {
+            scene,
+            stale: Vec::new(),
+            used: 0,
         }
-        // The cluster follows: at most so many are there as may run, those that leave aside.
+    }
+
+    /// Pods that are not wanted begin to leave, and one that is wanted comes.
+    fn follow(&mut self) {
+        let scene = &mut self.scene;
         let wanted = usize::try_from(scene.wanted().min(scene.gpu.unwrap().pods)).unwrap();
-        let mut staying = scene
-            .replicas
-            .iter_mut()
-            .filter_map(|r| r.gpus.as_mut())
-            .filter(|hold| !hold.leaves);
-        for hold in staying.by_ref().skip(wanted) {
+        let holds = scene.replicas.iter_mut().filter_map(|replica| replica.gpus.as_mut());
+        let staying = holds.filter(|hold| !hold.leaves);
+        for hold in staying.skip(wanted) {
             hold.leaves = true;
         }
-        let staying = scene
-            .replicas
-            .iter()
-            .filter(|r| r.gpus.is_some_and(|hold| !hold.leaves))
-            .count();
-        if staying < wanted && scene.replicas.len() < wanted {
+        if scene.replicas.len() < wanted {
             scene.pod();
         }
-        let leaving: Vec<bool> = scene
-            .replicas
-            .iter()
-            .map(|r| r.gpus.is_some_and(|hold| hold.leaves))
-            .collect();
-        scene.passes(i64::try_from(dice.throw(30)).unwrap());
-        let mut index = 0;
-        let now = scene.clocks.local;
-        scene.replicas.retain(|replica| {
-            let leaves = leaving[index];
-            index += 1;
-            if leaves {
-                let since = replica.gpus.unwrap().since;
-                used += now.duration_since(since).as_secs();
-            }
-            !leaves
-        });
-        scene.settle();
-        let running: i64 = scene
-            .replicas
-            .iter()
-            .map(|r| now.duration_since(r.gpus.unwrap().since).as_secs())
-            .sum();
-        let real = u64::try_from(used + running).unwrap();
-        let (settled, _, leased) = scene.shown();
-        assert!(real <= 1_000, "used {real}: {:#?}", scene.ledger);
-        assert!(settled + leased <= 1_000, "{:#?}", scene.ledger);
-        assert!(
-            settled <= real && real <= settled + leased,
-            "{real}: {:#?}",
-            scene.ledger
-        );
+    }
+
+    /// What is leaving is gone before half a minute is over.
+    fn pass(&mut self, dice: &mut Dice) {
+        let leaves = |replica: &Replica| replica.gpus.is_some_and(|hold| hold.leaves);
+        self.scene.passes(i64::try_from(dice.throw(30)).unwrap());
+        let now = self.scene.clocks.local;
+        let (gone, left) = std::mem::take(&mut self.scene.replicas).into_iter().partition(leaves);
+        self.scene.replicas = left;
+        self.used += seconds(&gone, now);
+    }
+
+    /// Another leader decides on what its cache has; the ledger it writes over is the newest, or it would not be written.
+    fn stale_leader(&mut self) {
+        let mut other = self.scene.clone();
+        std::mem::swap(&mut other.replicas, &mut self.stale);
+        let decision = other.cached();
+        if !decision.look {
+            self.scene.ledger = decision.ledger.or(self.scene.ledger.take());
+        }
+        self.stale.clone_from(&self.scene.replicas);
+    }
+
+    fn check(&self) {
+        let running = seconds(&self.scene.replicas, self.scene.clocks.local);
+        let real = u64::try_from(self.used + running).unwrap();
+        let (settled, _, leased) = self.scene.shown();
+        let ledger = &self.scene.ledger;
+        assert!(real <= 1_000 && settled + leased <= 1_000, "used {real}: {ledger:#?}");
+        assert!(settled <= real && real <= settled + leased, "used {real}: {ledger:#?}");
+    }
+}
+
+fn seconds(pods: &[Replica], now: Timestamp) -> i64 {
+    let holds = pods.iter().filter_map(|pod| pod.gpus);
+    holds.map(|hold| now.duration_since(hold.since).as_secs()).sum()
+}
+
+fn play(dice: &mut Dice) {
+    let mut cluster = Cluster::new(dice);
+    for _ in 0..60 {
+        if dice.once_in(20) {
+            cluster.scene.gpu.as_mut().unwrap().pods = u32::try_from(dice.throw(5)).unwrap();
+        }
+        cluster.follow();
+        cluster.pass(dice);
+        if dice.once_in(3) {
+            cluster.stale_leader();
+        }
+        cluster.scene.settle();
+        cluster.check();
     }
 }
 
