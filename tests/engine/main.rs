@@ -19,3 +19,4 @@ mod faults;
 mod gpu;
 mod isolation;
 mod llama;
+mod table;

@@ -102,9 +102,10 @@ fn local_blocked(registry: &Registry) -> Blocked {
     };
     match &*own.view.borrow() {
         EngineView::Ready(_) => None,
-        EngineView::Loading => Some((reason::LOADING, "the engine loads the model".to_owned())),
-        EngineView::Restarting(error) => Some((reason::ENGINE_RESTARTING, shown(&error.to_string()))),
-        EngineView::Failed(error) => Some((reason::ENGINE_START_FAILED, shown(&error.to_string()))),
+        view @ EngineView::Loading => Some((view.reason(), "the engine loads the model".to_owned())),
+        view @ (EngineView::Restarting(error) | EngineView::Failed(error)) => {
+            Some((view.reason(), shown(&error.to_string())))
+        }
     }
 }
 

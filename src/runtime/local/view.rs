@@ -5,7 +5,10 @@ use std::{net::SocketAddr, sync::Arc};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::InferenceError;
+use crate::{
+    api::conditions::reason,
+    error::{ErrorKind, InferenceError},
+};
 
 /// Whether the engine may be sent requests, published by the worker through a `tokio::sync::watch`.
 #[derive(Clone, Debug)]
@@ -18,6 +21,33 @@ pub enum EngineView {
     Restarting(InferenceError),
     /// The worker gave up; the process is about to end.
     Failed(InferenceError),
+}
+
+impl EngineView {
+    /// Why the backend is as it is, in the words of conditions.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Loading => reason::LOADING,
+            Self::Ready(_) => reason::LOADED,
+            Self::Restarting(_) => reason::ENGINE_RESTARTING,
+            Self::Failed(_) => reason::ENGINE_START_FAILED,
+        }
+    }
+
+    /// The same for the Event about it, by what ended the engine.
+    #[must_use]
+    pub const fn event_reason(&self) -> &'static str {
+        match self {
+            Self::Restarting(error) | Self::Failed(error) => match (error.kind(), self) {
+                (ErrorKind::CudaContextPoisoned, _) => reason::CONTEXT_POISONED,
+                (ErrorKind::Backpressure, _) => reason::OOM_KILLED,
+                (ErrorKind::BadRequest, Self::Failed(_)) => reason::INVALID_SPEC,
+                _ => self.reason(),
+            },
+            Self::Loading | Self::Ready(_) => self.reason(),
+        }
+    }
 }
 
 /// One context: an engine process that answered its canary.

@@ -107,8 +107,11 @@ impl Reports {
     ) -> Self {
         let closing = CancellationToken::new();
         let (news, telling) = tend::news(front, boot_id(boot), closing.clone());
-        let views = front.registry.engine.as_ref().map(|engine| engine.view.clone());
-        let events = report::events::run(client.clone(), own.clone(), news.clone(), views, shutdown.clone());
+        let watched = front.registry.engine.as_ref().map(|engine| report::events::Watched {
+            view: engine.view.clone(),
+            elsewhere: engine.isolation.is_none(),
+        });
+        let events = report::events::run(client.clone(), own.clone(), news.clone(), watched, shutdown.clone());
         let teller = tokio::spawn(events);
         let ears: Arc<dyn Ears> = Arc::clone(&front.registry) as _;
         let gate = front.registry.remote_gate.clone();

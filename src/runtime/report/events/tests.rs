@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tower::service_fn;
 
 use super::*;
-use crate::{api::ReplicaCircuit, runtime::local::EngineTarget};
+use crate::{api::ReplicaCircuit, error::InferenceError, runtime::local::EngineTarget};
 
 fn poisoned() -> EngineView {
     EngineView::Restarting(InferenceError::CudaContextPoisoned {
@@ -53,6 +53,29 @@ fn an_engine_that_dies_is_told_once_and_so_is_its_return() {
     );
     assert_eq!(told.engine(&ready()), None);
     assert!(told.engine(&poisoned()).is_some());
+}
+
+/// Nobody here starts it.
+#[test]
+fn an_engine_elsewhere_is_asked_again_and_not_started_anew() {
+    let mut told = Told {
+        elsewhere: true,
+        ..Told::default()
+    };
+    let away = EngineView::Restarting(InferenceError::NetworkError {
+        message: "the engine at vllm.team:8000 does not answer".to_owned(),
+    });
+    let note = told.engine(&away).unwrap();
+    assert_eq!(note.reason, "EngineRestarting");
+    assert!(
+        note.text.starts_with("the engine is asked again until it serves: ") && note.text.contains("vllm.team:8000"),
+        "{}",
+        note.text
+    );
+    assert_eq!(told.engine(&ready()).map(|note| note.reason), Some("Loaded"));
+    told.elsewhere = false;
+    let own = told.engine(&away).unwrap();
+    assert!(own.text.starts_with("the engine is started anew: "), "{}", own.text);
 }
 
 #[test]
@@ -118,7 +141,11 @@ async fn an_event_regards_our_object_and_is_written_before_the_end() {
     let (_news, news) = watch::channel(News::default());
     let (view, engine) = watch::channel(EngineView::Loading);
     let shutdown = CancellationToken::new();
-    let task = tokio::spawn(run(client, own, news, Some(engine), shutdown.clone()));
+    let watched = Watched {
+        view: engine,
+        elsewhere: false,
+    };
+    let task = tokio::spawn(run(client, own, news, Some(watched), shutdown.clone()));
     tokio::task::yield_now().await;
     view.send_replace(EngineView::Failed(InferenceError::ServerError {
         status: 500,
