@@ -131,7 +131,7 @@ async fn what_others_wait_for_is_told_at_once_counters_too() {
     let leased = leased();
     leased.told(&told(1, 100, None));
     let claim = leased.reserve(NanoUsd(10), Timestamp::now()).unwrap();
-    leased.report();
+    let _ = leased.report();
     let _ = leased.settle(claim, NanoUsd(10));
     assert_eq!(
         (leased.signals.count(), leased.report().leases[0].settled),
@@ -149,7 +149,7 @@ async fn what_others_wait_for_is_told_at_once_counters_too() {
 #[tokio::test(start_paused = true)]
 async fn a_second_request_that_waits_is_told_of_at_once_when_the_first_took_the_grant() {
     let leased = leased();
-    let wait = || {
+    let ask = || {
         let leased = Arc::clone(&leased);
         tokio::spawn(async move {
             leased
@@ -158,9 +158,9 @@ async fn a_second_request_that_waits_is_told_of_at_once_when_the_first_took_the_
                 .map(|claim| claim.amount())
         })
     };
-    let (first, second) = (wait(), wait());
+    let (first, second) = (ask(), ask());
     run_others().await;
-    leased.report();
+    let _ = leased.report();
     let before = leased.signals.count();
     leased.told(&told(1, 40, None));
     assert_eq!(first.await.unwrap(), Ok(NanoUsd(40)));
