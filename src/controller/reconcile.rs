@@ -27,7 +27,10 @@ use super::{
     tried::Tried,
     validate::{ValidateError, Validated, subject},
 };
-use crate::api::{InferenceDeployment, InferenceDeploymentStatus, conditions::reason};
+use crate::{
+    api::{InferenceDeployment, InferenceDeploymentStatus, conditions::reason},
+    policy::write_rate::Haste,
+};
 
 /// Why a reconcile must be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -245,7 +248,12 @@ async fn record(
     let held = held(situation);
     let same = (&decisions.record, &decisions.orders) == (&held.record, &held.orders);
     let nothing = same && decisions.annotations.is_empty() && decisions.release.is_empty();
-    if nothing || !turn.may(decisions.urgent) {
+    let haste = if decisions.urgent {
+        Haste::Urgent
+    } else {
+        Haste::Routine
+    };
+    if nothing || !turn.may(haste) {
         return Ok(Decisions {
             look_again: decisions.look_again,
             ..held
@@ -297,7 +305,7 @@ fn share(situation: &Situation<'_>, decisions: &mut Decisions, context: &Context
             continue;
         }
         let mut turn = pace.turn_of(uid, &replica.spec.pod_uid);
-        if turn.may(true) {
+        if turn.may(Haste::Urgent) {
             tried.begin(replica, &shares);
             orders.shares = shares;
         }
@@ -377,7 +385,7 @@ async fn publish(
         gpus: new.gpus.clone(),
         ..old.clone()
     };
-    if comparable == *new || !turn.may(status::is_urgent(old, new)) {
+    if comparable == *new || !turn.may(status::haste(old, new)) {
         return Ok(());
     }
     status::write(&context.client, subject, new, &context.metrics).await?;

@@ -10,6 +10,7 @@
     reason = "a test fails by panicking, and helpers of tests are no test functions to clippy"
 )]
 
+mod access;
 mod admission;
 mod circuits;
 mod conflict;

@@ -132,3 +132,34 @@ async fn what_was_recorded_before_a_crash_is_told_by_the_next_process() {
     assert_eq!((told(&server, "a"), told(&server, "b")), (json!("Open"), json!("Open")));
     assert_eq!(recorded(&server)["sequence"], sequence, "it is not decided twice");
 }
+
+/// One reconcile of a process that goes on: with the pace that it has had so far.
+async fn go_on(server: &Server, pace: &Arc<Pace>) {
+    let context = Context {
+        pace: Arc::clone(pace),
+        ..process(server)
+    };
+    once(context).await.1.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_takes_no_transition_its_turn() {
+    let names = ["a", "b", "c"];
+    let server = pods(&names).await;
+    let (pace, path) = (
+        Arc::default(),
+        "/apis/apps/v1/namespaces/default/deployments/assistant-local",
+    );
+    for ready in 1..=20 {
+        let mut workload = server.0.lock().unwrap().objects[path].clone();
+        workload["status"] = json!({"replicas": 20, "readyReplicas": ready});
+        server.put(path, workload);
+        go_on(&server, &pace).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    for name in names {
+        trips(&server, name);
+    }
+    go_on(&server, &pace).await;
+    assert_eq!(recorded(&server)["state"], json!("Open"), "at once");
+}

@@ -34,7 +34,10 @@ pub use pods::gpu_end;
 pub use transitions::{Transition, transitions};
 pub use view::{Problem, View, has_ended, is_ready};
 
-use crate::api::{InferenceDeployment, InferenceDeploymentStatus, conditions as types, names};
+use crate::{
+    api::{InferenceDeployment, InferenceDeploymentStatus, conditions as types, names},
+    policy::write_rate::Haste,
+};
 
 /// Why the status was not written.
 #[derive(Debug, thiserror::Error)]
@@ -68,17 +71,20 @@ pub fn compute(view: &View<'_>, old: &InferenceDeploymentStatus, now: &Time) -> 
     }
 }
 
-/// True when people wait for it: another generation, a condition that changed, pods that came or went. What else changes is routine.
-pub fn is_urgent(old: &InferenceDeploymentStatus, new: &InferenceDeploymentStatus) -> bool {
-    let short = |status: &InferenceDeploymentStatus| {
+/// People look at another generation and at a condition that changed. What else changes is routine: pods come and go by dozens.
+pub fn haste(old: &InferenceDeploymentStatus, new: &InferenceDeploymentStatus) -> Haste {
+    let seen = |status: &InferenceDeploymentStatus| {
         let conditions = status.conditions.iter();
         let conditions: Vec<_> = conditions
             .map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone()))
             .collect();
-        let counts = (status.observed_generation, status.replicas, status.ready_replicas);
-        (counts, conditions)
+        (status.observed_generation, conditions)
     };
-    short(old) != short(new)
+    if seen(old) == seen(new) {
+        Haste::Routine
+    } else {
+        Haste::Prompt
+    }
 }
 
 /// Puts generation and transition time to verdicts: the old time where the status is the old one.
