@@ -21,6 +21,7 @@ mod hop;
 mod idle;
 mod lifecycle;
 mod local;
+mod placement;
 mod rate;
 mod remote;
 mod schema;
