@@ -238,7 +238,8 @@ async fn follow(situation: Situation<'_>, decisions: Decisions, context: &Contex
     Ok(Action::requeue(times.into_iter().flatten().min().unwrap_or(RESYNC)))
 }
 
-/// Records what is decided when it differs from what is recorded or told. What is not due yet is decided again when it is.
+/// Records what is decided when it differs from what is recorded. What is not due yet is decided again when it is. To tell the replicas what
+/// is recorded takes no turn: those that were not told yet, after a conflict or a crash, wait for nobody.
 async fn record(
     situation: &Situation<'_>,
     decisions: Decisions,
@@ -246,21 +247,23 @@ async fn record(
     context: &Context,
 ) -> Result<Decisions, ReconcileError> {
     let held = held(situation);
-    let same = (&decisions.record, &decisions.orders) == (&held.record, &held.orders);
-    let nothing = same && decisions.annotations.is_empty() && decisions.release.is_empty();
+    let recorded = decisions.record == held.record;
+    if recorded && decisions.annotations.is_empty() && decisions.release.is_empty() {
+        return Ok(decisions);
+    }
     let haste = if decisions.urgent {
         Haste::Urgent
     } else {
         Haste::Routine
     };
-    if nothing || !turn.may(haste) {
+    if !turn.may(haste) {
         return Ok(Decisions {
             look_again: decisions.look_again,
             ..held
         });
     }
     let (subject, mut version) = (situation.subject, situation.deployment.resource_version());
-    if decisions.record != held.record {
+    if !recorded {
         let over = version.unwrap_or_default();
         let record = &decisions.record;
         version = Some(

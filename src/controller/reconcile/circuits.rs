@@ -163,3 +163,24 @@ async fn a_rollout_takes_no_transition_its_turn() {
     go_on(&server, &pace).await;
     assert_eq!(recorded(&server)["state"], json!("Open"), "at once");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_reported_meanwhile_is_told_at_once_all_the_same() {
+    let server = pods(&["a", "b"]).await;
+    let pace = Arc::default();
+    trips(&server, "a");
+    trips(&server, "b");
+    let calls = server.0.lock().unwrap().calls.len();
+    server.0.lock().unwrap().fault = Some((calls + 1, Fault::Status(409, "Conflict")));
+    let context = Context {
+        pace: Arc::clone(&pace),
+        ..process(&server)
+    };
+    assert!(once(context).await.1.unwrap_err().is_routine());
+    assert_eq!((told(&server, "a"), told(&server, "b")), (Value::Null, json!("Open")));
+    tokio::time::advance(Duration::from_millis(250)).await;
+    go_on(&server, &pace).await;
+    assert_eq!(told(&server, "a"), "Open");
+    let conditions = server.0.lock().unwrap().objects[MAIN]["status"]["conditions"].to_string();
+    assert!(conditions.contains("\"reason\":\"Open\""), "{conditions}");
+}

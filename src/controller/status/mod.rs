@@ -71,19 +71,22 @@ pub fn compute(view: &View<'_>, old: &InferenceDeploymentStatus, now: &Time) -> 
     }
 }
 
-/// People look at another generation and at a condition that changed. What else changes is routine: pods come and go by dozens.
+/// A circuit that opened or closed and an exhausted budget are told at once, wherever they are told. People look at another generation and
+/// at other conditions. What else changes is routine: pods come and go by dozens.
 pub fn haste(old: &InferenceDeploymentStatus, new: &InferenceDeploymentStatus) -> Haste {
-    let seen = |status: &InferenceDeploymentStatus| {
+    let short = |c: &Condition| (c.type_.clone(), c.status.clone(), c.reason.clone());
+    let of = |status: &InferenceDeploymentStatus, urgent: bool| -> Vec<_> {
         let conditions = status.conditions.iter();
-        let conditions: Vec<_> = conditions
-            .map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone()))
-            .collect();
-        (status.observed_generation, conditions)
+        let wanted =
+            conditions.filter(|c| [types::CIRCUIT_CLOSED, types::WITHIN_BUDGET].contains(&&*c.type_) == urgent);
+        wanted.map(short).collect()
     };
-    if seen(old) == seen(new) {
-        Haste::Routine
-    } else {
+    if of(old, true) != of(new, true) {
+        Haste::Urgent
+    } else if of(old, false) != of(new, false) || old.observed_generation != new.observed_generation {
         Haste::Prompt
+    } else {
+        Haste::Routine
     }
 }
 
