@@ -22,6 +22,7 @@ mod hop;
 mod idle;
 mod lifecycle;
 mod local;
+mod placement;
 mod rate;
 mod remote;
 mod schema;
