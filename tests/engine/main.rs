@@ -12,6 +12,8 @@
 mod bench;
 #[path = "../support/gpu.rs"]
 mod drivers;
+#[path = "../support/hub.rs"]
+mod hub;
 
 mod engines;
 mod external;
@@ -19,3 +21,4 @@ mod faults;
 mod gpu;
 mod isolation;
 mod llama;
+mod sources;

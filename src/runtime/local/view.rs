@@ -5,11 +5,14 @@ use std::{net::SocketAddr, sync::Arc};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
+use super::Verdict;
 use crate::error::InferenceError;
 
 /// Whether the engine may be sent requests, published by the worker through a `tokio::sync::watch`.
 #[derive(Clone, Debug)]
 pub enum EngineView {
+    /// The model is being downloaded.
+    Downloading(Download),
     /// The process is being started or loads the model.
     Loading,
     /// The first canary was answered.
@@ -18,6 +21,17 @@ pub enum EngineView {
     Restarting(InferenceError),
     /// The worker gave up; the process is about to end.
     Failed(InferenceError),
+    /// The model could not be downloaded; the process is about to end with this verdict.
+    NoModel(Verdict, InferenceError),
+}
+
+/// How far the download of a model is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Download {
+    /// Bytes that are there, in steps.
+    pub bytes: u64,
+    /// Bytes of the whole, once the server has said.
+    pub total: Option<u64>,
 }
 
 /// One context: an engine process that answered its canary.

@@ -19,7 +19,7 @@ use crate::{
     api::{CircuitScope, CircuitState, InferenceReplica, InferenceReplicaStatus, conditions::reason, names},
     error::{ErrorKind, InferenceError},
     policy::event_limit::{Admission, COMBINED, EventLimiter},
-    runtime::local::{EngineView, said, truncate},
+    runtime::local::{Download, EngineView, said, truncate},
 };
 
 /// Deadline of a call: kube's client has no read timeout.
@@ -40,6 +40,8 @@ struct Note {
 #[derive(Debug, Default)]
 struct Told {
     engine: Option<Note>,
+    /// Quarters of the model that have been downloaded.
+    downloading: Option<u64>,
     refused: Vec<String>,
 }
 
@@ -47,14 +49,32 @@ impl Told {
     /// The engine's view: why it is being started anew, once; that it serves again, after that.
     fn engine(&mut self, view: &EngineView) -> Option<Note> {
         let note = match view {
-            EngineView::Loading => return None,
+            EngineView::Downloading(download) => return self.download(*download),
+            EngineView::Loading => return self.downloading.take().map(|_| downloaded()),
             EngineView::Ready(_) => return self.engine.take().map(|_| recovered()),
             EngineView::Restarting(error) => engine_note(error, restart_reason(error), "the engine is started anew"),
             EngineView::Failed(error) => engine_note(error, failure_reason(error), "the engine is given up"),
+            EngineView::NoModel(verdict, error) => engine_note(error, verdict.reason(), "the engine cannot be started"),
         };
         let new = self.engine.as_ref() != Some(&note);
         self.engine = Some(note.clone());
         new.then_some(note)
+    }
+
+    /// That a download has begun, and its quarters.
+    fn download(&mut self, download: Download) -> Option<Note> {
+        let Download { bytes, total } = download;
+        let quarter = total.map_or(0, |total| bytes.saturating_mul(4) / total.max(1));
+        if self.downloading.replace(quarter).is_some_and(|told| told >= quarter) {
+            return None;
+        }
+        let of = total.map_or_else(String::new, |total| format!(" of {total}"));
+        Some(Note {
+            warning: false,
+            reason: reason::DOWNLOADING,
+            action: "Download",
+            text: format!("the model is being downloaded: {bytes}{of} bytes are there"),
+        })
     }
 
     /// Credentials that are refused now and were not before.
@@ -89,6 +109,15 @@ fn engine_note(error: &InferenceError, reason: &'static str, what: &str) -> Note
         reason,
         action: "Supervise",
         text: format!("{what}: {}", said(error)),
+    }
+}
+
+fn downloaded() -> Note {
+    Note {
+        warning: false,
+        reason: reason::LOADING,
+        action: "Download",
+        text: "the model is downloaded and verified; the engine loads it".to_owned(),
     }
 }
 
