@@ -76,7 +76,7 @@ fn at_hub() -> Value {
 /// What the engine was told to load.
 async fn served(engine: &mut Engine) -> PathBuf {
     let target = engine.ready().await;
-    let report = read_json(send(&target, "POST", "/report", "{}").await).await;
+    let report = read_json(send(&target, "POST", "/report", r#"{"read": [], "write": []}"#).await).await;
     let words: Vec<&str> = report["arguments"]
         .as_array()
         .unwrap()
