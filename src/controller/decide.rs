@@ -110,7 +110,8 @@ pub fn decide(situation: &Situation<'_>) -> Decisions {
     decisions
 }
 
-/// Everything as it is recorded and told now. A pod without an `InferenceReplica` will be told what is recorded when it gets one.
+/// Everything as it is recorded now. A pod without an `InferenceReplica` will be told it when it gets one, the others are told of the
+/// circuits what they were not told yet.
 pub fn held(situation: &Situation<'_>) -> Decisions {
     let Situation {
         subject,
@@ -134,7 +135,11 @@ pub fn held(situation: &Situation<'_>) -> Decisions {
             (name, orders)
         })
         .collect();
-    orders.extend(live.replicas.iter().map(|replica| (replica.name_any(), told(replica))));
+    orders.extend(live.replicas.iter().map(|replica| {
+        let (name, told) = (replica.name_any(), told(replica));
+        let circuits = circuits::told(deployment, &record.circuits, &name, &told.circuits);
+        (name, Orders { circuits, ..told })
+    }));
     Decisions {
         replace: gpus::doomed(&record.gpus, live),
         record,

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::policy::write_rate::WriteRate;
+use crate::policy::write_rate::{Haste, WriteRate};
 
 /// The write rates of all deployments, by UID.
 #[derive(Debug)]
@@ -37,13 +37,14 @@ impl Pace {
         let now = self.started.elapsed();
         let mut rates = self.lock();
         let rate = rates.entry(uid.to_owned()).or_default();
-        let wait = |urgent| rate.next(now, urgent).saturating_sub(now);
+        let wait = |haste| rate.next(now, haste).saturating_sub(now);
         Turn {
             pace: self,
             uid: uid.to_owned(),
-            routine: wait(false),
-            urgent: wait(true),
-            used: None,
+            routine: wait(Haste::Routine),
+            prompt: wait(Haste::Prompt),
+            urgent: wait(Haste::Urgent),
+            used: false,
             later: None,
         }
     }
@@ -72,22 +73,25 @@ pub struct Turn<'a> {
     pace: &'a Pace,
     uid: String,
     routine: Duration,
+    prompt: Duration,
     urgent: Duration,
-    used: Option<bool>,
+    used: bool,
     later: Option<Duration>,
 }
 
 impl Turn<'_> {
     /// Whether a write may happen now; it will be counted. What may not is due at [`Self::later`].
-    pub fn may(&mut self, urgent: bool) -> bool {
-        let wait = if urgent { self.urgent } else { self.routine };
-        let may = self.used.is_some() || wait.is_zero();
-        if may {
-            self.used = Some(self.used.unwrap_or(false) || urgent);
-        } else {
+    pub fn may(&mut self, haste: Haste) -> bool {
+        let wait = match haste {
+            Haste::Routine => self.routine,
+            Haste::Prompt => self.prompt,
+            Haste::Urgent => self.urgent,
+        };
+        self.used |= wait.is_zero();
+        if !self.used {
             self.later = Some(self.later.map_or(wait, |later| later.min(wait)));
         }
-        may
+        self.used
     }
 
     /// When what was put off may be written.
@@ -98,10 +102,11 @@ impl Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let Some(urgent) = self.used else { return };
         let now = self.pace.started.elapsed();
-        if let Some(rate) = self.pace.lock().get_mut(&self.uid) {
-            rate.wrote(now, urgent);
+        if self.used
+            && let Some(rate) = self.pace.lock().get_mut(&self.uid)
+        {
+            rate.wrote(now);
         }
     }
 }
@@ -113,24 +118,27 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn routine_writes_wait_and_urgent_ones_do_not() {
         let pace = Pace::default();
-        assert!(pace.turn("u").may(false), "the first is at once");
+        assert!(pace.turn("u").may(Haste::Routine), "the first is at once");
         tokio::time::advance(Duration::from_secs(1)).await;
         let mut turn = pace.turn("u");
-        assert!(!turn.may(false));
+        assert!(!turn.may(Haste::Routine));
         assert_eq!(turn.later(), Some(Duration::from_secs(4)));
-        assert!(turn.may(true));
-        assert!(turn.may(false), "what is written with an urgent one costs nothing more");
+        assert!(turn.may(Haste::Urgent));
+        assert!(
+            turn.may(Haste::Routine),
+            "what is written with an urgent one costs nothing more"
+        );
         drop(turn);
-        assert!(!pace.turn("u").may(true), "250 ms apart");
-        assert!(pace.turn("other").may(true));
+        assert!(!pace.turn("u").may(Haste::Urgent), "250 ms apart");
+        assert!(pace.turn("other").may(Haste::Urgent));
     }
     #[tokio::test(start_paused = true)]
     async fn each_replica_has_a_pace_of_its_own_until_it_is_gone() {
         let pace = Pace::default();
-        assert!(pace.turn_of("u", "1").may(true) && pace.turn_of("u", "2").may(true));
-        assert!(!pace.turn_of("u", "1").may(true) && pace.turn("u").may(true));
+        assert!(pace.turn_of("u", "1").may(Haste::Urgent) && pace.turn_of("u", "2").may(Haste::Urgent));
+        assert!(!pace.turn_of("u", "1").may(Haste::Urgent) && pace.turn("u").may(Haste::Urgent));
         pace.keep("u", |pod| pod == "1");
-        assert!(!pace.turn_of("u", "1").may(true) && pace.turn_of("u", "2").may(true));
+        assert!(!pace.turn_of("u", "1").may(Haste::Urgent) && pace.turn_of("u", "2").may(Haste::Urgent));
         pace.forget("u");
         assert!(pace.lock().is_empty());
     }

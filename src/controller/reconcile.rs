@@ -26,7 +26,10 @@ use super::{
     tried::Tried,
     validate::{ValidateError, Validated, subject},
 };
-use crate::api::{InferenceDeployment, InferenceDeploymentStatus, conditions::reason};
+use crate::{
+    api::{InferenceDeployment, InferenceDeploymentStatus, conditions::reason},
+    policy::write_rate::Haste,
+};
 
 /// Why a reconcile must be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -238,7 +241,8 @@ async fn follow(situation: Situation<'_>, decisions: Decisions, context: &Contex
     Ok(Action::requeue(times.into_iter().flatten().min().unwrap_or(RESYNC)))
 }
 
-/// Records what is decided when it differs from what is recorded or told. What is not due yet is decided again when it is.
+/// Records what is decided when it differs from what is recorded. What is not due yet is decided again when it is. To tell the replicas what
+/// is recorded takes no turn: those that were not told yet, after a conflict or a crash, wait for nobody.
 async fn record(
     situation: &Situation<'_>,
     decisions: Decisions,
@@ -246,16 +250,23 @@ async fn record(
     context: &Context,
 ) -> Result<Decisions, ReconcileError> {
     let held = held(situation);
-    let same = (&decisions.record, &decisions.orders) == (&held.record, &held.orders);
-    let nothing = same && decisions.annotations.is_empty() && decisions.release.is_empty();
-    if nothing || !turn.may(decisions.urgent) {
+    let recorded = decisions.record == held.record;
+    if recorded && decisions.annotations.is_empty() && decisions.release.is_empty() {
+        return Ok(decisions);
+    }
+    let haste = if decisions.urgent {
+        Haste::Urgent
+    } else {
+        Haste::Routine
+    };
+    if !turn.may(haste) {
         return Ok(Decisions {
             look_again: decisions.look_again,
             ..held
         });
     }
     let (subject, mut version) = (situation.subject, situation.deployment.resource_version());
-    if decisions.record != held.record {
+    if !recorded {
         let over = version.unwrap_or_default();
         let record = &decisions.record;
         version = Some(
@@ -300,7 +311,7 @@ fn share(situation: &Situation<'_>, decisions: &mut Decisions, context: &Context
             continue;
         }
         let mut turn = pace.turn_of(uid, &replica.spec.pod_uid);
-        if turn.may(true) {
+        if turn.may(Haste::Urgent) {
             tried.begin(replica, &shares);
             orders.shares = shares;
         }
@@ -364,7 +375,7 @@ async fn publish(
         gpus: new.gpus.clone(),
         ..old.clone()
     };
-    if comparable == *new || !turn.may(status::is_urgent(old, new)) {
+    if comparable == *new || !turn.may(status::haste(old, new)) {
         return Ok(());
     }
     status::write(&context.client, subject, new, &context.metrics).await?;

@@ -1,12 +1,37 @@
 //! How often a status may be written (design section 8, write rates): routine news at most once in 5 s, urgent news at once but at
-//! least 250 ms apart and at most ten a minute, beyond that as routine. All news of a replica go into one write.
+//! least 250 ms apart and at most ten a minute, beyond that as routine. All news of a replica go into one write. A write that was the
+//! routine one's turn is none of the ten, whatever it says.
 
 use std::{collections::VecDeque, time::Duration};
 
 const ROUTINE: Duration = Duration::from_secs(5);
 const URGENT: Duration = Duration::from_millis(250);
 const URGENT_MOST: usize = 10;
+/// What people like to see soon may be so many of them: the others are left to what cannot wait.
+const PROMPT_MOST: usize = 3;
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// How soon news must be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Haste {
+    /// At the next turn.
+    Routine,
+    /// At once while little else is: people look at it, nothing waits for it.
+    Prompt,
+    /// At once: a circuit opened or closed, a probe, an override, a want with an empty lease, a denial.
+    Urgent,
+}
+
+impl Haste {
+    /// Writes of a minute that may come before the routine one's turn.
+    const fn most(self) -> usize {
+        match self {
+            Self::Routine => 0,
+            Self::Prompt => PROMPT_MOST,
+            Self::Urgent => URGENT_MOST,
+        }
+    }
+}
 
 /// When the next write of one object may happen.
 #[derive(Debug, Default)]
@@ -18,21 +43,18 @@ pub struct WriteRate {
 impl WriteRate {
     /// The first instant at which news may be written; `now` when at once.
     #[must_use]
-    pub fn next(&self, now: Duration, urgent: bool) -> Duration {
+    pub fn next(&self, now: Duration, haste: Haste) -> Duration {
         let Some(last) = self.last else { return now };
         let recent = self.urgent.iter().filter(|at| at.saturating_add(MINUTE) > now).count();
-        let apart = if urgent && recent < URGENT_MOST {
-            URGENT
-        } else {
-            ROUTINE
-        };
+        let apart = if recent < haste.most() { URGENT } else { ROUTINE };
         last.saturating_add(apart).max(now)
     }
 
     /// A write was tried, whatever became of it.
-    pub fn wrote(&mut self, now: Duration, urgent: bool) {
+    pub fn wrote(&mut self, now: Duration) {
+        let early = self.last.is_some_and(|last| now < last.saturating_add(ROUTINE));
         self.last = Some(now);
-        if urgent {
+        if early {
             self.urgent.push_back(now);
         }
         while self.urgent.len() > URGENT_MOST {
@@ -45,42 +67,72 @@ impl WriteRate {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{Haste::*, *};
 
     fn millis(ms: u64) -> Duration {
         Duration::from_millis(ms)
     }
 
+    /// Writes as soon as it may, after `now`; gives when.
+    fn write(rate: &mut WriteRate, now: Duration, haste: Haste) -> Duration {
+        let at = rate.next(now, haste);
+        rate.wrote(at);
+        at
+    }
+
     #[test]
     fn the_first_write_is_at_once_and_the_next_routine_one_5_s_later() {
         let mut rate = WriteRate::default();
-        assert_eq!(rate.next(millis(7), false), millis(7));
-        rate.wrote(millis(7), false);
-        assert_eq!(rate.next(millis(8), false), millis(5_007));
-        assert_eq!(rate.next(millis(9_000), false), millis(9_000));
+        assert_eq!(write(&mut rate, millis(7), Routine), millis(7));
+        assert_eq!(rate.next(millis(8), Routine), millis(5_007));
+        assert_eq!(rate.next(millis(9_000), Routine), millis(9_000));
     }
 
     #[test]
     fn urgent_news_wait_a_quarter_second_and_the_eleventh_is_routine() {
         let mut rate = WriteRate::default();
-        let mut now = millis(0);
+        let mut now = write(&mut rate, millis(0), Routine);
         for _ in 0..URGENT_MOST {
-            now = rate.next(now, true);
-            rate.wrote(now, true);
+            now = write(&mut rate, now, Urgent);
         }
-        assert_eq!(now, URGENT * 9);
-        assert_eq!(rate.next(now, true), now + ROUTINE);
-        assert_eq!(rate.next(now + MINUTE, true), now + MINUTE);
+        assert_eq!(now, URGENT * 10);
+        assert_eq!(rate.next(now, Urgent), now + ROUTINE);
+        assert_eq!(rate.next(now + MINUTE, Urgent), now + MINUTE);
+    }
+
+    #[test]
+    fn what_people_look_at_leaves_most_of_the_ten_to_what_cannot_wait() {
+        let mut rate = WriteRate::default();
+        let mut now = millis(0);
+        let early = (0..10).filter(|_| {
+            let before = now;
+            now = write(&mut rate, before + millis(1), Prompt);
+            now < before + ROUTINE
+        });
+        assert_eq!(early.count(), PROMPT_MOST + 1, "and the very first");
+        for _ in 0..URGENT_MOST - PROMPT_MOST {
+            let before = now;
+            now = write(&mut rate, before, Urgent);
+            assert_eq!(now, before + URGENT);
+        }
+    }
+
+    #[test]
+    fn urgent_news_in_the_routine_ones_turn_are_none_of_the_ten() {
+        let mut rate = WriteRate::default();
+        let mut now = millis(0);
+        for _ in 0..100 {
+            now = write(&mut rate, now + ROUTINE, Urgent);
+        }
+        assert_eq!(write(&mut rate, now, Urgent), now + URGENT);
     }
 
     proptest! {
         #[test]
-        fn no_minute_sees_more_than_ten_urgent_and_twelve_routine_writes(steps in proptest::collection::vec((0..2_000_u64, any::<bool>()), 1..400)) {
+        fn no_minute_sees_more_than_ten_urgent_and_twelve_routine_writes(steps in proptest::collection::vec((0..2_000_u64, 0..3_usize), 1..400)) {
             let (mut rate, mut now, mut writes) = (WriteRate::default(), Duration::ZERO, Vec::new());
-            for (wait, urgent) in steps {
-                now += millis(wait);
-                now = rate.next(now, urgent);
-                rate.wrote(now, urgent);
+            for (wait, haste) in steps {
+                now = write(&mut rate, now + millis(wait), [Routine, Prompt, Urgent][haste]);
                 writes.push(now);
             }
             for (index, start) in writes.iter().enumerate() {

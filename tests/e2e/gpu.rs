@@ -13,14 +13,23 @@ const LONG: Duration = Duration::from_secs(300);
 
 /// An engine that does nothing but to say that its context is poisoned.
 fn poisoned(name: &str) -> Value {
+    running(
+        name,
+        "echo 'CUDA error: an illegal memory access was encountered' >&2; exit 1",
+        json!({"requests": {"cpu": "10m", "memory": "32Mi"}}),
+    )
+}
+
+/// An engine that is a script.
+fn running(name: &str, script: &str, resources: Value) -> Value {
     let mut object = harness::local(name);
     let own = &mut object["spec"]["backends"][0]["local"];
     let image = own["image"].clone();
     *own = json!({
         "engine": "Custom",
         "image": image,
-        "command": ["sh", "-c", "echo 'CUDA error: an illegal memory access was encountered' >&2; exit 1"],
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+        "command": ["sh", "-c", script],
+        "resources": resources,
     });
     object
 }
@@ -115,6 +124,45 @@ async fn a_pod_whose_context_stays_poisoned_is_replaced_three_times_and_then_kep
             Err(format!("{:?}", status.gpus))
         } else {
             Ok(())
+        }
+    })
+    .await;
+    namespace.done().await;
+}
+
+/// The container lives on: the kernel kills the engine alone, and the runtime knows why.
+#[tokio::test]
+async fn an_engine_that_takes_more_memory_than_its_pod_has_is_no_matter_of_a_gpu() {
+    let namespace = Namespace::create("gpu-memory").await;
+    let resources = json!({"requests": {"cpu": "10m", "memory": "128Mi"}, "limits": {"memory": "128Mi"}});
+    namespace
+        .apply(&running("assistant", "x=x; while :; do x=$x$x; done", resources))
+        .await;
+    let told = until("the reason is told", harness::PODS, async || {
+        let status = namespace.status("assistant").await;
+        let loaded = status.conditions.iter().find(|c| c.type_ == "ModelLoaded");
+        match loaded {
+            Some(loaded) if loaded.reason == "OOMKilled" => Ok((loaded.message.clone(), status)),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let (message, status) = told;
+    assert!(message.contains("raise resources.limits.memory"), "{message}");
+    assert!(status.gpus.is_empty(), "{:?}", status.gpus);
+    until("the replica's Event", harness::SOON, async || {
+        let events = namespace.kubectl(&[
+            "get",
+            "events",
+            "--field-selector",
+            "reason=OOMKilled",
+            "-o",
+            "jsonpath={.items[*].involvedObject.kind}",
+        ]);
+        if events.contains("InferenceReplica") {
+            Ok(())
+        } else {
+            Err(events)
         }
     })
     .await;

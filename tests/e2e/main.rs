@@ -10,6 +10,7 @@
     reason = "a test fails by panicking, and helpers of tests are no test functions to clippy"
 )]
 
+mod access;
 mod admission;
 mod circuits;
 mod conflict;
@@ -17,12 +18,15 @@ mod faults;
 mod gpu;
 mod harness;
 mod hop;
+#[path = "../support/hub.rs"]
+mod hub;
 mod idle;
 mod lifecycle;
 mod local;
 mod rate;
 mod remote;
 mod schema;
+mod sources;
 #[path = "../support/mod.rs"]
 mod support;
 mod throughput;

@@ -118,9 +118,14 @@ pub fn program(name: &str) -> PathBuf {
     }
 }
 
+/// This is a run by [`rerun`].
+pub fn is_rerun() -> bool {
+    std::env::var_os(ENV_PROGRAMS).is_some()
+}
+
 /// Run the test `name` of this program again under `wrapper`, from a folder that every user may read. False when this is that run already.
 pub fn rerun(name: &str, wrapper: &[&str]) -> bool {
-    if std::env::var_os(ENV_PROGRAMS).is_some() {
+    if is_rerun() {
         return false;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -145,6 +150,7 @@ pub fn rerun(name: &str, wrapper: &[&str]) -> bool {
         "{said}{}",
         String::from_utf8_lossy(&output.stderr)
     );
+    println!("{said}");
     true
 }
 

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A bench whose processes find the drivers.
-fn with(drivers: &Drivers, plan: &str) -> Bench {
+pub fn with(drivers: &Drivers, plan: &str) -> Bench {
     let mut bench = fake(plan);
     let variables = drivers.environment().map(|(name, value)| (name.into(), value.into()));
     bench.options.environment.retain(|(name, _)| name != "LD_LIBRARY_PATH");

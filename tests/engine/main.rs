@@ -22,3 +22,4 @@ mod gpu;
 mod isolation;
 mod llama;
 mod sources;
+mod table;

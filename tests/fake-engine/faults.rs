@@ -9,6 +9,8 @@ use std::{
     thread,
     time::Duration,
 };
+
+use nix::sys::signal::{Signal, raise};
 use tokio::time::Instant;
 
 use crate::{flag, server::Engine};
@@ -32,6 +34,8 @@ pub(crate) fn happen(engine: &Engine, name: &str) -> bool {
         }
         "stall" => engine.stalled.store(true, Ordering::Relaxed),
         "engine-core" => lose_engine_core(engine),
+        "freeze" => freeze(),
+        "eat-memory" => eat_memory(),
         "errors" => engine.failing.store(true, Ordering::Relaxed),
         "grandchild" => {
             leave_grandchild();
@@ -55,6 +59,21 @@ fn lose_engine_core(engine: &Engine) {
         thread::sleep(Duration::from_millis(300));
         exit(0);
     });
+}
+
+/// Neither answers nor ends, nor lets a connection in.
+fn freeze() {
+    if let Err(error) = raise(Signal::SIGSTOP) {
+        eprintln!("not frozen: {error}");
+    }
+}
+
+/// Until the kernel kills it.
+fn eat_memory() -> ! {
+    let mut eaten = Vec::new();
+    loop {
+        eaten.push(vec![1_u8; 1024 * 1024]);
+    }
 }
 
 /// As ggml's `ggml_cuda_error` writes them.

@@ -137,13 +137,17 @@ async fn compute(engine: &Engine, answer: Value) -> Response {
     Json(answer).into_response()
 }
 
-/// Tokens without end, one every 5 ms, `a` and from half a second after poison on `late`: not one of those may reach a client.
+/// Tokens without end, one every 5 ms, errors in their place while it fails, `a` and from half a second after poison on `late`: not one of those may reach a client.
 fn tokens(engine: &Arc<Engine>) -> Body {
     let engine = Arc::clone(engine);
     let ticks = stream::unfold(interval(Duration::from_millis(5)), move |mut ticks| {
         let engine = Arc::clone(&engine);
         async move {
             ticks.tick().await;
+            if engine.failing.load(Ordering::Relaxed) {
+                let Json(error) = engine.protocol.internal_error();
+                return Some((Ok(Bytes::from(format!("data: {error}\n\n"))), ticks));
+            }
             let text = if engine.is_long_poisoned() { "late" } else { "a" };
             let token =
                 json!({"object": "text_completion", "choices": [{"index": 0, "text": text, "finish_reason": null}]});

@@ -1,5 +1,7 @@
 //! The own engine before a provider: who answers while it loads, serves, dies.
 
+use std::time::Instant;
+
 use nix::sys::signal::{Signal, kill};
 
 use super::{
@@ -122,6 +124,55 @@ async fn from_poison_on_not_one_token_reaches_a_client_though_the_engine_sends_o
         runtime.post("/v1/completions", COMPLETION).await.status.is_success()
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_gpu_without_memory_for_a_request_is_backpressure_and_no_poison() {
+    let runtime = serving(&format!("backends:\n{OWN}")).await;
+    let answer = runtime
+        .post("/v1/completions", &completion("fault gpu-out-of-memory", ""))
+        .await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.error().0.as_str()),
+        (503, "backpressure"),
+        "{}",
+        answer.text
+    );
+    assert!(answer.headers.contains_key("retry-after"));
+    until("it serves again", || async {
+        runtime.post("/v1/completions", COMPLETION).await.status.is_success()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_error_in_the_middle_of_a_stream_ends_it_and_the_engine_is_looked_into() {
+    let runtime = serving(&format!("backends:\n{OWN}")).await;
+    let before = runtime.engine();
+    let stream = runtime
+        .open("/v1/completions", &[], &completion("a", r#","stream":true"#))
+        .await;
+    assert_eq!(stream.status().as_u16(), 200);
+    let began = Instant::now();
+    let _ = runtime
+        .open("/v1/completions", &[], &completion("fault errors", ""))
+        .await;
+    let answer = read(stream).await;
+    assert!(
+        answer.text.contains(r#""text":"a""#) && answer.text.contains(r#""code":"server_error""#),
+        "{}",
+        answer.text
+    );
+    assert!(!answer.text.contains("[DONE]"), "{}", answer.text);
+    println!("FIGURE ms_to_detection_of_error_chunk: {}", began.elapsed().as_millis());
+    until("another engine serves", || async {
+        runtime.post("/v1/completions", COMPLETION).await.status.is_success() && runtime.engine() != before
+    })
+    .await;
+    println!(
+        "FIGURE ms_to_serving_after_error_chunk: {}",
+        began.elapsed().as_millis()
+    );
 }
 
 #[tokio::test]

@@ -132,3 +132,55 @@ async fn what_was_recorded_before_a_crash_is_told_by_the_next_process() {
     assert_eq!((told(&server, "a"), told(&server, "b")), (json!("Open"), json!("Open")));
     assert_eq!(recorded(&server)["sequence"], sequence, "it is not decided twice");
 }
+
+/// One reconcile of a process that goes on: with the pace that it has had so far.
+async fn go_on(server: &Server, pace: &Arc<Pace>) {
+    let context = Context {
+        pace: Arc::clone(pace),
+        ..process(server)
+    };
+    once(context).await.1.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_takes_no_transition_its_turn() {
+    let names = ["a", "b", "c"];
+    let server = pods(&names).await;
+    let (pace, path) = (
+        Arc::default(),
+        "/apis/apps/v1/namespaces/default/deployments/assistant-local",
+    );
+    for ready in 1..=20 {
+        let mut workload = server.0.lock().unwrap().objects[path].clone();
+        workload["status"] = json!({"replicas": 20, "readyReplicas": ready});
+        server.put(path, workload);
+        go_on(&server, &pace).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    for name in names {
+        trips(&server, name);
+    }
+    go_on(&server, &pace).await;
+    assert_eq!(recorded(&server)["state"], json!("Open"), "at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_reported_meanwhile_is_told_at_once_all_the_same() {
+    let server = pods(&["a", "b"]).await;
+    let pace = Arc::default();
+    trips(&server, "a");
+    trips(&server, "b");
+    let calls = server.0.lock().unwrap().calls.len();
+    server.0.lock().unwrap().fault = Some((calls + 1, Fault::Status(409, "Conflict")));
+    let context = Context {
+        pace: Arc::clone(&pace),
+        ..process(&server)
+    };
+    assert!(once(context).await.1.unwrap_err().is_routine());
+    assert_eq!((told(&server, "a"), told(&server, "b")), (Value::Null, json!("Open")));
+    tokio::time::advance(Duration::from_millis(250)).await;
+    go_on(&server, &pace).await;
+    assert_eq!(told(&server, "a"), "Open");
+    let conditions = server.0.lock().unwrap().objects[MAIN]["status"]["conditions"].to_string();
+    assert!(conditions.contains("\"reason\":\"Open\""), "{conditions}");
+}

@@ -34,7 +34,10 @@ pub use pods::gpu_end;
 pub use transitions::{Transition, transitions};
 pub use view::{Problem, View, has_ended, is_ready};
 
-use crate::api::{InferenceDeployment, InferenceDeploymentStatus, conditions as types, names};
+use crate::{
+    api::{InferenceDeployment, InferenceDeploymentStatus, conditions as types, names},
+    policy::write_rate::Haste,
+};
 
 /// Why the status was not written.
 #[derive(Debug, thiserror::Error)]
@@ -68,17 +71,23 @@ pub fn compute(view: &View<'_>, old: &InferenceDeploymentStatus, now: &Time) -> 
     }
 }
 
-/// True when people wait for it: another generation, a condition that changed, pods that came or went. What else changes is routine.
-pub fn is_urgent(old: &InferenceDeploymentStatus, new: &InferenceDeploymentStatus) -> bool {
-    let short = |status: &InferenceDeploymentStatus| {
+/// A circuit that opened or closed and an exhausted budget are told at once, wherever they are told. People look at another generation and
+/// at other conditions. What else changes is routine: pods come and go by dozens.
+pub fn haste(old: &InferenceDeploymentStatus, new: &InferenceDeploymentStatus) -> Haste {
+    let short = |c: &Condition| (c.type_.clone(), c.status.clone(), c.reason.clone());
+    let of = |status: &InferenceDeploymentStatus, urgent: bool| -> Vec<_> {
         let conditions = status.conditions.iter();
-        let conditions: Vec<_> = conditions
-            .map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone()))
-            .collect();
-        let counts = (status.observed_generation, status.replicas, status.ready_replicas);
-        (counts, conditions)
+        let wanted =
+            conditions.filter(|c| [types::CIRCUIT_CLOSED, types::WITHIN_BUDGET].contains(&&*c.type_) == urgent);
+        wanted.map(short).collect()
     };
-    short(old) != short(new)
+    if of(old, true) != of(new, true) {
+        Haste::Urgent
+    } else if of(old, false) != of(new, false) || old.observed_generation != new.observed_generation {
+        Haste::Prompt
+    } else {
+        Haste::Routine
+    }
 }
 
 /// Puts generation and transition time to verdicts: the old time where the status is the old one.

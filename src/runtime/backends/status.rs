@@ -102,11 +102,11 @@ fn local_blocked(registry: &Registry) -> Blocked {
     };
     match &*own.view.borrow() {
         EngineView::Ready(_) => None,
-        EngineView::Downloading(download) => Some((reason::DOWNLOADING, downloading(*download))),
-        EngineView::Loading => Some((reason::LOADING, "the engine loads the model".to_owned())),
-        EngineView::Restarting(error) => Some((reason::ENGINE_RESTARTING, shown(&error.to_string()))),
-        EngineView::Failed(error) => Some((reason::ENGINE_START_FAILED, shown(&error.to_string()))),
-        EngineView::NoModel(verdict, error) => Some((verdict.reason(), shown(&error.to_string()))),
+        view @ EngineView::Downloading(download) => Some((view.reason(), downloading(*download))),
+        view @ EngineView::Loading => Some((view.reason(), "the engine loads the model".to_owned())),
+        view @ (EngineView::Restarting(error) | EngineView::Failed(error) | EngineView::NoModel(_, error)) => {
+            Some((view.reason(), shown(&error.to_string())))
+        }
     }
 }
 

@@ -6,7 +6,10 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::Verdict;
-use crate::error::InferenceError;
+use crate::{
+    api::conditions::reason,
+    error::{ErrorKind, InferenceError},
+};
 
 /// Whether the engine may be sent requests, published by the worker through a `tokio::sync::watch`.
 #[derive(Clone, Debug)]
@@ -32,6 +35,35 @@ pub struct Download {
     pub bytes: u64,
     /// Bytes of the whole, once the server has said.
     pub total: Option<u64>,
+}
+
+impl EngineView {
+    /// Why the backend is as it is, in the words of conditions.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Downloading(_) => reason::DOWNLOADING,
+            Self::Loading => reason::LOADING,
+            Self::Ready(_) => reason::LOADED,
+            Self::Restarting(_) => reason::ENGINE_RESTARTING,
+            Self::Failed(_) => reason::ENGINE_START_FAILED,
+            Self::NoModel(verdict, _) => verdict.reason(),
+        }
+    }
+
+    /// The same for the Event about it, by what ended the engine.
+    #[must_use]
+    pub const fn event_reason(&self) -> &'static str {
+        match self {
+            Self::Restarting(error) | Self::Failed(error) => match (error.kind(), self) {
+                (ErrorKind::CudaContextPoisoned, _) => reason::CONTEXT_POISONED,
+                (ErrorKind::Backpressure, _) => reason::OOM_KILLED,
+                (ErrorKind::BadRequest, Self::Failed(_)) => reason::INVALID_SPEC,
+                _ => self.reason(),
+            },
+            Self::Downloading(_) | Self::Loading | Self::Ready(_) | Self::NoModel(..) => self.reason(),
+        }
+    }
 }
 
 /// One context: an engine process that answered its canary.

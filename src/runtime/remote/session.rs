@@ -69,7 +69,7 @@ pub fn download_client(connect: Duration, reach: Reach) -> Result<HttpClient, Tl
     client_within(connect, reach, false)
 }
 
-fn client_within(connect: Duration, reach: Reach, http2: bool) -> Result<HttpClient, TlsError> {
+fn client_within(connect: Duration, reach: Reach, multiplexed: bool) -> Result<HttpClient, TlsError> {
     let tcp = Guarded::new(reach, |tcp| {
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(KEEPALIVE));
@@ -80,7 +80,7 @@ fn client_within(connect: Duration, reach: Reach, http2: bool) -> Result<HttpCli
         .with_provider_and_webpki_roots(Arc::new(ring::default_provider()))?
         .https_or_http()
         .enable_http1();
-    let https = if http2 {
+    let https = if multiplexed {
         https.enable_http2().wrap_connector(tcp)
     } else {
         https.wrap_connector(tcp)

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{News, OwnReplica, ReportError};
 use crate::{
     api::{CircuitScope, CircuitState, InferenceReplica, InferenceReplicaStatus, conditions::reason, names},
-    error::{ErrorKind, InferenceError},
+    error::ErrorKind,
     policy::event_limit::{Admission, COMBINED, EventLimiter},
     runtime::local::{Download, EngineView, said, truncate},
 };
@@ -39,6 +39,8 @@ struct Note {
 /// What was told last, so that only transitions are.
 #[derive(Debug, Default)]
 struct Told {
+    /// The engine is not this pod's to start.
+    elsewhere: bool,
     engine: Option<Note>,
     /// Quarters of the model that have been downloaded.
     downloading: Option<u64>,
@@ -46,15 +48,22 @@ struct Told {
 }
 
 impl Told {
-    /// The engine's view: why it is being started anew, once; that it serves again, after that.
+    /// The engine's view: why it does not serve, once; that it serves again, after that.
     fn engine(&mut self, view: &EngineView) -> Option<Note> {
-        let note = match view {
+        let (what, error) = match view {
             EngineView::Downloading(download) => return self.download(*download),
-            EngineView::Loading => return self.downloading.take().map(|_| downloaded()),
-            EngineView::Ready(_) => return self.engine.take().map(|_| recovered()),
-            EngineView::Restarting(error) => engine_note(error, restart_reason(error), "the engine is started anew"),
-            EngineView::Failed(error) => engine_note(error, failure_reason(error), "the engine is given up"),
-            EngineView::NoModel(verdict, error) => engine_note(error, verdict.reason(), "the engine cannot be started"),
+            EngineView::Loading => return self.downloading.take().map(|_| downloaded(view)),
+            EngineView::Ready(_) => return self.engine.take().map(|_| recovered(view)),
+            EngineView::Restarting(error) if self.elsewhere => ("the engine is asked again until it serves", error),
+            EngineView::Restarting(error) => ("the engine is started anew", error),
+            EngineView::Failed(error) => ("the engine is given up", error),
+            EngineView::NoModel(_, error) => ("the engine cannot be started", error),
+        };
+        let note = Note {
+            warning: true,
+            reason: view.event_reason(),
+            action: "Supervise",
+            text: format!("{what}: {}", said(error)),
         };
         let new = self.engine.as_ref() != Some(&note);
         self.engine = Some(note.clone());
@@ -103,47 +112,21 @@ impl Told {
     }
 }
 
-fn engine_note(error: &InferenceError, reason: &'static str, what: &str) -> Note {
-    Note {
-        warning: true,
-        reason,
-        action: "Supervise",
-        text: format!("{what}: {}", said(error)),
-    }
-}
-
-fn downloaded() -> Note {
+fn downloaded(view: &EngineView) -> Note {
     Note {
         warning: false,
-        reason: reason::LOADING,
+        reason: view.event_reason(),
         action: "Download",
         text: "the model is downloaded and verified; the engine loads it".to_owned(),
     }
 }
 
-fn recovered() -> Note {
+fn recovered(view: &EngineView) -> Note {
     Note {
         warning: false,
-        reason: reason::LOADED,
+        reason: view.event_reason(),
         action: "Supervise",
         text: "the engine serves again".to_owned(),
-    }
-}
-
-const fn restart_reason(error: &InferenceError) -> &'static str {
-    match error.kind() {
-        ErrorKind::CudaContextPoisoned => reason::CONTEXT_POISONED,
-        ErrorKind::Backpressure => reason::OOM_KILLED,
-        _ => reason::ENGINE_RESTARTING,
-    }
-}
-
-const fn failure_reason(error: &InferenceError) -> &'static str {
-    match error.kind() {
-        ErrorKind::CudaContextPoisoned => reason::CONTEXT_POISONED,
-        ErrorKind::Backpressure => reason::OOM_KILLED,
-        ErrorKind::BadRequest => reason::INVALID_SPEC,
-        _ => reason::ENGINE_START_FAILED,
     }
 }
 
@@ -155,16 +138,29 @@ fn refusal_reason(last_error: Option<&str>) -> &'static str {
     }
 }
 
+/// The engine whose turns are told.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// Whether it may be sent requests.
+    pub view: watch::Receiver<EngineView>,
+    /// It is not this pod's to start.
+    pub elsewhere: bool,
+}
+
 /// Tells until `shutdown`; what happened before it is still told.
 pub async fn run(
     client: Client,
     own: OwnReplica,
     mut news: watch::Receiver<News>,
-    mut engine: Option<watch::Receiver<EngineView>>,
+    engine: Option<Watched>,
     shutdown: CancellationToken,
 ) {
     let mut teller = Teller::new(client, own);
-    let mut told = Told::default();
+    let mut told = Told {
+        elsewhere: engine.as_ref().is_some_and(|engine| engine.elsewhere),
+        ..Told::default()
+    };
+    let mut engine = engine.map(|engine| engine.view);
     loop {
         let notes = tokio::select! {
             biased;

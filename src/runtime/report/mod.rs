@@ -16,7 +16,7 @@ pub use replica::{OwnReplica, ReportError};
 
 use crate::{
     api::{InferenceReplica, InferenceReplicaStatus},
-    policy::write_rate::WriteRate,
+    policy::write_rate::{Haste, WriteRate},
 };
 
 /// The longest wait after writes that fail.
@@ -102,9 +102,7 @@ impl Reporter {
             let changed = if self.written.as_ref() == Some(&current.status) {
                 news.changed().await
             } else {
-                let at = self
-                    .rate
-                    .next(self.started.elapsed(), current.urgent > self.urgent_written);
+                let at = self.rate.next(self.started.elapsed(), self.haste(&current));
                 tokio::select! {
                     changed = news.changed() => changed,
                     () = tokio::time::sleep_until(self.started + at) => {
@@ -119,12 +117,19 @@ impl Reporter {
         }
     }
 
+    const fn haste(&self, news: &News) -> Haste {
+        if news.urgent > self.urgent_written {
+            Haste::Urgent
+        } else {
+            Haste::Routine
+        }
+    }
+
     async fn write(&mut self, news: &News) {
         if self.written.as_ref() == Some(&news.status) {
             return;
         }
-        self.rate
-            .wrote(self.started.elapsed(), news.urgent > self.urgent_written);
+        self.rate.wrote(self.started.elapsed());
         match self.send(news).await {
             Ok(version) => {
                 self.version = Some(version);

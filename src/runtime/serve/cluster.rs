@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kube::Client;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -20,7 +20,7 @@ use crate::{
         access::Verifier,
         backends::Means,
         config::{self, Identity, Keys, Snapshot},
-        front::admin::Admin,
+        front::{Front, admin::Admin},
         report::{self, Ears, OwnReplica},
     },
 };
@@ -62,7 +62,6 @@ pub async fn serve(
         pod: identity.pod.clone(),
         pod_uid: identity.pod_uid.clone(),
     };
-    let views = own_engine.as_ref().map(|engine| engine.view.clone());
     let front = Arc::new(assemble::front(Parts {
         snapshot,
         means,
@@ -78,36 +77,68 @@ pub async fn serve(
     tend::configuration(&front, snapshots, shutdown.clone());
     tend::money(&front, shutdown.clone());
     tend::demand(&front, shutdown.clone());
-    let closing = CancellationToken::new();
-    let (news, telling) = tend::news(&front, boot_id(boot), closing.clone());
-    let teller = tokio::spawn(report::events::run(
-        client.clone(),
-        own.clone(),
-        news.clone(),
-        views,
-        shutdown.clone(),
-    ));
-    let ears: Arc<dyn Ears> = Arc::clone(&front.registry) as _;
-    let gate = front.registry.remote_gate.clone();
-    let inbox = report::inbox::run(
-        client.clone(),
-        own.clone(),
-        Arc::clone(&ears),
-        gate_opener,
-        shutdown.clone(),
-    );
-    tokio::spawn(inbox);
-    let reporter = tokio::spawn(report::run(client, own, news, ears, gate, shutdown.clone()));
+    let reports = Reports::begin(&front, client, own, boot, gate_opener, shutdown);
     let code = open(options, &front, signals, supervised, shown, shutdown).await;
-    // The last report and Event are written before the process ends. Of its money it is the last word.
+    // Of its money the last report is the last word.
     if let Some(leases) = front.registry.leases() {
         leases.close();
     }
-    closing.cancel();
-    let _ = telling.await;
-    shutdown.cancel();
-    let _ = tokio::join!(reporter, teller);
+    reports.end(shutdown).await;
     code
+}
+
+/// What is written to the API server, and heard from there.
+#[derive(Debug)]
+struct Reports {
+    closing: CancellationToken,
+    telling: JoinHandle<()>,
+    teller: JoinHandle<()>,
+    reporter: JoinHandle<()>,
+}
+
+impl Reports {
+    fn begin(
+        front: &Arc<Front>,
+        client: Client,
+        own: OwnReplica,
+        boot: u64,
+        gate_opener: watch::Sender<bool>,
+        shutdown: &CancellationToken,
+    ) -> Self {
+        let closing = CancellationToken::new();
+        let (news, telling) = tend::news(front, boot_id(boot), closing.clone());
+        let watched = front.registry.engine.as_ref().map(|engine| report::events::Watched {
+            view: engine.view.clone(),
+            elsewhere: engine.isolation.is_none(),
+        });
+        let events = report::events::run(client.clone(), own.clone(), news.clone(), watched, shutdown.clone());
+        let teller = tokio::spawn(events);
+        let ears: Arc<dyn Ears> = Arc::clone(&front.registry) as _;
+        let gate = front.registry.remote_gate.clone();
+        let (hears, stopped) = (Arc::clone(&ears), shutdown.clone());
+        tokio::spawn(report::inbox::run(
+            client.clone(),
+            own.clone(),
+            hears,
+            gate_opener,
+            stopped,
+        ));
+        let reporter = tokio::spawn(report::run(client, own, news, ears, gate, shutdown.clone()));
+        Self {
+            closing,
+            telling,
+            teller,
+            reporter,
+        }
+    }
+
+    /// The last report and Event are written before the process ends.
+    async fn end(self, shutdown: &CancellationToken) {
+        self.closing.cancel();
+        let _ = self.telling.await;
+        shutdown.cancel();
+        let _ = tokio::join!(self.reporter, self.teller);
+    }
 }
 
 /// The first good configuration; `None` when there will be none.

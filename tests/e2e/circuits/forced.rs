@@ -24,7 +24,7 @@ async fn all_say(house: &House, code: &str) -> Duration {
 }
 
 #[tokio::test]
-#[ignore = "stops what other tests need: runs alone"]
+#[ignore = "needs the cluster for itself"]
 async fn an_override_is_in_force_in_every_replica_within_two_seconds() {
     let house = House::start("circuit-forced", 4, "60s").await;
     for (forced, code, state, status) in [

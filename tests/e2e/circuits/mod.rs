@@ -60,7 +60,7 @@ impl House {
         far["circuitBreaker"] = self.breaker.clone();
         far["circuitBreaker"]["override"] = json!(forced);
         far["retry"] = json!({"maxRetries": 0});
-        far["timeouts"] = json!({"connect": "1s", "firstToken": "1s", "idle": "5s", "total": "5m"});
+        far["timeouts"] = json!({"connect": "1s", "firstToken": "2s", "idle": "5s", "total": "5m"});
         manifest["spec"]["replicas"] = json!(self.replicas);
         self.namespace.apply(&manifest).await;
     }

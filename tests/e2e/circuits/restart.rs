@@ -10,7 +10,7 @@ use super::{House, THRESHOLD};
 use crate::harness::{Frozen, Mode, SOON, figure, kill_controllers, kill_runtime, post, runtimes, until};
 
 #[tokio::test]
-#[ignore = "stops what other tests need: runs alone"]
+#[ignore = "needs the cluster for itself"]
 async fn open_survives_the_death_of_the_controller_and_of_all_pods() {
     let house = House::start("circuit-restart", 3, "4m").await;
     let before = house.open_for_all().await;
@@ -46,7 +46,7 @@ async fn open_survives_the_death_of_the_controller_and_of_all_pods() {
 }
 
 #[tokio::test]
-#[ignore = "stops what other tests need: runs alone"]
+#[ignore = "needs the cluster for itself"]
 async fn a_runtime_that_cannot_reach_the_api_server_calls_nobody() {
     let house = House::start("circuit-gate", 1, "10s").await;
     let (pod, address) = house.addresses().await.into_iter().next().expect("a pod");
@@ -82,7 +82,7 @@ async fn a_runtime_that_cannot_reach_the_api_server_calls_nobody() {
 }
 
 #[tokio::test]
-#[ignore = "stops what other tests need: runs alone"]
+#[ignore = "needs the cluster for itself"]
 async fn without_a_controller_replicas_open_for_themselves_and_what_was_open_for_all_stays() {
     let house = House::start("circuit-alone", 2, "2s").await;
     let addresses: Vec<_> = house.addresses().await.into_values().collect();

@@ -1,6 +1,9 @@
 //! Many replicas open, probe and close as one; one alone opens only itself; people are told once.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use inference_operator::api::CircuitState;
 use k8s_openapi::api::core::v1::Event;
@@ -8,15 +11,16 @@ use kube::api::ListParams;
 use serde_json::json;
 
 use super::{House, THRESHOLD, Traffic, chat};
-use crate::harness::{self, Mode, SOON, figure, post, until};
+use crate::harness::{self, Cut, Mode, SOON, figure, post, until};
 
 const REPLICAS: usize = 8;
 
 #[tokio::test]
-#[ignore = "stops what other tests need: runs alone"]
+#[ignore = "needs the cluster for itself"]
 async fn eight_replicas_open_probe_and_close_as_one() {
-    let house = House::start("circuit-eight", REPLICAS, "8s").await;
+    let house = House::start("circuit-eight", REPLICAS, "6s").await;
     let addresses: Vec<_> = house.addresses().await.into_values().collect();
+    let (quiet, busy) = addresses.split_last().expect("eight pods");
     for address in &addresses {
         assert_eq!(house.ask(address).await.0, 200);
     }
@@ -60,7 +64,7 @@ async fn eight_replicas_open_probe_and_close_as_one() {
     assert_eq!(row.open_replicas, Some(5));
 
     // While the provider is dead: one probe a round, over all replicas.
-    let traffic = Traffic::start(addresses.clone());
+    let traffic = Traffic::start(busy.to_vec());
     let failed = until("a failed probe", SOON, async || match house.row().await {
         Some(row) if row.trips >= Some(2) => Ok(row),
         row => Err(format!("{row:?}")),
@@ -100,22 +104,38 @@ async fn eight_replicas_open_probe_and_close_as_one() {
     })
     .await;
     drop(traffic);
+    house.starts_slowly(quiet).await;
     house.namespace.done().await;
 }
 
+impl House {
+    /// A pod whose circuit has closed and that sent nothing since lets few of many requests through.
+    async fn starts_slowly(&self, address: &str) {
+        let sent = || self.provider.by_caller().get(&ip(address)).copied().unwrap_or_default();
+        let before = sent();
+        self.provider.set(Mode::Answer(Duration::from_secs(1)));
+        let asked = futures::future::join_all((0..10).map(|_| self.ask(address))).await;
+        let refused = asked.iter().filter(|(_, code)| code == "circuit_open").count();
+        figure(
+            "circuit: of ten requests at once to a replica just closed, sent",
+            sent() - before,
+        );
+        assert_eq!((sent() - before, refused), (2, 8), "{asked:?}");
+    }
+}
+
+fn ip(address: &str) -> IpAddr {
+    let host = address.trim_start_matches("http://").split(':').next();
+    host.expect("an address").parse().expect("an address")
+}
+
 #[tokio::test]
-#[ignore = "stops what other tests need: runs alone"]
 async fn a_replica_whose_own_network_is_broken_opens_only_itself() {
     let house = House::start("circuit-lone", 3, "5s").await;
-    let addresses: Vec<_> = house.addresses().await.into_values().collect();
-    let (lone, others) = addresses.split_first().expect("three pods");
-    let traffic = Traffic::start(others.to_vec());
-    let ip = lone
-        .trim_start_matches("http://")
-        .split(':')
-        .next()
-        .expect("an address");
-    house.provider.cut_off(Some(ip.parse().expect("an address")));
+    let addresses: Vec<_> = house.addresses().await.into_iter().collect();
+    let ((name, lone), others) = addresses.split_first().expect("three pods");
+    let traffic = Traffic::start(others.iter().map(|(_, address)| address.clone()));
+    let cut = Cut::between(name, house.provider.address());
     house.exhaust(lone).await;
     let row = until("the status names it", SOON, async || match house.row().await {
         Some(row) if row.open_replicas == Some(1) => Ok(row),
@@ -135,7 +155,7 @@ async fn a_replica_whose_own_network_is_broken_opens_only_itself() {
     .await;
     house.namespace.wait("assistant", "CircuitClosed", "True").await;
 
-    house.provider.cut_off(None);
+    drop(cut);
     until("it closes by its own probe", SOON, async || {
         let outcome = house.ask(lone).await;
         if outcome.0 == 200 { Ok(()) } else { Err(outcome.1) }
@@ -145,7 +165,7 @@ async fn a_replica_whose_own_network_is_broken_opens_only_itself() {
 }
 
 #[tokio::test]
-#[ignore = "stops what other tests need: runs alone"]
+#[ignore = "needs the cluster for itself"]
 async fn people_are_told_once_and_another_backend_keeps_it_ready() {
     let (dead, well) = (
         harness::Provider::start("sk").await,

@@ -1,6 +1,6 @@
 //! Faults from outside: processes of the cluster are killed or frozen. The tests share the cluster's PID namespace.
 
-use std::fs;
+use std::{fs, net::IpAddr, process::Command};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -53,15 +53,7 @@ pub struct Frozen(Vec<Pid>);
 impl Frozen {
     /// `kube-apiserver` or `inference-controller`.
     pub fn new(name: &str) -> Self {
-        Self::all(processes(name).into_iter().map(|(pid, _)| pid).collect(), name)
-    }
-
-    /// The runtime in a pod.
-    pub fn runtime(pod: &str) -> Self {
-        Self::all(runtimes(pod), pod)
-    }
-
-    fn all(pids: Vec<Pid>, name: &str) -> Self {
+        let pids: Vec<_> = processes(name).into_iter().map(|(pid, _)| pid).collect();
         assert!(!pids.is_empty(), "{name} runs in this PID namespace");
         for pid in &pids {
             kill(*pid, Signal::SIGSTOP).expect("it can be stopped");
@@ -75,5 +67,48 @@ impl Drop for Frozen {
         for pid in &self.0 {
             let _ = kill(*pid, Signal::SIGCONT);
         }
+    }
+}
+
+/// A pod and an address that hear nothing of each other until this is dropped.
+pub struct Cut {
+    pod: Pid,
+    address: String,
+}
+
+impl Cut {
+    /// In the network namespace of the pod.
+    pub fn between(pod: &str, address: IpAddr) -> Self {
+        let pod = *runtimes(pod).first().expect("a runtime in the pod");
+        let address = address.to_string();
+        let cut = Self { pod, address };
+        assert!(cut.rules("--insert"), "nsenter and iptables work here");
+        cut
+    }
+
+    fn rules(&self, verb: &str) -> bool {
+        [["INPUT", "--source"], ["OUTPUT", "--destination"]]
+            .iter()
+            .all(|[chain, end]| {
+                let status = Command::new("nsenter")
+                    .args([
+                        "--net",
+                        "--target",
+                        &self.pod.to_string(),
+                        "iptables",
+                        "--wait",
+                        verb,
+                        chain,
+                    ])
+                    .args([end, self.address.as_str(), "--jump", "DROP"])
+                    .status();
+                status.is_ok_and(|status| status.success())
+            })
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        self.rules("--delete");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
-use hyper::{HeaderMap, Method, Request, StatusCode, body::Bytes};
+use hyper::{HeaderMap, Request, StatusCode, body::Bytes};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::Value;
 
@@ -38,10 +38,14 @@ impl Answer {
 }
 
 pub async fn post(url: &str, body: &Value) -> Result<Answer, String> {
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(url)
-        .header("content-type", "application/json");
+    let request = Request::post(url).header("content-type", "application/json");
+    send(request.body(Full::from(body.to_string())).map_err(|e| e.to_string())?).await
+}
+
+/// The same with a key or token of the caller.
+pub async fn post_as(url: &str, bearer: &str, body: &Value) -> Result<Answer, String> {
+    let request = Request::post(url).header("content-type", "application/json");
+    let request = request.header("authorization", format!("Bearer {bearer}"));
     send(request.body(Full::from(body.to_string())).map_err(|e| e.to_string())?).await
 }
 

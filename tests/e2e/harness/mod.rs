@@ -9,8 +9,8 @@ mod provider;
 mod wait;
 
 pub use cluster::{Namespace, kubectl};
-pub use faults::{Frozen, kill_controllers, kill_runtime, runtimes};
-pub use http::{get, post};
+pub use faults::{Cut, Frozen, kill_controllers, kill_runtime, runtimes};
+pub use http::{get, post, post_as};
 pub use load::{Tally, load};
 pub use manifests::{local, remote, secret, with};
 pub use provider::{Mode, Provider};

@@ -36,6 +36,7 @@ pub enum Mode {
 pub struct Provider {
     /// Base address, as pods reach it.
     pub endpoint: String,
+    address: IpAddr,
     shared: Arc<Shared>,
     server: JoinHandle<()>,
 }
@@ -46,7 +47,6 @@ struct Shared {
     accepted: AtomicU64,
     mode: Mutex<Mode>,
     by_caller: Mutex<HashMap<IpAddr, u64>>,
-    cut_off: Mutex<Option<IpAddr>>,
 }
 
 impl Provider {
@@ -58,18 +58,18 @@ impl Provider {
             accepted: AtomicU64::new(0),
             mode: Mutex::new(Mode::Answer(Duration::ZERO)),
             by_caller: Mutex::default(),
-            cut_off: Mutex::default(),
         });
         let router = Router::new()
             .route("/v1/chat/completions", post(chat))
             .with_state(Arc::clone(&shared));
         let node = env::var("LOCAL_CLUSTER_NODE_IP").expect("tests run inside the local cluster's namespaces");
         let listener = TcpListener::bind((node.as_str(), 0)).await.expect("a port");
-        let endpoint = format!("http://{}/v1", listener.local_addr().expect("an address"));
+        let address = listener.local_addr().expect("an address");
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let server = tokio::spawn(async move { axum::serve(listener, service).await.expect("serves") });
         Self {
-            endpoint,
+            endpoint: format!("http://{address}/v1"),
+            address: address.ip(),
             shared,
             server,
         }
@@ -80,9 +80,9 @@ impl Provider {
         *self.shared.mode.lock().expect("no panic") = mode;
     }
 
-    /// From now on one caller gets no answer but failures, as if its own way here were broken.
-    pub fn cut_off(&self, caller: Option<IpAddr>) {
-        *self.shared.cut_off.lock().expect("no panic") = caller;
+    /// Its address.
+    pub fn address(&self) -> IpAddr {
+        self.address
     }
 
     /// Requests by the address they came from: one a pod.
@@ -126,9 +126,6 @@ async fn chat(
         .unwrap_or_default();
     if key != shared.key {
         return refuse().into_response();
-    }
-    if *shared.cut_off.lock().expect("no panic") == Some(caller.ip()) {
-        return fail(502).into_response();
     }
     let mode = shared.mode.lock().expect("no panic").clone();
     match mode {

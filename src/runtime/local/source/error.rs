@@ -121,6 +121,7 @@ fn remedy(secret: Option<&SecretKeyRef>, status: u16) -> String {
 
 impl SourceError {
     /// What the file system says of `path`.
+    #[must_use]
     pub fn disk(path: &Path, error: &io::Error) -> Self {
         if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             return Self::NoSpace {
@@ -136,6 +137,7 @@ impl SourceError {
     }
 
     /// The verdict on a pod whose model could not be had.
+    #[must_use]
     pub const fn verdict(&self) -> Verdict {
         match self {
             Self::Path(_) | Self::Address(_) | Self::NotAllowed(_) => Verdict::InvalidSpec,
@@ -150,6 +152,7 @@ impl SourceError {
     }
 
     /// In the terms of the error contract (design section 5): none of them is the fault of a caller.
+    #[must_use]
     pub fn contract(&self) -> InferenceError {
         let message = format!("the model cannot be downloaded: {self}");
         match self {

@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 use tower::service_fn;
 
 use super::*;
-use crate::{api::ReplicaCircuit, runtime::local::EngineTarget};
+use crate::{
+    api::ReplicaCircuit,
+    error::InferenceError,
+    runtime::local::{EngineTarget, Verdict},
+};
 
 fn poisoned() -> EngineView {
     EngineView::Restarting(InferenceError::CudaContextPoisoned {
@@ -53,6 +57,56 @@ fn an_engine_that_dies_is_told_once_and_so_is_its_return() {
     );
     assert_eq!(told.engine(&ready()), None);
     assert!(told.engine(&poisoned()).is_some());
+}
+
+#[test]
+fn a_download_is_told_in_quarters_and_its_failure_by_its_reason() {
+    let mut told = Told::default();
+    let mut notes = Vec::new();
+    for percent in (0..=100).step_by(5) {
+        let download = Download {
+            bytes: percent * 10,
+            total: Some(1000),
+        };
+        notes.extend(told.engine(&EngineView::Downloading(download)));
+    }
+    assert_eq!(notes.len(), 5, "{notes:?}");
+    assert!(notes.iter().all(|note| !note.warning && note.reason == "Downloading"));
+    assert!(notes[2].text.contains("500 of 1000 bytes"), "{}", notes[2].text);
+    let loading = told.engine(&EngineView::Loading).unwrap();
+    assert!(loading.text.contains("downloaded and verified"), "{}", loading.text);
+    assert_eq!(told.engine(&EngineView::Loading), None);
+    let error = InferenceError::Unauthorized {
+        message: "put a valid token into key token of Secret hf".to_owned(),
+    };
+    let failed = told
+        .engine(&EngineView::NoModel(Verdict::DownloadUnauthorized, error))
+        .unwrap();
+    assert_eq!((failed.warning, failed.reason), (true, "DownloadUnauthorized"));
+    assert!(failed.text.contains("Secret hf"), "{}", failed.text);
+}
+
+/// Nobody here starts it.
+#[test]
+fn an_engine_elsewhere_is_asked_again_and_not_started_anew() {
+    let mut told = Told {
+        elsewhere: true,
+        ..Told::default()
+    };
+    let away = EngineView::Restarting(InferenceError::NetworkError {
+        message: "the engine at vllm.team:8000 does not answer".to_owned(),
+    });
+    let note = told.engine(&away).unwrap();
+    assert_eq!(note.reason, "EngineRestarting");
+    assert!(
+        note.text.starts_with("the engine is asked again until it serves: ") && note.text.contains("vllm.team:8000"),
+        "{}",
+        note.text
+    );
+    assert_eq!(told.engine(&ready()).map(|note| note.reason), Some("Loaded"));
+    told.elsewhere = false;
+    let own = told.engine(&away).unwrap();
+    assert!(own.text.starts_with("the engine is started anew: "), "{}", own.text);
 }
 
 #[test]
@@ -118,7 +172,11 @@ async fn an_event_regards_our_object_and_is_written_before_the_end() {
     let (_news, news) = watch::channel(News::default());
     let (view, engine) = watch::channel(EngineView::Loading);
     let shutdown = CancellationToken::new();
-    let task = tokio::spawn(run(client, own, news, Some(engine), shutdown.clone()));
+    let watched = Watched {
+        view: engine,
+        elsewhere: false,
+    };
+    let task = tokio::spawn(run(client, own, news, Some(watched), shutdown.clone()));
     tokio::task::yield_now().await;
     view.send_replace(EngineView::Failed(InferenceError::ServerError {
         status: 500,

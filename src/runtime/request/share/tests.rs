@@ -110,6 +110,28 @@ async fn a_load_that_moves_to_another_replica_finds_its_share_there() {
     assert!(then >= 98, "{then}");
 }
 
+/// The load has moved before: what is urgent is not used up by what could have waited.
+#[tokio::test(start_paused = true)]
+async fn a_load_that_moves_again_finds_its_share_there_too() {
+    let world = World::start(LIMIT, 8);
+    let mut load = world.load(Load::Even, &[600, 300, 150, 75, 75, 0, 0, 0]);
+    tokio::time::sleep(Duration::from_secs(75)).await;
+    // Those with few requests are without one for seconds by chance alone: only then their room is somebody else's.
+    for (what, demands, least) in [
+        ("moved to one", [1_200, 0, 0, 0, 0, 0, 0, 0], 108),
+        ("moved again", [0, 0, 0, 0, 0, 0, 0, 1_200], 127),
+    ] {
+        load.abort_all();
+        load = world.load(Load::Even, &demands);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let now = world.elapsed();
+        tokio::time::sleep(Duration::from_secs(13)).await;
+        let then = world.sent(now);
+        figure(&format!("{what}: sent in the 13 s after the first 2"), then);
+        assert!(then >= least, "{what}: {then}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_idle_replica_begins_at_once_though_all_is_in_use_elsewhere() {
     let world = World::start(LIMIT, 8);

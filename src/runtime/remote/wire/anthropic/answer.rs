@@ -38,16 +38,22 @@ impl Counts {
         self.output_tokens_details = later.output_tokens_details.or(self.output_tokens_details);
     }
 
-    /// The counts as ours. Unknown is never 0.
+    /// It counts the output: what was said at the beginning is no total.
+    pub(super) const fn counts_output(&self) -> bool {
+        self.output_tokens.is_some()
+    }
+
+    /// The counts as ours. Unknown is never 0, and thinking is part of the output, whatever the report makes of it.
     pub(super) fn usage(&self) -> Option<Usage> {
+        let thought = self.output_tokens_details.and_then(|d| d.thinking_tokens).unwrap_or(0);
         let written = self.cache_creation_input_tokens.unwrap_or(0);
         let cached = self.cache_read_input_tokens.unwrap_or(0);
         Some(Usage {
             input_tokens: self.input_tokens?.saturating_add(written).saturating_add(cached),
             cached_input_tokens: cached,
             cache_write_input_tokens: written,
-            output_tokens: self.output_tokens?,
-            reasoning_output_tokens: self.output_tokens_details.and_then(|d| d.thinking_tokens).unwrap_or(0),
+            output_tokens: self.output_tokens?.max(thought),
+            reasoning_output_tokens: thought,
         })
     }
 }

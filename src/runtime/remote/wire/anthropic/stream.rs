@@ -238,7 +238,8 @@ impl Stream {
         let first = said.filter(|_| !self.finished);
         self.finished |= said.is_some();
         let finish = first.map(|(_, finish)| finish);
-        let usage = usage.filter(|_| self.finished).and_then(|_| self.counts.usage());
+        let counts = usage.is_some_and(|usage| usage.counts_output());
+        let usage = self.counts.usage().filter(|_| self.finished && counts);
         self.usage = usage.or(self.usage);
         Heard::Chunk {
             bytes: first.map_or_else(Bytes::new, |(word, _)| self.written(&Out::default(), Some(word))),

@@ -14,7 +14,7 @@ use crate::{
     api::{OrderedRate, RateLimit, ShareOrder, ShareReport},
     policy::{
         rate_share::{Bucket, Holding, MILLI, Order, share_out},
-        write_rate::WriteRate,
+        write_rate::{Haste, WriteRate},
     },
     runtime::{backends::Signals, clock::Clock},
 };
@@ -259,12 +259,17 @@ impl World {
             let _ = timeout(NEWS, replica.signals.changed()).await;
             while replica.share.report("far") != lock(&self.told)[index].report {
                 let (now, urgent) = (self.clock.now(), replica.signals.count());
-                let at = rate.next(now, urgent > urgent_written);
+                let haste = if urgent > urgent_written {
+                    Haste::Urgent
+                } else {
+                    Haste::Routine
+                };
+                let at = rate.next(now, haste);
                 if at > now {
                     let _ = timeout(at.saturating_sub(now), replica.signals.changed()).await;
                     continue;
                 }
-                rate.wrote(now, urgent > urgent_written);
+                rate.wrote(now);
                 let report = replica.share.report("far");
                 sleep(WRITE + WATCH).await;
                 urgent_written = urgent;
@@ -288,12 +293,12 @@ impl World {
                 if order == lock(&self.told)[index].order {
                     continue;
                 }
-                let due = rates[index].next(now, true).saturating_sub(now);
+                let due = rates[index].next(now, Haste::Urgent).saturating_sub(now);
                 if !due.is_zero() {
                     again = Some(again.map_or(due, |again: Duration| again.min(due)));
                     continue;
                 }
-                rates[index].wrote(now, true);
+                rates[index].wrote(now);
                 sleep(WRITE).await;
                 lock(&self.told)[index].order = order.clone();
                 lock(&self.seen).orders += 1;

@@ -161,6 +161,22 @@ fn a_client_is_told_no_other_usage_than_is_booked() {
     );
 }
 
+/// Found by fuzzing: a last report without its output was filled up with the count that the stream began with; thinking that it counted
+/// was more than all of the output.
+#[test]
+fn a_last_report_without_output_is_none_and_thinking_is_output() {
+    let last =
+        |usage: &str| format!(r#"{{"type":"message_delta","delta":{{"stop_reason":"end_turn"}},"usage":{usage}}}"#);
+    let usage = |report: &str| {
+        let mut stream = Stream::new(asked(true));
+        chunk(&mut stream, START);
+        chunk(&mut stream, &last(report)).1.usage
+    };
+    assert_eq!(usage(r#"{"output_tokens_details":{"thinking_tokens":2}}"#), None);
+    let thought = usage(r#"{"output_tokens":1,"output_tokens_details":{"thinking_tokens":2}}"#).unwrap();
+    assert_eq!((thought.output_tokens, thought.reasoning_output_tokens), (2, 2));
+}
+
 #[test]
 fn calls_that_never_end_take_no_memory() {
     let long = "x".repeat(10_000);
