@@ -18,6 +18,7 @@ mod faults;
 mod gpu;
 mod harness;
 mod hop;
+#[allow(dead_code, reason = "faults that only the tests without a cluster need")]
 #[path = "../support/hub.rs"]
 mod hub;
 mod idle;

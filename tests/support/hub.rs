@@ -2,8 +2,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    fmt::Write as _,
     io,
     net::{IpAddr, SocketAddr},
+    path::Path,
     sync::{Arc, Mutex},
 };
 
@@ -54,7 +56,7 @@ pub struct Asked {
 }
 
 pub struct Hub {
-    pub hub: SocketAddr,
+    pub address: SocketAddr,
     pub cdn: SocketAddr,
     state: Arc<Shared>,
     servers: [JoinHandle<()>; 2],
@@ -100,7 +102,7 @@ impl Hub {
             serve(cdn, Router::new().fallback(at_cdn).with_state(Arc::clone(&state))),
         ];
         Self {
-            hub: hub_address,
+            address: hub_address,
             cdn: cdn_address,
             state,
             servers,
@@ -109,7 +111,7 @@ impl Hub {
 
     /// Address of the hub, as the operator's flag has it.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.hub)
+        format!("http://{}", self.address)
     }
 
     /// Address of a file without the hub.
@@ -160,7 +162,10 @@ impl Drop for Hub {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    })
 }
 
 impl Shared {
@@ -184,7 +189,7 @@ impl Shared {
             .iter()
             .map(|(name, bytes)| {
                 let size = claimed.unwrap_or(bytes.len() as u64);
-                if name.ends_with(".json") {
+                if Path::new(name).extension().is_some_and(|kind| kind == "json") {
                     return json!({"rfilename": name, "size": size, "blobId": git_blob(bytes)});
                 }
                 let lfs = json!({"sha256": hex(&Sha256::digest(bytes)), "size": size, "pointerSize": 134});
