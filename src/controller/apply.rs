@@ -80,6 +80,8 @@ pub struct Outcome {
     pub resources: Resources<Applied>,
     /// Deployments that serve until their successors are Ready.
     pub kept: Vec<String>,
+    /// A replica reported while it was told: it must be decided on again.
+    pub missed: Option<CallError>,
 }
 
 impl Writer<'_> {
@@ -96,7 +98,7 @@ impl Writer<'_> {
             stage: PhantomData,
         } = resources;
         // First, and whatever becomes of the rest: without its InferenceReplica a pod may not use remote backends.
-        let replicas = self.apply_replicas(replicas).await?;
+        let (replicas, missed) = self.apply_replicas(replicas).await?;
         let account = self.settle(account).await?;
         let role = self.settle(role).await?;
         let binding = self.settle(binding).await?;
@@ -117,20 +119,31 @@ impl Writer<'_> {
             stage: PhantomData,
         };
         let kept = self.sweep(&resources).await?;
-        Ok(Outcome { resources, kept })
+        Ok(Outcome {
+            resources,
+            kept,
+            missed,
+        })
     }
 
-    /// Tells the replicas what was decided. One that reported meanwhile must be decided on again; the others do not wait for that.
-    pub async fn apply_replicas(&self, replicas: Vec<InferenceReplica>) -> Result<Vec<InferenceReplica>, ApplyError> {
-        let (mut settled, mut conflict) = (Vec::with_capacity(replicas.len()), None);
+    /// Tells the replicas what was decided. One that reported meanwhile must be decided on again; neither the others nor the rest wait for
+    /// that.
+    pub async fn apply_replicas(
+        &self,
+        replicas: Vec<InferenceReplica>,
+    ) -> Result<(Vec<InferenceReplica>, Option<CallError>), ApplyError> {
+        let (mut settled, mut missed) = (Vec::with_capacity(replicas.len()), None);
         for replica in replicas {
-            match self.settle(replica).await {
+            match self.settle(replica.clone()).await {
                 Ok(replica) => settled.push(replica),
-                Err(ApplyError::Call(error)) if error.is_conflict() => conflict = Some(error),
+                Err(ApplyError::Call(error)) if error.is_conflict() => {
+                    missed = Some(error);
+                    settled.push(replica);
+                }
                 Err(error) => return Err(error),
             }
         }
-        conflict.map_or(Ok(settled), |error| Err(error.into()))
+        Ok((settled, missed))
     }
 
     /// Takes the budget's finalizer off replicas whose leases are folded.

@@ -54,6 +54,10 @@ pub struct Options {
         value_parser = hub
     )]
     pub hugging_face_endpoint: String,
+    /// Take the budgets' finalizers off all InferenceReplicas and end: before the operator is removed, when nobody will fold them any
+    /// more.
+    #[arg(long)]
+    pub release_finalizers: bool,
     /// Log filter, for example `info` or `inference_operator=debug`.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log: String,

@@ -220,23 +220,30 @@ async fn follow(situation: Situation<'_>, decisions: Decisions, context: &Contex
     };
     writer.replace(&decisions.replace).await?;
     writer.release(&decisions.release).await?;
-    let (outcome, look_again) = if let Err(error) = context.validated.check(subject, deployment) {
+    let (outcome, missed, look_again) = if let Err(error) = context.validated.check(subject, deployment) {
         // Pods that run go on being told what is decided.
         let replicas = build::replicas(subject, live, &decisions.orders);
-        writer.apply_replicas(replicas).await?;
+        let (_, missed) = writer.apply_replicas(replicas).await?;
         let problem = Problem {
             reason: error.reason(),
             message: error.to_string(),
         };
-        (Err(problem), RESYNC)
+        (Err(problem), missed, RESYNC)
     } else {
-        let prepared = build::build(subject, &deployment.spec, live, &decisions.orders, &context.defaults)?;
+        let spec = decide::affordable(&deployment.spec, decisions.record.budget.as_ref(), subject, live);
+        let prepared = build::build(subject, &spec, live, &decisions.orders, &context.defaults)?;
         match Box::pin(writer.apply(prepared)).await {
-            Ok(outcome) => (Ok(outcome), RESYNC),
-            Err(error) => (Err(problem(error)?), LOOK_AGAIN),
+            Ok(mut outcome) => {
+                let missed = outcome.missed.take();
+                (Ok(outcome), missed, RESYNC)
+            }
+            Err(error) => (Err(problem(error)?), None, LOOK_AGAIN),
         }
     };
     update_status(situation, &decisions, outcome.as_ref(), &mut turn, context).await?;
+    if let Some(conflict) = missed {
+        return Err(ApplyError::from(conflict).into());
+    }
     let times = [decisions.look_again, turn.later(), shares_later, Some(look_again)];
     Ok(Action::requeue(times.into_iter().flatten().min().unwrap_or(RESYNC)))
 }
@@ -348,7 +355,7 @@ async fn update_status(
     let workloads = &situation.live.workloads;
     let cached: Vec<Deployment> = workloads.iter().map(|d| (**d).clone()).collect();
     let (deployments, kept, problem) = match outcome {
-        Ok(Outcome { resources, kept }) => (&resources.deployments, kept.as_slice(), None),
+        Ok(Outcome { resources, kept, .. }) => (&resources.deployments, kept.as_slice(), None),
         Err(problem) => (&cached, [].as_slice(), Some(problem.clone())),
     };
     if let Some(ledger) = &decisions.record.budget {

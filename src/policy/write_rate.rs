@@ -127,6 +127,27 @@ mod tests {
         assert_eq!(write(&mut rate, now, Urgent), now + URGENT);
     }
 
+    /// Eight pods start, their provider dies, comes back, and in between something routine is always to be written.
+    #[test]
+    fn a_circuit_that_opens_and_closes_in_its_first_minute_never_waits() {
+        let mut rate = WriteRate::default();
+        let mut news: Vec<(u64, Haste)> = (0..12_000).step_by(500).map(|at| (at, Prompt)).collect();
+        let opened_offered_failed_offered_closed = [13_000, 19_000, 19_300, 34_000, 34_300];
+        news.extend(opened_offered_failed_offered_closed.map(|at| (at, Urgent)));
+        news.extend((0..40_000).step_by(100).map(|at| (at + 50, Routine)));
+        news.sort_unstable();
+        let mut late = Vec::new();
+        for (at, haste) in news {
+            let due = rate.next(millis(at), haste);
+            if due <= millis(at) {
+                rate.wrote(due);
+            } else if haste == Urgent && due > millis(at) + URGENT {
+                late.push(at);
+            }
+        }
+        assert_eq!(late, Vec::<u64>::new());
+    }
+
     proptest! {
         #[test]
         fn no_minute_sees_more_than_ten_urgent_and_twelve_routine_writes(steps in proptest::collection::vec((0..2_000_u64, 0..3_usize), 1..400)) {

@@ -30,7 +30,7 @@ use super::{
 pub use budget::warnings;
 pub use circuits::circuit_transitions;
 pub use conditions::Verdict;
-pub use pods::gpu_end;
+pub use pods::{gpu_end, scheduled_at};
 pub use transitions::{Transition, transitions};
 pub use view::{Problem, View, has_ended, is_ready};
 
@@ -71,19 +71,22 @@ pub fn compute(view: &View<'_>, old: &InferenceDeploymentStatus, now: &Time) -> 
     }
 }
 
-/// A circuit that opened or closed and an exhausted budget are told at once, wherever they are told. People look at another generation and
-/// at other conditions. What else changes is routine: pods come and go by dozens.
+/// A circuit that opened or closed and a budget that is exhausted or not any more are told at once, wherever they are told. People look at
+/// another generation and at other conditions. What else changes is routine: pods come and go by dozens.
 pub fn haste(old: &InferenceDeploymentStatus, new: &InferenceDeploymentStatus) -> Haste {
     let short = |c: &Condition| (c.type_.clone(), c.status.clone(), c.reason.clone());
-    let of = |status: &InferenceDeploymentStatus, urgent: bool| -> Vec<_> {
-        let conditions = status.conditions.iter();
-        let wanted =
-            conditions.filter(|c| [types::CIRCUIT_CLOSED, types::WITHIN_BUDGET].contains(&&*c.type_) == urgent);
-        wanted.map(short).collect()
+    let all = |status: &InferenceDeploymentStatus| status.conditions.iter().map(short).collect::<Vec<_>>();
+    let (before, after) = (all(old), all(new));
+    let broken = |conditions: &[(String, String, String)]| -> Vec<_> {
+        let urgent = |type_: &str| type_ == types::CIRCUIT_CLOSED || type_ == types::WITHIN_BUDGET;
+        let broken = conditions
+            .iter()
+            .filter(|(type_, status, _)| urgent(type_) && status == "False");
+        broken.cloned().collect()
     };
-    if of(old, true) != of(new, true) {
+    if broken(&before) != broken(&after) {
         Haste::Urgent
-    } else if of(old, false) != of(new, false) || old.observed_generation != new.observed_generation {
+    } else if before != after || old.observed_generation != new.observed_generation {
         Haste::Prompt
     } else {
         Haste::Routine
