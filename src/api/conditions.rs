@@ -63,6 +63,26 @@ pub mod reason {
     pub const CONTAINER_CONFIG_ERROR: &str = "ContainerConfigError";
     /// The kubelet's probe fails.
     pub const PROBE_FAILED: &str = "ProbeFailed";
+    /// The model is being downloaded.
+    pub const DOWNLOADING: &str = "Downloading";
+    /// The token of the model's source is missing or refused: 401 and 403.
+    pub const DOWNLOAD_UNAUTHORIZED: &str = "DownloadUnauthorized";
+    /// The repository, revision, file or address of the model's source does not exist.
+    pub const DOWNLOAD_NOT_FOUND: &str = "DownloadNotFound";
+    /// The model does not fit onto the disk.
+    pub const DOWNLOAD_NO_SPACE: &str = "DownloadNoSpace";
+    /// The model's bytes are not what they should be.
+    pub const DOWNLOAD_CHECKSUM_MISMATCH: &str = "DownloadChecksumMismatch";
+    /// The model's source does not answer, or the disk fails.
+    pub const DOWNLOAD_FAILED: &str = "DownloadFailed";
+    /// Why a model could not be downloaded.
+    pub const DOWNLOAD_FAILURES: [&str; 5] = [
+        DOWNLOAD_UNAUTHORIZED,
+        DOWNLOAD_NOT_FOUND,
+        DOWNLOAD_CHECKSUM_MISMATCH,
+        DOWNLOAD_NO_SPACE,
+        DOWNLOAD_FAILED,
+    ];
     /// The model is being loaded.
     pub const LOADING: &str = "Loading";
     /// The model is loaded.

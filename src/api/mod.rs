@@ -46,7 +46,7 @@ pub use remote::{
     SecretKeyRef, Timeouts,
 };
 pub use replica::{
-    BackendReport, EngineIsolation, EngineState, EngineStatus, InferenceReplica, InferenceReplicaSpec,
+    BackendReport, DownloadStatus, EngineIsolation, EngineState, EngineStatus, InferenceReplica, InferenceReplicaSpec,
     InferenceReplicaStatus,
 };
 pub use serving::{Queue, ScaleToZero, Serving, Spill};

@@ -63,6 +63,9 @@ pub const DIR_JOURNAL: &str = "/var/run/inference-operator/journal";
 /// Directory at which the model's volume is mounted.
 pub const DIR_MODEL: &str = "/models";
 
+/// The Hugging Face hub, unless the operator names another.
+pub const HUGGING_FACE: &str = "https://huggingface.co";
+
 /// Environment variable with the namespace of the pod.
 pub const ENV_NAMESPACE: &str = "INFERENCE_NAMESPACE";
 /// Environment variable with the name of the pod, which is that of its `InferenceReplica`.

@@ -119,6 +119,8 @@ pub struct BackendReport {
 /// Phase of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum EngineState {
+    /// The model is being downloaded.
+    Downloading,
     /// The process runs, the model does not answer yet.
     Loading,
     /// The canary was answered.
@@ -138,6 +140,17 @@ pub enum EngineIsolation {
     None,
 }
 
+/// A download that runs, told in at most twenty steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DownloadStatus {
+    /// Bytes that are there.
+    pub bytes: u64,
+    /// Bytes of the whole; absent until the server has said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+}
+
 /// The engine of a local pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -148,6 +161,9 @@ pub struct EngineStatus {
     #[schemars(length(max = 512))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// How far the model's download is; absent when none runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub download: Option<DownloadStatus>,
     /// Whether the engine is kept apart from the runtime's keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<EngineIsolation>,

@@ -82,8 +82,8 @@ pub struct ImageSource {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UrlSource {
-    /// An `https` address of one file.
-    #[schemars(length(min = 9, max = 2000), regex(pattern = "^https://[^/?#]+/.+$"))]
+    /// Address of one file. The checksum is what makes plain `http` safe.
+    #[schemars(length(min = 9, max = 2000), regex(pattern = "^https?://[^/?#@]+/.+$"))]
     pub location: String,
     /// SHA-256 of the file, 64 hexadecimal digits.
     #[schemars(length(min = 64, max = 64), regex(pattern = "^[0-9a-f]{64}$"))]

@@ -10,6 +10,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use inference_operator::{
+    api::names,
     policy::reach::AllowedAddresses,
     runtime::{
         install::install,
@@ -55,6 +56,10 @@ enum Command {
         // No environment variable: an image or spec.podTemplate could set it, and this is the operator's alone.
         #[arg(long, value_name = "CIDRS")]
         allow_endpoint_addresses: Option<AllowedAddresses>,
+        /// Address of the Hugging Face hub or of a mirror, from which models are downloaded.
+        // The operator's alone for the same reason: the token of a source is sent there.
+        #[arg(long, value_name = "URL", default_value = names::HUGGING_FACE)]
+        hugging_face_endpoint: String,
     },
     /// Says in one line of JSON whether a new process can compute on the GPUs; exit code 0 when it can, 90 when one fails, 91 when there is
     /// none.
@@ -106,6 +111,7 @@ fn main() -> ExitCode {
             peer,
             keys,
             allow_endpoint_addresses,
+            hugging_face_endpoint,
         } => serve(Options {
             file,
             keys,
@@ -113,6 +119,7 @@ fn main() -> ExitCode {
             admin,
             peer,
             allowed: allow_endpoint_addresses,
+            hub: hugging_face_endpoint,
         }),
         Command::Install { dir } => match install(&dir) {
             Ok(target) => {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::{ArgAction, Parser};
 
-use crate::policy::reach::AllowedAddresses;
+use crate::{api::names, policy::reach::AllowedAddresses};
 
 /// Turns `InferenceDeployment` objects into running model endpoints.
 #[derive(Clone, Debug, Parser)]
@@ -44,6 +44,16 @@ pub struct Options {
         default_value_t
     )]
     pub allow_endpoint_addresses: AllowedAddresses,
+    /// Address of the Hugging Face hub, or of a mirror of it, from which pods download models. Tokens of sources are sent there. A change
+    /// replaces the pods that download from it.
+    #[arg(
+        long,
+        env = "INFERENCE_CONTROLLER_HUGGING_FACE_ENDPOINT",
+        value_name = "URL",
+        default_value = names::HUGGING_FACE,
+        value_parser = hub
+    )]
+    pub hugging_face_endpoint: String,
     /// Take the budgets' finalizers off all InferenceReplicas and end: before the operator is removed, when nobody will fold them any
     /// more.
     #[arg(long)]
@@ -56,6 +66,16 @@ pub struct Options {
 /// Unique a process: a host name alone would let two processes on one machine share the Lease.
 fn default_identity() -> String {
     format!("inference-controller-{:016x}", rand::random::<u64>())
+}
+
+/// Without a slash at its end.
+fn hub(text: &str) -> Result<String, String> {
+    let parsed: Option<http::Uri> = text.parse().ok();
+    let known = |uri: &http::Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
+    match parsed.filter(known) {
+        Some(_) => Ok(text.trim_end_matches('/').to_owned()),
+        None => Err("it is no address like https://huggingface.co".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -80,6 +100,15 @@ mod tests {
         assert_eq!(options.allow_endpoint_addresses.to_string(), "127.0.0.0/8,::1/128");
         let error = parse("--allow-endpoint-addresses=localhost").unwrap_err().to_string();
         assert!(error.contains("`localhost` is neither a CIDR block"), "{error}");
+    }
+
+    #[test]
+    fn the_hub_is_an_address() {
+        let parse = |flag: &str| Options::try_parse_from(["inference-controller", "--runtime-image=r", flag]);
+        let options = parse("--hugging-face-endpoint=https://mirror.example/hf/").unwrap();
+        assert_eq!(options.hugging_face_endpoint, "https://mirror.example/hf");
+        let error = parse("--hugging-face-endpoint=mirror.example").unwrap_err().to_string();
+        assert!(error.contains("it is no address"), "{error}");
     }
 
     #[test]

@@ -203,6 +203,7 @@ fn context(
         defaults: Defaults {
             runtime_image: options.runtime_image.clone(),
             addresses: options.allow_endpoint_addresses.clone(),
+            hub: options.hugging_face_endpoint.clone(),
         },
         events,
         metrics: metrics.clone(),

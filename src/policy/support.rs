@@ -100,14 +100,15 @@ fn check_local(found: &mut Findings, path: &str, local: &LocalBackend, mode: Mod
 }
 
 fn check_source(found: &mut Findings, path: &str, source: Option<&ModelSource>) {
-    const MESSAGE: &str = "this version does not download models; use source.image or source.persistentVolumeClaim";
-    let Some(source) = source else { return };
+    let Some(file) = source.and_then(|source| source.hugging_face.as_ref()?.file.as_deref()) else {
+        return;
+    };
+    let stays = file.split('/').all(|part| !matches!(part, "" | "." | ".."));
     found.add_if(
-        source.hugging_face.is_some(),
-        format!("{path}.source.huggingFace"),
-        MESSAGE,
+        !stays,
+        format!("{path}.source.huggingFace.file"),
+        "a file's path has no empty part, no . and no ..",
     );
-    found.add_if(source.url.is_some(), format!("{path}.source.url"), MESSAGE);
 }
 
 /// Prefix of the resources whose nodes GPU feature discovery labels.
@@ -266,6 +267,8 @@ mod tests {
             json!({"engine": "VLLM", "gpus": {"count": 2}, "args": ["--enforce-eager"]}),
             json!({"engine": "SGLang", "gpus": {"count": 2}, "args": ["--tp", "1"]}),
             json!({"engine": "Custom", "command": ["serve", "$(MODEL)"], "args": ["--port", "$(PORT)"]}),
+            json!({"source": {"url": {"location": "https://x/y", "sha256": "0"}}}),
+            json!({"engine": "VLLM", "source": {"huggingFace": {"repository": "a/b"}}}),
             json!({"engine": "External", "source": null, "url": "http://engine:8000"}),
         ] {
             assert_eq!(fields(local(extra), Mode::Cluster), Vec::<String>::new());
@@ -277,12 +280,8 @@ mod tests {
         let at = "spec.backends[0].local";
         for (extra, field) in [
             (
-                json!({"source": {"url": {"location": "https://x/y", "sha256": ""}}}),
-                ".source.url",
-            ),
-            (
-                json!({"source": {"huggingFace": {"repository": "a/b", "file": "c"}}}),
-                ".source.huggingFace",
+                json!({"source": {"huggingFace": {"repository": "a/b", "file": "c/../../d"}}}),
+                ".source.huggingFace.file",
             ),
             (
                 json!({"image": "i", "gpus": {"count": 1, "resourceName": "amd.com/gpu", "product": "MI300X"}}),

@@ -19,6 +19,9 @@ mod faults;
 mod gpu;
 mod harness;
 mod hop;
+#[allow(dead_code, reason = "faults that only the tests without a cluster need")]
+#[path = "../support/hub.rs"]
+mod hub;
 mod idle;
 mod lifecycle;
 mod local;
@@ -26,6 +29,7 @@ mod placement;
 mod rate;
 mod remote;
 mod schema;
+mod sources;
 #[path = "../support/mod.rs"]
 mod support;
 mod throughput;

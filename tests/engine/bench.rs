@@ -62,6 +62,8 @@ impl Bench {
             engine: Some(engine.to_path_buf()),
             port: free_port(),
             models: folder.path().join("models"),
+            source: local::source::Means::default(),
+            fetched: None,
             model: Some("assistant".to_owned()),
             allowed: AllowedAddresses::loopback(),
             termination_log: Some(folder.path().join("termination-log")),

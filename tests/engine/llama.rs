@@ -1,6 +1,7 @@
 //! The real llama.cpp server, supervised. `make test` fetches it and sets `INFERENCE_ENGINE_DIR`.
 
 use std::{
+    net::Ipv4Addr,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -12,7 +13,10 @@ use nix::{
 };
 use serde_json::json;
 
-use crate::bench::{Bench, is_listening, read_json, send, serves};
+use crate::{
+    bench::{Bench, is_listening, read_json, send, serves},
+    hub::{COMMIT, Fault, Hub, REPOSITORY},
+};
 
 fn folder() -> PathBuf {
     let folder = std::env::var_os("INFERENCE_ENGINE_DIR").map(PathBuf::from);
@@ -118,4 +122,27 @@ async fn a_file_that_is_no_model_is_given_up_with_the_engines_own_words() {
     let (termination, _) = engine.ended().await;
     let message = termination.expect("a termination").message;
     assert!(message.contains("invalid magic characters"), "{message}");
+}
+
+/// The real server with a model that it did not find mounted.
+#[tokio::test]
+async fn serves_a_model_that_was_downloaded() {
+    let weights = std::fs::read(folder().join("tiny.gguf")).unwrap();
+    let hub = Hub::start(Ipv4Addr::LOCALHOST.into(), &[("quantised/tiny.gguf", &weights)]).await;
+    hub.faults(&[Fault::Cut(100_000)]);
+    let mut bench = real();
+    bench.options.models = bench.path("models");
+    bench.options.source.hub = hub.endpoint();
+    let source = json!({"huggingFace": {"repository": REPOSITORY, "revision": COMMIT, "file": "quantised/tiny.gguf"}});
+    bench.backend.source = serde_json::from_value(source).unwrap();
+    let began = Instant::now();
+    let mut engine = bench.start();
+    let target = engine.ready().await;
+    println!(
+        "FIGURE sources.llama_downloaded_and_ready_ms: {}",
+        began.elapsed().as_millis()
+    );
+    assert!(serves(&target).await);
+    assert_eq!(hub.bytes_asked().len(), 2);
+    engine.stop().await;
 }

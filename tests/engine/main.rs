@@ -12,6 +12,8 @@
 mod bench;
 #[path = "../support/gpu.rs"]
 mod drivers;
+#[path = "../support/hub.rs"]
+mod hub;
 
 mod engines;
 mod external;
@@ -19,4 +21,5 @@ mod faults;
 mod gpu;
 mod isolation;
 mod llama;
+mod sources;
 mod table;

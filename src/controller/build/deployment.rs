@@ -14,12 +14,15 @@ use crate::api::names;
 
 /// Seconds an engine has to load its model, plus the minute that design section 10 adds.
 const PROGRESS_DEADLINE_SECONDS: i32 = 600 + 60;
+/// Seconds that a download may take in addition. It ends by itself when nothing comes any more; this is for one that never ends.
+const DOWNLOAD_SECONDS: i32 = 4 * 60 * 60;
 
-/// The Deployment of `tier` with the template of `revision`.
+/// The Deployment of `tier` with the template of `revision`. `downloads` when its pods bring the model themselves.
 pub fn build(
     subject: &Subject,
     tier: Tier,
     replicas: i32,
+    downloads: bool,
     revision: &ControllerRevision,
 ) -> Result<Deployment, BuildError> {
     let mut deployment = Deployment {
@@ -31,7 +34,7 @@ pub fn build(
                 ..LabelSelector::default()
             },
             strategy: Some(strategy()),
-            progress_deadline_seconds: Some(PROGRESS_DEADLINE_SECONDS),
+            progress_deadline_seconds: Some(PROGRESS_DEADLINE_SECONDS + if downloads { DOWNLOAD_SECONDS } else { 0 }),
             revision_history_limit: Some(2),
             ..DeploymentSpec::default()
         },

@@ -26,7 +26,7 @@ use kube::Resource;
 
 use super::{decide::Orders, dereference::Live};
 use crate::{
-    api::{InferenceDeployment, InferenceDeploymentSpec, InferenceReplica, names},
+    api::{InferenceDeployment, InferenceDeploymentSpec, InferenceReplica, LocalBackend, names},
     policy::reach::AllowedAddresses,
 };
 
@@ -182,6 +182,16 @@ pub struct Defaults {
     pub runtime_image: String,
     /// Addresses that endpoints of providers may have beyond ordinary ones: pod-shaped, since a user must not set it.
     pub addresses: AllowedAddresses,
+    /// Address of the Hugging Face hub.
+    pub hub: String,
+}
+
+impl Defaults {
+    /// The hub's address when pods of `local` have to be told: they download from it, and it is not the usual one.
+    fn hub_of(&self, local: Option<&LocalBackend>) -> Option<&str> {
+        local?.source.as_ref()?.hugging_face.as_ref()?;
+        Some(self.hub.as_str()).filter(|hub| *hub != names::HUGGING_FACE)
+    }
 }
 
 /// Makes all children of a spec that has passed validation.
@@ -196,7 +206,8 @@ pub fn build(
     let mut deployments = Vec::new();
     for (tier, replicas) in tiers(spec) {
         let revision = revision::build(subject, spec, tier, live, defaults)?;
-        deployments.push(deployment::build(subject, tier, replicas, &revision)?);
+        let downloads = tier == Tier::Local && spec.local().is_some_and(|(_, local)| volumes::downloads(local));
+        deployments.push(deployment::build(subject, tier, replicas, downloads, &revision)?);
         revisions.push(revision);
     }
     Ok(Resources {

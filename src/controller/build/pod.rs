@@ -41,7 +41,7 @@ pub fn render(
     let runtime_image = spec.runtime_image.as_ref().unwrap_or(&defaults.runtime_image);
     let local = spec.local().filter(|_| tier == Tier::Local).map(|(_, local)| local);
     let overrides = local.and_then(|l| l.pod_template.clone()).unwrap_or_default();
-    let mut mounts = volumes::common(subject, spec);
+    let mut mounts = volumes::common(subject, spec, tier);
     mounts.extend(local.map(volumes::local).unwrap_or_default());
     mounts.retain(|ours| !ours.is_replaced(&overrides.volume_mounts));
     let (volumes, mounts): (Vec<_>, Vec<_>) = mounts.into_iter().map(|m| (m.volume, m.mount)).unzip();
@@ -52,7 +52,7 @@ pub fn render(
     container
         .command
         .get_or_insert_default()
-        .extend(operators_flag(defaults));
+        .extend(operators_flags(defaults, local));
     container.env = Some(environment(subject, spec, local, &overrides)?);
     container.volume_mounts = Some(mounts.into_iter().chain(overrides.volume_mounts.clone()).collect());
     let pod = PodSpec {
@@ -70,10 +70,14 @@ pub fn render(
     })
 }
 
-/// A flag, not a variable of the environment: that one the user's own `podTemplate.env` or the engine's image could set.
-fn operators_flag(defaults: &Defaults) -> Option<String> {
+/// Flags, not variables of the environment: those the user's own `podTemplate.env` or the engine's image could set.
+fn operators_flags(defaults: &Defaults, local: Option<&LocalBackend>) -> impl Iterator<Item = String> {
     let addresses = &defaults.addresses;
-    (!addresses.is_empty()).then(|| format!("--allow-endpoint-addresses={addresses}"))
+    let addresses = (!addresses.is_empty()).then(|| format!("--allow-endpoint-addresses={addresses}"));
+    let hub = defaults
+        .hub_of(local)
+        .map(|hub| format!("--hugging-face-endpoint={hub}"));
+    addresses.into_iter().chain(hub)
 }
 
 /// Labels and annotations: the user's, then ours, which win.

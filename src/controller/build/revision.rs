@@ -90,12 +90,16 @@ pub fn local_backend(spec: &InferenceDeploymentSpec) -> Option<Backend> {
     })
 }
 
-/// References to keys in Secrets of all backends and of callers' access: the set is pod-shaped, the content is not.
-pub fn secrets(spec: &InferenceDeploymentSpec) -> BTreeSet<SecretKeyRef> {
+/// References to keys in Secrets of all backends and of callers' access, and in pods with the engine of the model's source: the set is
+/// pod-shaped, the content is not.
+pub fn secrets(spec: &InferenceDeploymentSpec, tier: Tier) -> BTreeSet<SecretKeyRef> {
     let remote = spec.backends.iter().filter_map(|b| b.remote.as_ref());
     let credentials = remote.filter_map(|r| r.credentials.as_ref()).map(|c| &c.secret);
     let access = spec.access.as_ref().and_then(|a| a.api_key.as_ref()).map(|k| &k.secret);
-    credentials.chain(access).cloned().collect()
+    let local = spec.local().filter(|_| tier == Tier::Local);
+    let source = local.and_then(|(_, local)| local.source.as_ref());
+    let token = source.and_then(|source| source.hugging_face.as_ref()?.token_secret.as_ref());
+    credentials.chain(access).chain(token).cloned().collect()
 }
 
 /// Seconds that requests in flight have after SIGTERM.
@@ -114,7 +118,10 @@ fn pod_shape(
     restarted: Option<&str>,
     defaults: &Defaults,
 ) -> Result<Value, BuildError> {
-    let secrets: Vec<String> = secrets(spec).iter().map(|s| format!("{}/{}", s.name, s.key)).collect();
+    let secrets: Vec<String> = secrets(spec, tier)
+        .iter()
+        .map(|s| format!("{}/{}", s.name, s.key))
+        .collect();
     let local = match tier {
         Tier::Local => local_backend(spec).map(with_defaults),
         Tier::Remote => None,
@@ -123,8 +130,9 @@ fn pod_shape(
         "runtimeImage": spec.runtime_image,
         "drainSeconds": drain_seconds(spec),
         "secrets": secrets,
-        "local": serde_json::to_value(local)?,
+        "local": serde_json::to_value(&local)?,
         "restartedAt": restarted,
+        "huggingFaceEndpoint": defaults.hub_of(local.as_ref().and_then(|backend| backend.local.as_ref())),
         "allowEndpointAddresses": (!defaults.addresses.is_empty()).then(|| defaults.addresses.to_string()),
     }))
 }

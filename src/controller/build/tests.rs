@@ -16,6 +16,7 @@ fn defaults() -> Defaults {
     Defaults {
         runtime_image: "runtime:1".into(),
         addresses: AllowedAddresses::default(),
+        hub: crate::api::names::HUGGING_FACE.into(),
     }
 }
 
@@ -65,6 +66,21 @@ fn every_engine_has_the_golden_pod() {
         (
             "engine-sglang",
             serde_json::json!({"engine": "SGLang", "source": source, "gpus": {"count": 1}}),
+        ),
+        (
+            "source-url",
+            serde_json::json!({
+                "engine": "LlamaCpp", "source": {"url": {"location": "https://models.example/m.gguf", "sha256": "0".repeat(64)}},
+            }),
+        ),
+        (
+            "source-hugging-face",
+            serde_json::json!({
+                "engine": "VLLM", "gpus": {"count": 1},
+                "source": {"huggingFace": {
+                    "repository": "owner/model", "revision": "main", "tokenSecret": {"name": "hugging-face", "key": "token"},
+                }},
+            }),
         ),
         (
             "engine-custom",
@@ -156,6 +172,60 @@ fn what_gpus_select_holds_in_every_choice_of_the_users_and_nothing_is_said_twice
     }
 }
 
+#[test]
+fn only_pods_that_download_know_the_hub_and_the_token() {
+    let mirror = Defaults {
+        hub: "https://mirror.example".into(),
+        ..defaults()
+    };
+    let rendered = |deployment: &InferenceDeployment, defaults: &Defaults| {
+        build(&subject(), &deployment.spec, &Live::default(), defaults).unwrap()
+    };
+    let mounted = both();
+    assert_eq!(
+        template(&rendered(&mounted, &mirror), 0),
+        template(&rendered(&mounted, &defaults()), 0)
+    );
+    let mut downloads = both();
+    let local = downloads.spec.backends[0].local.as_mut().unwrap();
+    local.source = serde_json::from_value(serde_json::json!({"huggingFace": {
+        "repository": "o/r", "file": "m.gguf", "tokenSecret": {"name": "hf", "key": "token"},
+    }}))
+    .unwrap();
+    let resources = rendered(&downloads, &mirror);
+    let command = template(&resources, 0).spec.unwrap().containers[0]
+        .command
+        .clone()
+        .unwrap();
+    assert_eq!(command[2], "--hugging-face-endpoint=https://mirror.example");
+    let keys = |tier| {
+        serde_json::to_string(&template(&resources, tier))
+            .unwrap()
+            .contains("hf/token")
+    };
+    assert!(keys(0) && !keys(1), "GPU-less pods have no use for it");
+    let deadline = |tier: usize| resources.deployments[tier].spec.progress_deadline_seconds;
+    assert_eq!((deadline(0), deadline(1)), (Some(15_060), Some(660)));
+}
+
+#[test]
+fn a_volume_of_the_users_may_hold_downloads_but_hides_no_mounted_model() {
+    let shared = serde_json::json!({
+        "volumes": [{"name": "models", "persistentVolumeClaim": {"claimName": "models"}}],
+        "volumeMounts": [{"name": "models", "mountPath": "/models"}],
+    });
+    let at = |source: serde_json::Value| {
+        let pod = pod_of(serde_json::json!({"engine": "LlamaCpp", "source": source, "podTemplate": shared}));
+        let mounts = pod.containers[0].volume_mounts.clone().unwrap();
+        let at_models = mounts.into_iter().filter(|mount| mount.mount_path == "/models");
+        at_models.map(|mount| mount.name).collect::<Vec<_>>()
+    };
+    let url = serde_json::json!({"url": {"location": "https://models.example/m.gguf", "sha256": "0".repeat(64)}});
+    assert_eq!(at(url), ["models"]);
+    let image = serde_json::json!({"image": {"reference": "m:1", "path": "m.gguf"}});
+    assert_eq!(at(image), ["inference-model", "models"]);
+}
+
 /// As the kubelet fills `$(NAME)` into the value of a variable.
 fn expanded_by_the_kubelet(value: &str) -> String {
     value
@@ -227,6 +297,7 @@ fn a_new_controller_version_never_rolls_pods() {
     let newer = Defaults {
         runtime_image: "runtime:2".into(),
         addresses: AllowedAddresses::default(),
+        hub: crate::api::names::HUGGING_FACE.into(),
     };
     let second = build(&subject(), &both().spec, &live, &newer).unwrap();
     assert_eq!(template(&second, 0), template(&first, 0));
@@ -250,6 +321,7 @@ fn addresses_that_the_operator_allows_are_in_the_pods_of_both_tiers_and_replace_
     assert_eq!(command(&first, 0), ["serve"], "nothing is said by default");
     let with = |list: &str| Defaults {
         addresses: list.parse().unwrap(),
+        hub: crate::api::names::HUGGING_FACE.into(),
         ..defaults()
     };
     let allowing = build(&subject(), &both().spec, &live, &with("::1, 127.0.0.0/8")).unwrap();

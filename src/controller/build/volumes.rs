@@ -9,7 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use super::{Subject, engine, revision};
+use super::{Subject, Tier, engine, revision};
 use crate::api::{EngineKind, InferenceDeploymentSpec, LocalBackend, ModelSource, names};
 
 /// Where client libraries look for the API server's token.
@@ -21,6 +21,7 @@ const RUNTIME_VOLUME: &str = "inference-runtime";
 const TEMPORARY: &str = "inference-tmp";
 const CACHE: &str = "inference-cache";
 const SHARED_MEMORY: &str = "inference-shm";
+const MODEL: &str = "inference-model";
 
 /// A volume and its mount.
 pub struct Mounted {
@@ -31,10 +32,12 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Whether the user mounts a volume of his own in the place of one that only gives room: a cache that outlives pods, a larger
-    /// /dev/shm.
+    /// Whether the user mounts a volume of his own in the place of one that only gives room: a cache that outlives pods, one that pods
+    /// share their downloaded models in, a larger /dev/shm.
     pub fn is_replaced(&self, theirs: &[VolumeMount]) -> bool {
-        let gives_room = [TEMPORARY, CACHE, SHARED_MEMORY].contains(&self.volume.name.as_str());
+        let name = self.volume.name.as_str();
+        let holds_downloads = name == MODEL && self.volume.empty_dir.is_some();
+        let gives_room = holds_downloads || [TEMPORARY, CACHE, SHARED_MEMORY].contains(&name);
         gives_room && theirs.iter().any(|mount| mount.mount_path == self.mount.mount_path)
     }
 }
@@ -50,7 +53,7 @@ fn mounted(volume: Volume, path: &str, read_only: bool) -> Mounted {
 }
 
 /// What every pod mounts.
-pub fn common(subject: &Subject, spec: &InferenceDeploymentSpec) -> Vec<Mounted> {
+pub fn common(subject: &Subject, spec: &InferenceDeploymentSpec, tier: Tier) -> Vec<Mounted> {
     let mut all = vec![
         mounted(empty_dir(TEMPORARY, Some("1Gi"), false), "/tmp", false),
         mounted(api_access(), DIR_API_ACCESS, true),
@@ -62,7 +65,7 @@ pub fn common(subject: &Subject, spec: &InferenceDeploymentSpec) -> Vec<Mounted>
             false,
         ),
     ];
-    all.extend(keys(spec).map(|volume| mounted(volume, names::DIR_KEYS, true)));
+    all.extend(keys(spec, tier).map(|volume| mounted(volume, names::DIR_KEYS, true)));
     all
 }
 
@@ -83,8 +86,7 @@ pub fn local(local: &LocalBackend) -> Vec<Mounted> {
         local
             .source
             .as_ref()
-            .and_then(model)
-            .map(|v| mounted(v, names::DIR_MODEL, true)),
+            .map(|source| mounted(model(source), names::DIR_MODEL, !downloads(local))),
     );
     all
 }
@@ -98,9 +100,16 @@ pub fn runtime() -> Mounted {
     )
 }
 
-fn model(source: &ModelSource) -> Option<Volume> {
+/// Whether the pods bring the model themselves.
+pub fn downloads(local: &LocalBackend) -> bool {
+    let source = local.source.as_ref();
+    source.is_some_and(|source| source.hugging_face.is_some() || source.url.is_some())
+}
+
+/// A download has no limit of its own here: how large the model is only its source knows, and the runtime looks for room before it begins.
+fn model(source: &ModelSource) -> Volume {
     let mut volume = Volume {
-        name: "inference-model".into(),
+        name: MODEL.into(),
         ..Volume::default()
     };
     if let Some(image) = &source.image {
@@ -114,9 +123,9 @@ fn model(source: &ModelSource) -> Option<Volume> {
             read_only: Some(true),
         });
     } else {
-        return None;
+        volume = empty_dir(MODEL, None, false);
     }
-    Some(volume)
+    volume
 }
 
 fn empty_dir(name: &str, limit: Option<&str>, memory: bool) -> Volume {
@@ -144,9 +153,9 @@ fn projected(name: &str, mode: i32, sources: Vec<VolumeProjection>) -> Volume {
 }
 
 /// All keys, each `optional`: a missing Secret blocks its backend, never the pod.
-fn keys(spec: &InferenceDeploymentSpec) -> Option<Volume> {
+fn keys(spec: &InferenceDeploymentSpec, tier: Tier) -> Option<Volume> {
     let mut sources: Vec<SecretProjection> = Vec::new();
-    for reference in revision::secrets(spec) {
+    for reference in revision::secrets(spec, tier) {
         let item = KeyToPath {
             path: format!("{}/{}", reference.name, reference.key),
             key: reference.key,

@@ -76,6 +76,7 @@ fn process(server: &Server) -> Context {
         defaults: Defaults {
             runtime_image: "runtime:1".into(),
             addresses: AllowedAddresses::default(),
+            hub: crate::api::names::HUGGING_FACE.into(),
         },
         events,
         metrics,

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     api::{
-        BackendReport, CircuitScope, CircuitState, CircuitStatus, EngineState, conditions as types, conditions::reason,
+        BackendReport, CircuitScope, CircuitState, CircuitStatus, DownloadStatus, EngineState, InferenceReplicaStatus,
+        conditions as types, conditions::reason,
     },
     controller::build::Tier,
     error::ErrorKind,
@@ -241,12 +242,10 @@ fn model_loaded(view: &View<'_>) -> Option<Verdict> {
             "the budget does not pay for GPUs: no engine is wanted".into(),
         );
     }
-    if let Some(engine) = with(EngineState::Failed) {
-        return says(
-            FALSE,
-            reason::ENGINE_START_FAILED,
-            or(&engine.message, "the engine gave up"),
-        );
+    let mut reports = members().filter_map(|m| m.report);
+    let failed = reports.find_map(|r| Some((r, r.engine.as_ref().filter(|e| e.state == EngineState::Failed)?)));
+    if let Some((report, engine)) = failed {
+        return says(FALSE, why_failed(report), or(&engine.message, "the engine gave up"));
     }
     if let Some(failure) = pods::gravest(members().map(|m| m.pod)) {
         return says(FALSE, failure.reason, failure.message);
@@ -258,6 +257,9 @@ fn model_loaded(view: &View<'_>) -> Option<Verdict> {
             or(&engine.message, "the engine is being restarted"),
         );
     }
+    if let Some(engine) = with(EngineState::Downloading) {
+        return says(FALSE, reason::DOWNLOADING, downloading(engine.download.as_ref()));
+    }
     if let Some(engine) = with(EngineState::Loading) {
         return says(
             FALSE,
@@ -266,6 +268,25 @@ fn model_loaded(view: &View<'_>) -> Option<Verdict> {
         );
     }
     says(UNKNOWN, reason::PENDING, "no engine has reported yet".into())
+}
+
+/// The replica gives the reason with its backends.
+fn why_failed(report: &InferenceReplicaStatus) -> &'static str {
+    let told = |reason: &&str| report.backends.iter().any(|backend| backend.reason == *reason);
+    reason::DOWNLOAD_FAILURES
+        .into_iter()
+        .find(told)
+        .unwrap_or(reason::ENGINE_START_FAILED)
+}
+
+/// In quarters: eight pods that download must not be eight times twenty writes.
+fn downloading(download: Option<&DownloadStatus>) -> String {
+    let Some((download, total)) = download.and_then(|d| Some((d, d.total.filter(|total| *total > 0)?))) else {
+        return "the model is being downloaded".to_owned();
+    };
+    let quarters = download.bytes.saturating_mul(4) / total;
+    let bytes = total / 4 * quarters.min(3);
+    format!("the model is being downloaded: at least {bytes} of {total} bytes are there")
 }
 
 fn or(message: &str, otherwise: &str) -> String {
@@ -307,7 +328,7 @@ fn backends_available(view: &View<'_>) -> Verdict {
 
 /// On its way, which is neither good nor bad.
 fn is_starting(report: &BackendReport) -> bool {
-    [reason::PENDING, reason::LOADING].contains(&report.reason.as_str())
+    [reason::PENDING, reason::DOWNLOADING, reason::LOADING].contains(&report.reason.as_str())
 }
 
 /// The first replica's report that a backend may not be sent to.
@@ -445,13 +466,15 @@ fn engine_trouble(view: &View<'_>) -> Option<(&'static str, String)> {
     let engines = view
         .members
         .iter()
-        .filter_map(|m| Some((m, m.report?.engine.as_ref()?)));
-    let trouble = |state| match state {
-        EngineState::Failed => Some(reason::ENGINE_START_FAILED),
+        .filter_map(|m| Some((m, m.report?, m.report?.engine.as_ref()?)));
+    let trouble = |report, state| match state {
+        EngineState::Failed => Some(why_failed(report)),
         EngineState::Restarting => Some(reason::ENGINE_RESTARTING),
-        EngineState::Loading | EngineState::Ready => None,
+        EngineState::Downloading | EngineState::Loading | EngineState::Ready => None,
     };
-    let (member, engine, reason) = engines.into_iter().find_map(|(m, e)| Some((m, e, trouble(e.state)?)))?;
+    let (member, engine, reason) = engines
+        .into_iter()
+        .find_map(|(m, r, e)| Some((m, e, trouble(r, e.state)?)))?;
     let message = format!(
         "pod {}: {}",
         member.pod.name_any(),

@@ -22,13 +22,18 @@ pub struct PodFailure {
 }
 
 /// The order in which failures of several pods are told: what the user must mend comes first.
-const PRECEDENCE: [&str; 12] = [
+const PRECEDENCE: [&str; 17] = [
     reason::IMAGE_PULL_FAILED,
     reason::CONTAINER_CONFIG_ERROR,
     reason::INIT_FAILED,
     reason::GPU_FAULTY,
     reason::CONTEXT_POISONED,
     reason::CUDA_OUT_OF_MEMORY,
+    reason::DOWNLOAD_UNAUTHORIZED,
+    reason::DOWNLOAD_NOT_FOUND,
+    reason::DOWNLOAD_CHECKSUM_MISMATCH,
+    reason::DOWNLOAD_NO_SPACE,
+    reason::DOWNLOAD_FAILED,
     reason::ENGINE_START_FAILED,
     reason::OOM_KILLED,
     reason::CRASH_LOOP,
@@ -247,6 +252,7 @@ impl LastWords {
         ];
         KNOWN
             .into_iter()
+            .chain(reason::DOWNLOAD_FAILURES)
             .find(|known| *known == self.reason)
             .unwrap_or(reason::ENGINE_START_FAILED)
     }

@@ -288,6 +288,37 @@ fn the_engine_tells_why_no_pod_is_ready() {
     }
 }
 
+#[test]
+fn a_download_is_told_in_quarters_and_its_failure_by_its_reason() {
+    let mut case = Case::new();
+    case.live.pods = vec![Arc::new(pod("assistant-local-1-a", "local", false))];
+    let mut messages = std::collections::BTreeSet::new();
+    for bytes in (0..1000).step_by(50) {
+        case.edit(|r| {
+            let engine = json!({"state": "Downloading", "download": {"bytes": bytes, "total": 1000}});
+            r.status.as_mut().unwrap().engine = parse(engine);
+        });
+        case.expect("ModelLoaded", "False", reason::DOWNLOADING, "of 1000 bytes");
+        messages.extend(
+            case.first()
+                .conditions
+                .into_iter()
+                .filter(|c| c.type_ == "ModelLoaded")
+                .map(|c| c.message),
+        );
+    }
+    assert_eq!(messages.len(), 4, "{messages:?}");
+    case.edit(|r| {
+        let status = r.status.as_mut().unwrap();
+        status.engine = parse(json!({"state": "Failed", "message": "key token of Secret hf"}));
+        status.backends = parse(json!([{"name": "own", "available": false, "reason": "DownloadUnauthorized"}]));
+    });
+    case.expect("ModelLoaded", "False", reason::DOWNLOAD_UNAUTHORIZED, "Secret hf");
+    case.live.pods = vec![Arc::new(gave_up("DownloadNoSpace", ""))];
+    case.edit(|r| r.status = None);
+    case.expect("ModelLoaded", "False", reason::DOWNLOAD_NO_SPACE, "");
+}
+
 const UUID: &str = "GPU-00112233-4455-6677-8899-aabbccddeeff";
 
 /// The first pod's runtime gave up because of a GPU; its process ended.

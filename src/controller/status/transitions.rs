@@ -38,7 +38,8 @@ const CAUSES: [&str; 6] = [
     types::MODEL_LOADED,
 ];
 /// What every deployment passes through is no event.
-const QUIET: [&str; 6] = [
+const QUIET: [&str; 7] = [
+    reason::DOWNLOADING,
     reason::PENDING,
     reason::LOADING,
     reason::ROLLING_OUT,

@@ -5,15 +5,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{Backend, Breaker, Engine, Kind, Registry, Remote, Routing};
 use crate::{
     api::{
-        BackendReport, BudgetReport, CircuitScope, CircuitState, CircuitStatus, EngineState, EngineStatus, GpuReport,
-        InferenceDeploymentStatus, InferenceReplicaStatus, PROTOCOL_VERSION, ReplicaCircuit, ShareReport,
-        conditions::reason,
+        BackendReport, BudgetReport, CircuitScope, CircuitState, CircuitStatus, DownloadStatus, EngineState,
+        EngineStatus, GpuReport, InferenceDeploymentStatus, InferenceReplicaStatus, PROTOCOL_VERSION, ReplicaCircuit,
+        ShareReport, conditions::reason,
     },
     error::ErrorKind,
     policy::circuit::{CircuitView, Label},
     runtime::{
         clock::Clock,
-        local::EngineView,
+        local::{Download, EngineView},
         remote::classify::scrub::shown,
         report::{Ears, News},
     },
@@ -102,10 +102,18 @@ fn local_blocked(registry: &Registry) -> Blocked {
     };
     match &*own.view.borrow() {
         EngineView::Ready(_) => None,
+        view @ EngineView::Downloading(download) => Some((view.reason(), downloading(*download))),
         view @ EngineView::Loading => Some((view.reason(), "the engine loads the model".to_owned())),
-        view @ (EngineView::Restarting(error) | EngineView::Failed(error)) => {
+        view @ (EngineView::Restarting(error) | EngineView::Failed(error) | EngineView::NoModel(_, error)) => {
             Some((view.reason(), shown(&error.to_string())))
         }
+    }
+}
+
+fn downloading(Download { bytes, total }: Download) -> String {
+    match total {
+        Some(total) => format!("the model is being downloaded: {bytes} of {total} bytes"),
+        None => format!("the model is being downloaded: {bytes} bytes"),
     }
 }
 
@@ -150,15 +158,24 @@ fn gpu(own: &Engine) -> Option<GpuReport> {
 }
 
 fn engine(own: &Engine) -> EngineStatus {
+    let mut download = None;
     let (state, message, context_length) = match &*own.view.borrow() {
+        EngineView::Downloading(progress) => {
+            let Download { bytes, total } = *progress;
+            download = Some(DownloadStatus { bytes, total });
+            (EngineState::Downloading, String::new(), None)
+        }
         EngineView::Loading => (EngineState::Loading, String::new(), None),
         EngineView::Ready(target) => (EngineState::Ready, String::new(), target.context_length),
         EngineView::Restarting(error) => (EngineState::Restarting, shown(&error.to_string()), None),
-        EngineView::Failed(error) => (EngineState::Failed, shown(&error.to_string()), None),
+        EngineView::Failed(error) | EngineView::NoModel(_, error) => {
+            (EngineState::Failed, shown(&error.to_string()), None)
+        }
     };
     EngineStatus {
         state,
         message,
+        download,
         isolation: own.isolation,
         context_length,
     }

@@ -1,7 +1,7 @@
 //! The local engine: a stable worker that supervises a replaceable context (design section 10).
 //!
 //! [`worker`] decides, purely; [`supervise`] carries out; [`context`] is one engine process with what watches it; [`engine`] knows the
-//! servers; [`external`] attends an engine that is no process of this pod; [`gpu`] asks the driver, in children of their own; [`exec`] and
+//! servers; [`source`] brings a model that is not mounted; [`external`] attends an engine that is no process of this pod; [`gpu`] asks the driver, in children of their own; [`exec`] and
 //! [`sandbox`] are what the process goes through on its way to become the engine.
 
 mod activity;
@@ -22,6 +22,7 @@ mod restart;
 mod ring;
 mod sandbox;
 mod shortage;
+pub mod source;
 mod supervise;
 mod termination;
 mod view;
@@ -38,11 +39,12 @@ pub use options::{
 };
 pub use sandbox::Domain;
 pub use termination::{MESSAGE_LIMIT, Termination, Verdict, said, truncate};
-pub use view::{EngineTarget, EngineView};
+pub use view::{Download, EngineTarget, EngineView};
 
 use self::{
     children::Children,
     engine::{Adapter, Engine},
+    source::SourceError,
     supervise::{Doors, Supervisor},
 };
 use crate::{
@@ -103,7 +105,7 @@ pub fn spawn(options: Options, backend: (String, LocalBackend), shutdown: Cancel
 }
 
 async fn supervise(
-    options: Options,
+    mut options: Options,
     backend: (String, LocalBackend),
     activity: Arc<Activity>,
     doors: Doors,
@@ -112,10 +114,21 @@ async fn supervise(
     let log = options.termination_log.clone();
     let view = doors.view.clone();
     let termination = match engine::adapter(&backend.1) {
-        Ok(Adapter::Own(engine)) => match begin(options, engine, &backend, activity, doors) {
-            Ok(supervisor) => supervisor.run(shutdown).await,
-            Err(error) => Some(never_begun(error, &view)),
-        },
+        Ok(Adapter::Own(engine)) => {
+            match shutdown
+                .run_until_cancelled(source::fetch(&options, &backend.1, &view))
+                .await?
+            {
+                Ok(fetched) => {
+                    options.fetched = fetched;
+                    match begin(options, engine, &backend, activity, doors) {
+                        Ok(supervisor) => supervisor.run(shutdown).await,
+                        Err(error) => Some(never_begun(error, &view)),
+                    }
+                }
+                Err(error) => Some(not_fetched(&error, &view)),
+            }
+        }
         Ok(Adapter::Elsewhere(engine)) => {
             external::attend(engine, options, &backend, activity, &view, shutdown).await;
             None
@@ -134,6 +147,13 @@ fn never_begun(error: InferenceError, view: &watch::Sender<EngineView>) -> Termi
     tracing::error!("the engine cannot be started: {}", termination::said(&error));
     view.send_replace(EngineView::Failed(error.clone()));
     Termination::new(Verdict::of(&error, false), error, 0)
+}
+
+fn not_fetched(error: &SourceError, view: &watch::Sender<EngineView>) -> Termination {
+    tracing::error!("the model cannot be downloaded: {error}");
+    let (verdict, error) = (error.verdict(), error.contract());
+    view.send_replace(EngineView::NoModel(verdict, error.clone()));
+    Termination::new(verdict, error, 0)
 }
 
 fn begin(

@@ -2,7 +2,7 @@
 
 use std::{env, ffi::OsString, io, path::PathBuf, time::Duration};
 
-use super::sandbox::Domain;
+use super::{sandbox::Domain, source};
 use crate::{api::names, policy::reach::AllowedAddresses};
 
 /// Environment variable with the engine's program, when it is not to be searched for.
@@ -90,6 +90,10 @@ pub struct Options {
     pub port: u16,
     /// Folder below which models lie.
     pub models: PathBuf,
+    /// What downloads of models need.
+    pub source: source::Means,
+    /// Where the downloaded model lies, once it is there.
+    pub fetched: Option<PathBuf>,
     /// What clients call the model; the backend's name when `None`.
     pub model: Option<String>,
     /// Addresses that an engine elsewhere may have beyond ordinary ones.
@@ -127,6 +131,8 @@ impl Options {
             port: port(env::var_os(ENV_ENGINE_PORT))?,
             model: env::var(names::ENV_MODEL_NAME).ok().filter(|name| !name.is_empty()),
             allowed: AllowedAddresses::default(),
+            source: source::Means::default(),
+            fetched: None,
             models: path(ENV_MODEL_DIR).unwrap_or_else(|| names::DIR_MODEL.into()),
             termination_log: path(ENV_TERMINATION_LOG).or_else(|| log.exists().then_some(log)),
             launcher: env::current_exe()?,

@@ -69,7 +69,7 @@ impl Setup {
     ) -> Result<Self, SetupError> {
         Ok(Self {
             engine: engine.into(),
-            model: engine::model_path(backend, &options.models)?,
+            model: engine::model_path(backend, &options.models, options.fetched.as_deref())?,
             name: options.model_name(name).to_owned(),
             named: environment::named_by(backend),
             wanted: Limits::wanted(backend),
@@ -287,6 +287,8 @@ impl Supervisor {
                     said(error)
                 );
             }
+            // Said by who brings the model.
+            EngineView::Downloading(_) | EngineView::NoModel(..) => {}
             EngineView::Failed(error) => {
                 tracing::error!(kind = error.kind().as_str(), "the engine is given up: {}", said(error));
             }

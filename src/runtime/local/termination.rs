@@ -33,6 +33,16 @@ pub enum Verdict {
     GPUFaulty,
     /// The model does not fit into the GPU's memory.
     CUDAOutOfMemory,
+    /// The token of the model's source is missing or refused.
+    DownloadUnauthorized,
+    /// The model's source does not exist.
+    DownloadNotFound,
+    /// The model does not fit onto the disk.
+    DownloadNoSpace,
+    /// The model's bytes are not what they should be.
+    DownloadChecksumMismatch,
+    /// The model's source does not answer, or the disk fails.
+    DownloadFailed,
 }
 
 impl Verdict {
@@ -47,6 +57,12 @@ impl Verdict {
             Self::OOMKilled => 84,
             Self::GPUFaulty => 85,
             Self::CUDAOutOfMemory => 86,
+            Self::DownloadUnauthorized => 87,
+            Self::DownloadNotFound => 88,
+            Self::DownloadNoSpace => 89,
+            // 90 to 92 are those of gpu-probe.
+            Self::DownloadChecksumMismatch => 93,
+            Self::DownloadFailed => 94,
         }
     }
 
@@ -61,6 +77,11 @@ impl Verdict {
             Self::OOMKilled => reason::OOM_KILLED,
             Self::GPUFaulty => reason::GPU_FAULTY,
             Self::CUDAOutOfMemory => reason::CUDA_OUT_OF_MEMORY,
+            Self::DownloadUnauthorized => reason::DOWNLOAD_UNAUTHORIZED,
+            Self::DownloadNotFound => reason::DOWNLOAD_NOT_FOUND,
+            Self::DownloadNoSpace => reason::DOWNLOAD_NO_SPACE,
+            Self::DownloadChecksumMismatch => reason::DOWNLOAD_CHECKSUM_MISMATCH,
+            Self::DownloadFailed => reason::DOWNLOAD_FAILED,
         }
     }
 
@@ -205,6 +226,11 @@ mod tests {
             Verdict::OOMKilled,
             Verdict::GPUFaulty,
             Verdict::CUDAOutOfMemory,
+            Verdict::DownloadUnauthorized,
+            Verdict::DownloadNotFound,
+            Verdict::DownloadNoSpace,
+            Verdict::DownloadChecksumMismatch,
+            Verdict::DownloadFailed,
         ] {
             assert_eq!(
                 serde_json::to_value(verdict).unwrap(),

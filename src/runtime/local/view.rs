@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
+use super::Verdict;
 use crate::{
     api::conditions::reason,
     error::{ErrorKind, InferenceError},
@@ -13,6 +14,8 @@ use crate::{
 /// Whether the engine may be sent requests, published by the worker through a `tokio::sync::watch`.
 #[derive(Clone, Debug)]
 pub enum EngineView {
+    /// The model is being downloaded.
+    Downloading(Download),
     /// The process is being started or loads the model.
     Loading,
     /// The first canary was answered.
@@ -21,6 +24,17 @@ pub enum EngineView {
     Restarting(InferenceError),
     /// The worker gave up; the process is about to end.
     Failed(InferenceError),
+    /// The model could not be downloaded; the process is about to end with this verdict.
+    NoModel(Verdict, InferenceError),
+}
+
+/// How far the download of a model is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Download {
+    /// Bytes that are there, in steps.
+    pub bytes: u64,
+    /// Bytes of the whole, once the server has said.
+    pub total: Option<u64>,
 }
 
 impl EngineView {
@@ -28,10 +42,12 @@ impl EngineView {
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
+            Self::Downloading(_) => reason::DOWNLOADING,
             Self::Loading => reason::LOADING,
             Self::Ready(_) => reason::LOADED,
             Self::Restarting(_) => reason::ENGINE_RESTARTING,
             Self::Failed(_) => reason::ENGINE_START_FAILED,
+            Self::NoModel(verdict, _) => verdict.reason(),
         }
     }
 
@@ -45,7 +61,7 @@ impl EngineView {
                 (ErrorKind::BadRequest, Self::Failed(_)) => reason::INVALID_SPEC,
                 _ => self.reason(),
             },
-            Self::Loading | Self::Ready(_) => self.reason(),
+            Self::Downloading(_) | Self::Loading | Self::Ready(_) | Self::NoModel(..) => self.reason(),
         }
     }
 }

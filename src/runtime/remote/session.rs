@@ -56,15 +56,20 @@ pub struct TlsError(#[from] rustls::Error);
 /// A client for the own engine and for peers, whose addresses the process knows itself, with a connection pool of its own. `connect`
 /// bounds name lookup, TCP and TLS together.
 pub fn client(connect: Duration) -> Result<HttpClient, TlsError> {
-    client_within(connect, Reach::default())
+    client_within(connect, Reach::default(), true)
 }
 
 /// A client for a provider: it dials only what `reach` allows.
 pub fn provider_client(connect: Duration, reach: Reach) -> Result<HttpClient, TlsError> {
-    client_within(connect, reach)
+    client_within(connect, reach, true)
 }
 
-fn client_within(connect: Duration, reach: Reach) -> Result<HttpClient, TlsError> {
+/// A client for large files: without HTTP/2, whose windows are laid out for many small streams.
+pub fn download_client(connect: Duration, reach: Reach) -> Result<HttpClient, TlsError> {
+    client_within(connect, reach, false)
+}
+
+fn client_within(connect: Duration, reach: Reach, multiplexed: bool) -> Result<HttpClient, TlsError> {
     let tcp = Guarded::new(reach, |tcp| {
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(KEEPALIVE));
@@ -74,9 +79,12 @@ fn client_within(connect: Duration, reach: Reach) -> Result<HttpClient, TlsError
     let https = HttpsConnectorBuilder::new()
         .with_provider_and_webpki_roots(Arc::new(ring::default_provider()))?
         .https_or_http()
-        .enable_http1()
-        .enable_http2()
-        .wrap_connector(tcp);
+        .enable_http1();
+    let https = if multiplexed {
+        https.enable_http2().wrap_connector(tcp)
+    } else {
+        https.wrap_connector(tcp)
+    };
     let mut builder = Client::builder(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())

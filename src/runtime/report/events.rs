@@ -19,7 +19,7 @@ use crate::{
     api::{CircuitScope, CircuitState, InferenceReplica, InferenceReplicaStatus, conditions::reason, names},
     error::ErrorKind,
     policy::event_limit::{Admission, COMBINED, EventLimiter},
-    runtime::local::{EngineView, said, truncate},
+    runtime::local::{Download, EngineView, said, truncate},
 };
 
 /// Deadline of a call: kube's client has no read timeout.
@@ -42,6 +42,8 @@ struct Told {
     /// The engine is not this pod's to start.
     elsewhere: bool,
     engine: Option<Note>,
+    /// Quarters of the model that have been downloaded.
+    downloading: Option<u64>,
     refused: Vec<String>,
 }
 
@@ -49,11 +51,13 @@ impl Told {
     /// The engine's view: why it does not serve, once; that it serves again, after that.
     fn engine(&mut self, view: &EngineView) -> Option<Note> {
         let (what, error) = match view {
-            EngineView::Loading => return None,
+            EngineView::Downloading(download) => return self.download(*download),
+            EngineView::Loading => return self.downloading.take().map(|_| downloaded(view)),
             EngineView::Ready(_) => return self.engine.take().map(|_| recovered(view)),
             EngineView::Restarting(error) if self.elsewhere => ("the engine is asked again until it serves", error),
             EngineView::Restarting(error) => ("the engine is started anew", error),
             EngineView::Failed(error) => ("the engine is given up", error),
+            EngineView::NoModel(_, error) => ("the engine cannot be started", error),
         };
         let note = Note {
             warning: true,
@@ -64,6 +68,22 @@ impl Told {
         let new = self.engine.as_ref() != Some(&note);
         self.engine = Some(note.clone());
         new.then_some(note)
+    }
+
+    /// That a download has begun, and its quarters.
+    fn download(&mut self, download: Download) -> Option<Note> {
+        let Download { bytes, total } = download;
+        let quarter = total.map_or(0, |total| bytes.saturating_mul(4) / total.max(1));
+        if self.downloading.replace(quarter).is_some_and(|told| told >= quarter) {
+            return None;
+        }
+        let of = total.map_or_else(String::new, |total| format!(" of {total}"));
+        Some(Note {
+            warning: false,
+            reason: reason::DOWNLOADING,
+            action: "Download",
+            text: format!("the model is being downloaded: {bytes}{of} bytes are there"),
+        })
     }
 
     /// Credentials that are refused now and were not before.
@@ -89,6 +109,15 @@ impl Told {
             }
         }
         notes
+    }
+}
+
+fn downloaded(view: &EngineView) -> Note {
+    Note {
+        warning: false,
+        reason: view.event_reason(),
+        action: "Download",
+        text: "the model is downloaded and verified; the engine loads it".to_owned(),
     }
 }
 

@@ -281,7 +281,10 @@ fn usable(dispatcher: &Dispatcher) -> Result<OwnEngine, Miss> {
             activity: Arc::clone(&own.activity),
         }),
         EngineView::Loading => Err(unavailable("the engine loads the model")),
-        EngineView::Restarting(error) | EngineView::Failed(error) => Err(Miss::unsent(error.clone())),
+        EngineView::Downloading(_) => Err(unavailable("the model is being downloaded")),
+        EngineView::Restarting(error) | EngineView::Failed(error) | EngineView::NoModel(_, error) => {
+            Err(Miss::unsent(error.clone()))
+        }
     }
 }
 

@@ -84,7 +84,8 @@ impl OwnEngine {
             let known =
                 view.wait_for(|view| !matches!(view, EngineView::Ready(target) if Arc::ptr_eq(target, &self.target)));
             if let Ok(Ok(view)) = timeout(LAST_WORDS, known).await
-                && let EngineView::Restarting(error) | EngineView::Failed(error) = &*view
+                && let EngineView::Restarting(error) | EngineView::Failed(error) | EngineView::NoModel(_, error) =
+                    &*view
             {
                 return error.clone();
             }

@@ -37,7 +37,12 @@ pub async fn serve(
         .await
         .map_err(|error| ServeError::Kube(error.to_string()))?;
     let allowed = options.allowed.clone().unwrap_or_default();
-    let (own_engine, mut supervised) = engine::start(engine::from_template()?, None, allowed.clone())?;
+    let means = Means {
+        keys: Keys::Directory(options.keys.clone().unwrap_or_else(|| names::DIR_KEYS.into())),
+        allowed,
+        salt: identity.deployment_uid.clone(),
+    };
+    let (own_engine, mut supervised) = engine::start(engine::from_template()?, None, &means, &options.hub)?;
     let mut snapshots = config::follow(&client, &identity, shutdown.clone());
     let verifier = Arc::new(Verifier::in_pod(client.clone())?);
     let snapshot = tokio::select! {
@@ -52,7 +57,6 @@ pub async fn serve(
     };
     let (gate_opener, gate) = watch::channel(false);
     let boot = rand::random_range(1..=u64::MAX);
-    let keys = options.keys.clone().unwrap_or_else(|| names::DIR_KEYS.into());
     let own = OwnReplica {
         namespace: identity.namespace.clone(),
         pod: identity.pod.clone(),
@@ -60,11 +64,7 @@ pub async fn serve(
     };
     let front = Arc::new(assemble::front(Parts {
         snapshot,
-        means: Means {
-            keys: Keys::Directory(keys),
-            allowed,
-            salt: identity.deployment_uid.clone(),
-        },
+        means,
         engine: own_engine,
         cluster: Some(Cluster {
             identity,

@@ -9,9 +9,8 @@ use tracing::error;
 use super::ServeError;
 use crate::{
     api::{Backend, LocalBackend, names},
-    policy::reach::AllowedAddresses,
     runtime::{
-        backends::Engine,
+        backends::{Engine, Means},
         local::{self, Local, Termination},
     },
 };
@@ -23,19 +22,22 @@ pub struct Supervised {
     shutdown: CancellationToken,
 }
 
-/// Starts the engine, if there is one. `model` is what clients call it where the environment does not say, `allowed` where one that runs
-/// elsewhere may be.
+/// Starts the engine, if there is one. `model` is what clients call it where the environment does not say, `means` where keys are and what
+/// addresses an engine elsewhere and a model's source may have, `hub` the address of the Hugging Face hub.
 pub fn start(
     backend: Option<(String, LocalBackend)>,
     model: Option<&str>,
-    allowed: AllowedAddresses,
+    means: &Means,
+    hub: &str,
 ) -> Result<(Option<Engine>, Supervised), ServeError> {
     let Some(backend) = backend else {
         return Ok((None, Supervised::default()));
     };
     let mut options = local::Options::from_env()?;
     options.model = options.model.or_else(|| model.map(str::to_owned));
-    options.allowed = allowed;
+    options.allowed = means.allowed.clone();
+    options.source.keys = means.keys.clone();
+    hub.trim_end_matches('/').clone_into(&mut options.source.hub);
     let shutdown = CancellationToken::new();
     let Local {
         name: _,

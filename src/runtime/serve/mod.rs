@@ -54,6 +54,8 @@ pub struct Options {
     /// Addresses that endpoints may have beyond ordinary ones. Absent: loopback beside a file, where whoever starts the process is the
     /// operator, and none in a pod.
     pub allowed: Option<AllowedAddresses>,
+    /// Address of the Hugging Face hub, from which models are downloaded.
+    pub hub: String,
 }
 
 /// Why the process cannot serve.
@@ -128,14 +130,15 @@ async fn alone(
         .local()
         .map(|(name, local)| (name.to_owned(), local.clone()));
     let allowed = options.allowed.clone().unwrap_or_else(AllowedAddresses::loopback);
-    let (own_engine, supervised) = engine::start(backend, Some(snapshot.model()), allowed.clone())?;
+    let means = Means {
+        keys: options.keys.clone().map_or(Keys::Environment, Keys::Directory),
+        allowed,
+        salt: String::new(),
+    };
+    let (own_engine, supervised) = engine::start(backend, Some(snapshot.model()), &means, &options.hub)?;
     let front = Arc::new(assemble::front(Parts {
         snapshot,
-        means: Means {
-            keys: options.keys.clone().map_or(Keys::Environment, Keys::Directory),
-            allowed,
-            salt: String::new(),
-        },
+        means,
         engine: own_engine,
         cluster: None,
     })?);

@@ -32,9 +32,6 @@ pub enum SetupError {
     /// There is nothing to run.
     #[error("no model: set source")]
     NoSource,
-    /// This version mounts models, it does not download them.
-    #[error("source.{0} is not supported by this version; use persistentVolumeClaim or image")]
-    UnsupportedSource(&'static str),
     /// The model is not where it should be.
     #[error("the model {path} cannot be read: {cause}; check the path of source")]
     NoModel {
@@ -197,19 +194,23 @@ pub fn adapter(backend: &LocalBackend) -> Result<Adapter, SetupError> {
     })
 }
 
-/// Where the backend's model lies below `models`. Engine Custom may do without.
-pub fn model_path(backend: &LocalBackend, models: &Path) -> Result<Option<PathBuf>, SetupError> {
+/// Where the backend's model lies: below `models`, or where it was `fetched`. Engine Custom may do without.
+pub fn model_path(
+    backend: &LocalBackend,
+    models: &Path,
+    fetched: Option<&Path>,
+) -> Result<Option<PathBuf>, SetupError> {
     let Some(source) = &backend.source else {
         return match backend.engine {
             EngineKind::Custom | EngineKind::External => Ok(None),
             EngineKind::LlamaCpp | EngineKind::VLLM | EngineKind::SGLang => Err(SetupError::NoSource),
         };
     };
-    let path = match (&source.persistent_volume_claim, &source.image) {
-        (Some(claim), _) => models.join(&claim.path),
-        (None, Some(image)) => models.join(&image.path),
-        (None, None) if source.hugging_face.is_some() => return Err(SetupError::UnsupportedSource("huggingFace")),
-        (None, None) => return Err(SetupError::UnsupportedSource("url")),
+    let path = match (&source.persistent_volume_claim, &source.image, fetched) {
+        (Some(claim), ..) => models.join(&claim.path),
+        (None, Some(image), _) => models.join(&image.path),
+        (None, None, Some(fetched)) => fetched.to_path_buf(),
+        (None, None, None) => return Err(SetupError::NoSource),
     };
     match std::fs::metadata(&path) {
         Ok(_) => Ok(Some(path)),

@@ -33,9 +33,16 @@ fn only_a_custom_engine_may_do_without_a_model() {
         ("Custom", Ok(None)),
     ] {
         let backend = backend(engine, json!({"source": null, "command": ["serve"]}));
-        assert_eq!(model_path(&backend, folder.path()), path, "{engine}");
+        assert_eq!(model_path(&backend, folder.path(), None), path, "{engine}");
     }
     std::fs::create_dir(folder.path().join("m")).unwrap();
-    let folder_of_a_model = model_path(&backend("VLLM", json!({})), folder.path());
+    let folder_of_a_model = model_path(&backend("VLLM", json!({})), folder.path(), None);
     assert_eq!(folder_of_a_model, Ok(Some(folder.path().join("m"))));
+    let downloaded = backend("VLLM", json!({"source": {"huggingFace": {"repository": "o/r"}}}));
+    let fetched = folder.path().join("m");
+    assert_eq!(
+        model_path(&downloaded, folder.path(), Some(&fetched)),
+        Ok(Some(fetched))
+    );
+    assert_eq!(model_path(&downloaded, folder.path(), None), Err(SetupError::NoSource));
 }

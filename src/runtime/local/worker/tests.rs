@@ -76,6 +76,9 @@ fn names(actions: &[Action]) -> Vec<String> {
             Action::Publish(EngineView::Loading) => "loading".to_owned(),
             Action::Publish(EngineView::Ready(_)) => "ready".to_owned(),
             Action::Publish(EngineView::Restarting(error)) => format!("restarting:{}", error.kind().as_str()),
+            Action::Publish(EngineView::Downloading(_) | EngineView::NoModel(..)) => {
+                "no word of the worker's".to_owned()
+            }
             Action::Publish(EngineView::Failed(error)) => format!("failed:{}", error.kind().as_str()),
             Action::Kill => "kill".to_owned(),
             Action::Terminate => "terminate".to_owned(),

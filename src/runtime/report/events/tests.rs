@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 use tower::service_fn;
 
 use super::*;
-use crate::{api::ReplicaCircuit, error::InferenceError, runtime::local::EngineTarget};
+use crate::{
+    api::ReplicaCircuit,
+    error::InferenceError,
+    runtime::local::{EngineTarget, Verdict},
+};
 
 fn poisoned() -> EngineView {
     EngineView::Restarting(InferenceError::CudaContextPoisoned {
@@ -53,6 +57,33 @@ fn an_engine_that_dies_is_told_once_and_so_is_its_return() {
     );
     assert_eq!(told.engine(&ready()), None);
     assert!(told.engine(&poisoned()).is_some());
+}
+
+#[test]
+fn a_download_is_told_in_quarters_and_its_failure_by_its_reason() {
+    let mut told = Told::default();
+    let mut notes = Vec::new();
+    for percent in (0..=100).step_by(5) {
+        let download = Download {
+            bytes: percent * 10,
+            total: Some(1000),
+        };
+        notes.extend(told.engine(&EngineView::Downloading(download)));
+    }
+    assert_eq!(notes.len(), 5, "{notes:?}");
+    assert!(notes.iter().all(|note| !note.warning && note.reason == "Downloading"));
+    assert!(notes[2].text.contains("500 of 1000 bytes"), "{}", notes[2].text);
+    let loading = told.engine(&EngineView::Loading).unwrap();
+    assert!(loading.text.contains("downloaded and verified"), "{}", loading.text);
+    assert_eq!(told.engine(&EngineView::Loading), None);
+    let error = InferenceError::Unauthorized {
+        message: "put a valid token into key token of Secret hf".to_owned(),
+    };
+    let failed = told
+        .engine(&EngineView::NoModel(Verdict::DownloadUnauthorized, error))
+        .unwrap();
+    assert_eq!((failed.warning, failed.reason), (true, "DownloadUnauthorized"));
+    assert!(failed.text.contains("Secret hf"), "{}", failed.text);
 }
 
 /// Nobody here starts it.
