@@ -46,6 +46,9 @@ pub struct BudgetStatus {
     #[schemars(length(max = 2048), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["id"]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leases: Vec<LeaseRow>,
+    /// Time of priced GPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_time: Option<GpuTime>,
     /// The last window, and earlier ones with leases that are not closed.
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["number"]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -105,6 +108,47 @@ pub struct LeaseRow {
     /// stale report is not taken for a new process.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub closed: bool,
+}
+
+/// Time of priced GPUs: what is charged is part of the ledger's `settled`, what is reserved ahead part of `leased`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuTime {
+    /// USD an hour of one pod.
+    pub per_pod_hour: NanoUsd,
+    /// Since when time is charged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// Local pods that may run.
+    pub wanted: u32,
+    /// The limit at which GPUs were released: no local pod may run before a higher one, or the next window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released_at: Option<NanoUsd>,
+    /// Charged in this window.
+    pub settled: NanoUsd,
+    /// Reserved for pods that are wanted and not there yet.
+    pub ahead: NanoUsd,
+    /// One row a pod that holds GPUs, a map by UID.
+    #[schemars(length(max = 2048), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["podUID"]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<GpuCharge>,
+}
+
+/// GPU time of one pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuCharge {
+    /// Name of the pod.
+    #[schemars(length(max = 253))]
+    pub pod: String,
+    /// UID of the pod.
+    #[serde(rename = "podUID")]
+    #[schemars(length(max = 64))]
+    pub pod_uid: String,
+    /// Charged until here.
+    pub until: Time,
+    /// Reserved for the time after it.
+    pub reserved: NanoUsd,
 }
 
 /// The account of an earlier window.

@@ -178,6 +178,12 @@ impl Gpus {
     pub fn resource_name(&self) -> &str {
         self.resource_name.as_deref().unwrap_or("nvidia.com/gpu")
     }
+
+    /// GPUs a pod gets.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.count.unwrap_or(1)
+    }
 }
 
 /// A ResourceClaimTemplate of the same namespace.

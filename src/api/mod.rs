@@ -37,7 +37,7 @@ pub use deployment::{InferenceDeployment, InferenceDeploymentSpec};
 pub use duration::DurationString;
 pub use gpu::{GpuDevice, GpuFault, GpuFaultReason, GpuReport, GpuSuspect, GpuTrouble, ReplacedPod};
 pub use lease::{BudgetReport, Denied, EndedProcess, LeaseGrant, LeaseReport, ReplicaBudget, Want, WindowEnd};
-pub use ledger::{BudgetStatus, BudgetWindow, ClosedWindow, LeaseRow, LostLedger};
+pub use ledger::{BudgetStatus, BudgetWindow, ClosedWindow, GpuCharge, GpuTime, LeaseRow, LostLedger};
 pub use local::{ClaimTemplate, EngineKind, GpuPrice, Gpus, LocalBackend, PodOverrides};
 pub use money::{Decimal, MoneyError, NanoUsd, PicoUsd};
 pub use price::{PriceTier, TokenPrice};

@@ -17,7 +17,7 @@ async fn main() -> ExitCode {
         }
     };
     tracing_subscriber::fmt().json().with_env_filter(filter).init();
-    match run(options).await {
+    match Box::pin(run(options)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the controller ends");

@@ -7,6 +7,7 @@
 
 mod budget;
 mod circuits;
+mod gpu_time;
 mod gpus;
 mod shares;
 
@@ -24,6 +25,7 @@ use crate::api::{
     ShareOrder,
 };
 
+pub use gpu_time::affordable;
 pub use shares::share;
 
 /// What is known.

@@ -135,6 +135,14 @@ impl State {
     }
 
     fn found(&self, path: &str) -> Answer {
+        if path.ends_with("/pods") || path.ends_with("/inferencereplicas") {
+            let items = self.objects.iter().filter(|(p, _)| p.starts_with(&format!("{path}/")));
+            let items: Vec<_> = items.map(|(_, object)| object.clone()).collect();
+            return (
+                200,
+                json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items}),
+            );
+        }
         self.objects
             .get(path)
             .map_or_else(|| failure(404, "NotFound"), |o| (200, o.clone()))
@@ -208,18 +216,47 @@ impl State {
         if body["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"] {
             return failure(409, "Conflict");
         }
-        if status {
-            for (field, value) in body["status"].as_object().into_iter().flatten() {
-                object["status"][field] = value.clone();
-            }
-        } else {
-            object["metadata"]["managedFields"] = body["metadata"]["managedFields"].clone();
+        let part = if status { "status" } else { "metadata" };
+        merge(&mut object[part], &body[part]);
+        let held = object["metadata"]["finalizers"]
+            .as_array()
+            .is_some_and(|all| !all.is_empty());
+        if !held && !object["metadata"]["deletionTimestamp"].is_null() {
+            self.objects.remove(path);
+            return (200, object);
         }
         self.store(path, object)
     }
 
     fn delete(&mut self, path: &str) -> Answer {
+        if let Some(object) = self.objects.get(path)
+            && object["metadata"]["finalizers"]
+                .as_array()
+                .is_some_and(|all| !all.is_empty())
+        {
+            let mut object = object.clone();
+            object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            return self.store(path, object);
+        }
         let gone = self.objects.remove(path);
         gone.map_or_else(|| failure(404, "NotFound"), |object| (200, object))
+    }
+}
+
+/// RFC 7386.
+fn merge(into: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else {
+        *into = patch.clone();
+        return;
+    };
+    if !into.is_object() {
+        *into = json!({});
+    }
+    for (field, value) in fields {
+        if value.is_null() {
+            into.as_object_mut().unwrap().remove(field);
+        } else {
+            merge(&mut into[field], value);
+        }
     }
 }

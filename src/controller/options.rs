@@ -44,6 +44,10 @@ pub struct Options {
         default_value_t
     )]
     pub allow_endpoint_addresses: AllowedAddresses,
+    /// Take the budgets' finalizers off all InferenceReplicas and end: before the operator is removed, when nobody will fold them any
+    /// more.
+    #[arg(long)]
+    pub release_finalizers: bool,
     /// Log filter, for example `info` or `inference_operator=debug`.
     #[arg(long, env = "RUST_LOG", default_value = "info")]
     pub log: String,

@@ -3,7 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kube::{Api, Client, Resource, ResourceExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Api, Client, Resource, ResourceExt, api::ListParams};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
@@ -32,10 +33,52 @@ pub async fn release_all(client: Client, stores: Stores, metrics: Arc<Metrics>) 
     }
 }
 
+/// How often all replicas are looked through before the operator is removed: a controller that still works may put a finalizer back.
+const PASSES: usize = 10;
+
+/// Takes all finalizers off, until twice in a row there was none.
+pub async fn release_everything(client: &Client, namespace: Option<&str>) -> Result<(), CallError> {
+    let metrics = Metrics::default();
+    let api: Api<InferenceReplica> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let (mut ticks, mut clean) = (interval(LOOK), 0);
+    for _ in 0..PASSES {
+        ticks.tick().await;
+        let replicas = call("list all replicas", api.list_metadata(&ListParams::default())).await?;
+        let held: Vec<_> = replicas
+            .items
+            .iter()
+            .filter(|replica| is_held(&replica.metadata))
+            .collect();
+        clean = if held.is_empty() { clean + 1 } else { 0 };
+        for replica in held {
+            release(
+                client,
+                &replica.namespace().unwrap_or_default(),
+                &replica.metadata,
+                &metrics,
+            )
+            .await?;
+        }
+        if clean == 2 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn is_held(meta: &ObjectMeta) -> bool {
+    meta.finalizers
+        .iter()
+        .flatten()
+        .any(|name| name == names::FINALIZER_BUDGET)
+}
+
 /// It is being deleted and only the finalizer keeps it.
 fn waits(replica: &Guarded<InferenceReplica>) -> bool {
-    replica.meta().deletion_timestamp.is_some()
-        && replica.finalizers().iter().any(|name| name == names::FINALIZER_BUDGET)
+    replica.meta().deletion_timestamp.is_some() && is_held(replica.meta())
 }
 
 /// The owner is asked for live: a cache that lags must not end a budget.

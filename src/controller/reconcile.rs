@@ -230,7 +230,8 @@ async fn follow(situation: Situation<'_>, decisions: Decisions, context: &Contex
         };
         (Err(problem), missed, RESYNC)
     } else {
-        let prepared = build::build(subject, &deployment.spec, live, &decisions.orders, &context.defaults)?;
+        let spec = decide::affordable(&deployment.spec, decisions.record.budget.as_ref(), subject, live);
+        let prepared = build::build(subject, &spec, live, &decisions.orders, &context.defaults)?;
         match Box::pin(writer.apply(prepared)).await {
             Ok(mut outcome) => {
                 let missed = outcome.missed.take();

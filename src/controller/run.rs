@@ -12,12 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     build::Defaults,
+    call::CallError,
     events::Events,
     lease::{Candidate, LeaseLost},
     memory::Memory,
     metrics::Metrics,
     options::Options,
-    orphans::release_all,
+    orphans::{release_all, release_everything},
     pace::Pace,
     reconcile::{Context, Failures, ReconcileError, after_error, reconcile},
     server::{Health, serve},
@@ -46,6 +47,9 @@ pub enum RunError {
     /// The address could not be had, or signals could not be caught.
     #[error("cannot serve on {0}: {1}")]
     Serve(String, std::io::Error),
+    /// A finalizer was not taken off.
+    #[error(transparent)]
+    Release(#[from] CallError),
     /// Another controller may be working.
     #[error(transparent)]
     Lease(#[from] LeaseLost),
@@ -56,6 +60,10 @@ pub enum RunError {
 /// # Errors
 /// What keeps it from running; see [`RunError`].
 pub async fn run(options: Options) -> Result<(), RunError> {
+    if options.release_finalizers {
+        let client = Client::try_from(Config::infer().await?)?;
+        return Ok(release_everything(&client, options.namespace.as_deref()).await?);
+    }
     let stop = CancellationToken::new();
     stop_on_signals(&stop).map_err(|e| RunError::Serve("signals".into(), e))?;
     let metrics = Arc::new(Metrics::default());

@@ -30,6 +30,12 @@ impl ServerTime {
         Ok(builder.with_layer(&note).build::<Box<DynBody>>())
     }
 
+    /// A clock that shows `now` and goes on.
+    #[cfg(test)]
+    pub fn at(now: Timestamp) -> Self {
+        Self(Arc::new(Mutex::new(Some((now, Instant::now())))))
+    }
+
     fn note<B>(&self, response: &Response<B>) {
         let date = response.headers().get(http::header::DATE);
         let date = date.and_then(|date| rfc2822::parse(date.to_str().ok()?).ok());

@@ -33,7 +33,7 @@ const OWN_ENVIRONMENT: &str = "INFERENCE_";
 pub fn unsupported(spec: &InferenceDeploymentSpec, mode: Mode) -> Vec<Unsupported> {
     let mut found = Findings(Vec::new());
     for (index, backend) in spec.backends.iter().enumerate() {
-        check_backend(&mut found, &format!("spec.backends[{index}]"), backend);
+        check_backend(&mut found, &format!("spec.backends[{index}]"), backend, mode);
     }
     found.add_if(
         spec.scale_to_zero.is_some(),
@@ -70,19 +70,19 @@ impl Findings {
     }
 }
 
-fn check_backend(found: &mut Findings, path: &str, backend: &Backend) {
+fn check_backend(found: &mut Findings, path: &str, backend: &Backend, mode: Mode) {
     match backend.kind() {
-        Some(BackendKind::Local(local)) => check_local(found, &format!("{path}.local"), local),
+        Some(BackendKind::Local(local)) => check_local(found, &format!("{path}.local"), local, mode),
         Some(BackendKind::Remote(_)) => {}
         None => found.add(path, "a backend has exactly one of local and remote"),
     }
 }
 
-fn check_local(found: &mut Findings, path: &str, local: &LocalBackend) {
+fn check_local(found: &mut Findings, path: &str, local: &LocalBackend, mode: Mode) {
     found.add_if(
-        local.price.is_some(),
+        local.price.is_some() && mode == Mode::File,
         format!("{path}.price"),
-        "this version does not charge GPU time; remove the field",
+        "GPU time is charged by the controller of a cluster; remove the field",
     );
     check_source(found, path, local.source.as_ref());
     check_gpus(found, &format!("{path}.gpus"), local.gpus.as_ref());
@@ -260,7 +260,6 @@ mod tests {
             (json!({"gpus": {"count": 1, "product": "A100"}}), ".gpus.product"),
             (json!({"gpus": {"count": 1, "minMemory": "40Gi"}}), ".gpus.minMemory"),
             (json!({"gpus": {"claimTemplate": {"name": "c"}}}), ".gpus.claimTemplate"),
-            (json!({"gpus": {"count": 1}, "price": {"perGpuHour": "2"}}), ".price"),
             (json!({"args": ["-v", "--port=1"]}), ".args[1]"),
             (json!({"engine": "VLLM", "args": ["--max_model_len", "9"]}), ".args[0]"),
             (
@@ -283,6 +282,13 @@ mod tests {
         ] {
             assert_eq!(fields(local(extra), Mode::Cluster), vec![format!("{at}{field}")]);
         }
+    }
+
+    #[test]
+    fn gpu_time_is_charged_in_a_cluster_only() {
+        let spec = local(json!({"gpus": {"count": 1}, "price": {"perGpuHour": "2"}}));
+        assert_eq!(fields(spec.clone(), Mode::Cluster), Vec::<String>::new());
+        assert_eq!(fields(spec, Mode::File), vec!["spec.backends[0].local.price"]);
     }
 
     #[test]

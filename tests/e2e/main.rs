@@ -12,6 +12,7 @@
 
 mod access;
 mod admission;
+mod budget;
 mod circuits;
 mod conflict;
 mod faults;

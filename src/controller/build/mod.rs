@@ -211,6 +211,7 @@ pub fn build(
 }
 
 pub use deployment::set_template;
+pub use pod::grace_seconds;
 pub use replica::{build as replicas, tier_of};
 
 #[cfg(test)]

@@ -25,6 +25,11 @@ const NOBODY: i64 = 65_532;
 /// Seconds between the end of draining and the kubelet's SIGKILL (design section 10).
 const GRACE_BEYOND_DRAIN: i64 = 30;
 
+/// Seconds that a pod may take to end.
+pub fn grace_seconds(spec: &InferenceDeploymentSpec) -> i64 {
+    revision::drain_seconds(spec).saturating_add(GRACE_BEYOND_DRAIN)
+}
+
 /// Renders the template of `tier`.
 pub fn render(
     subject: &Subject,
@@ -56,7 +61,7 @@ pub fn render(
             .map(|_| vec![installer(runtime_image)]),
         containers: vec![container],
         volumes: Some(volumes.into_iter().chain(overrides.volumes.clone()).collect()),
-        termination_grace_period_seconds: Some(revision::drain_seconds(spec).saturating_add(GRACE_BEYOND_DRAIN)),
+        termination_grace_period_seconds: Some(grace_seconds(spec)),
         ..placement(subject, &overrides)
     };
     Ok(PodTemplateSpec {

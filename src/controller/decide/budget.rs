@@ -6,12 +6,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use super::{Decisions, Situation};
+use super::{Decisions, Situation, gpu_time};
 use crate::{
     api::{BudgetStatus, InferenceDeployment, InferenceReplica, ReplicaBudget, names},
     controller::status::has_ended,
     policy::budget::ledger::{
-        self, Clocks, Decision, Holder, Mark, Marks, Object, Remove, Terms, WriteOff, may_release, projection,
+        self, Clocks, Decision, Holder, Mark, Marks, Object, Remove, Terms, WriteOff, may_release, next_charge,
+        projection,
     },
 };
 
@@ -66,7 +67,8 @@ pub fn decide(situation: &Situation<'_>, decisions: &mut Decisions) {
         let again = if clocks_disagree {
             Some(CLOCKS)
         } else {
-            until_end(ledger, situation.now)
+            let charge = next_charge(ledger).map(|at| until(at, situation.now));
+            until_end(ledger, situation.now).into_iter().chain(charge).min()
         };
         decisions.look_again = decisions.look_again.into_iter().chain(again).min();
     }
@@ -75,7 +77,9 @@ pub fn decide(situation: &Situation<'_>, decisions: &mut Decisions) {
 
 /// What the spec says; nothing when there is no budget, or its time zone is unknown, which validation tells.
 fn terms(deployment: &InferenceDeployment) -> Option<Terms> {
-    Terms::new(deployment.spec.budget.as_ref()?).ok()
+    let terms = Terms::new(deployment.spec.budget.as_ref()?).ok()?;
+    let gpu = gpu_time::terms(&deployment.spec);
+    Some(Terms { gpu, ..terms })
 }
 
 /// What the annotations say; one that cannot be read says nothing.
@@ -112,6 +116,7 @@ fn holders<'a>(situation: &Situation<'a>) -> Vec<Holder<'a>> {
                 pod,
                 pod_uid,
                 pod_lives: lives(pod, pod_uid),
+                gpus: gpu_time::hold(situation.subject, live, pod_uid),
                 object: Some(object(replica)),
             })
         })
@@ -125,6 +130,7 @@ fn holders<'a>(situation: &Situation<'a>) -> Vec<Holder<'a>> {
                 pod: name,
                 pod_uid,
                 pod_lives: !has_ended(pod),
+                gpus: gpu_time::hold(situation.subject, live, pod_uid),
                 object: None,
             });
         }
@@ -148,6 +154,7 @@ pub fn first_told(ledger: Option<&BudgetStatus>, pod: &Pod) -> Option<ReplicaBud
         pod: pod.metadata.name.as_deref()?,
         pod_uid: pod.metadata.uid.as_deref()?,
         pod_lives: true,
+        gpus: None,
         object: Some(Object {
             deleting: false,
             spec: None,
@@ -178,8 +185,11 @@ fn newly_denied(told: &ReplicaBudget, before: Option<&ReplicaBudget>) -> bool {
 
 fn until_end(ledger: &BudgetStatus, now: Timestamp) -> Option<Duration> {
     let end = ledger.window.end.as_ref()?;
-    let left = Duration::try_from(end.0.duration_since(now)).unwrap_or_default();
-    Some(left.saturating_add(AFTER_END))
+    Some(until(end.0, now).saturating_add(AFTER_END))
+}
+
+fn until(at: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(now)).unwrap_or_default()
 }
 
 /// Replicas that are being deleted and whose leases are folded lose their finalizer; a live read decides.

@@ -1,3 +1,5 @@
+#[path = "tests/budget.rs"]
+mod budget;
 mod circuits;
 
 use kube::runtime::{
@@ -79,7 +81,7 @@ fn process(server: &Server) -> Context {
         metrics,
         failures: Arc::default(),
         pace: Arc::default(),
-        server_time: ServerTime::default(),
+        server_time: ServerTime::at(Timestamp::now()),
         tried: Arc::default(),
     }
 }

@@ -29,6 +29,9 @@ pub fn within_budget(view: &View<'_>) -> Option<Verdict> {
     if is_exhausted(view) {
         return says(FALSE, reason::EXHAUSTED, spent(budget, ledger));
     }
+    if view.released().is_some() {
+        return says(FALSE, reason::EXHAUSTED, released(budget, ledger));
+    }
     says(
         TRUE,
         reason::AS_EXPECTED,
@@ -63,12 +66,24 @@ fn lost(ledger: &BudgetStatus) -> String {
 }
 
 fn spent(budget: &Budget, ledger: &BudgetStatus) -> String {
-    let until = ledger.window.end.as_ref();
-    let until = until.map_or_else(|| "the limit is raised".to_owned(), |end| end.0.to_string());
     format!(
-        "what is left of {} USD does not pay for another request: paid backends are not asked until {until}",
-        budget.limit
+        "what is left of {} USD does not pay for another request: paid backends are not asked until {}",
+        budget.limit,
+        until(ledger)
     )
+}
+
+fn released(budget: &Budget, ledger: &BudgetStatus) -> String {
+    format!(
+        "what is left of {} USD does not pay for GPUs: there are no local pods until {}",
+        budget.limit,
+        until(ledger)
+    )
+}
+
+fn until(ledger: &BudgetStatus) -> String {
+    let end = ledger.window.end.as_ref();
+    end.map_or_else(|| "the limit is raised".to_owned(), |end| end.0.to_string())
 }
 
 fn bound_violated<'a>(view: &View<'a>) -> Option<&'a str> {

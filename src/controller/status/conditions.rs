@@ -91,12 +91,12 @@ fn ready(view: &View<'_>) -> Verdict {
 /// Why there is no Ready pod: what the pods say, else the engine, else that they are not there yet.
 fn no_ready_pod(view: &View<'_>) -> Verdict {
     if view.wanted() == 0 {
-        return verdict(
-            types::READY,
-            FALSE,
-            reason::SCALED_TO_ZERO,
-            "spec.replicas is 0: set it to 1 or more",
+        let released = within_budget(view).filter(|_| view.released().is_some());
+        let message = released.map_or_else(
+            || "spec.replicas is 0: set it to 1 or more".to_owned(),
+            |why| why.message,
         );
+        return verdict(types::READY, FALSE, reason::SCALED_TO_ZERO, message);
     }
     if let Some(problem) = view.problem.as_ref().filter(|_| view.members.is_empty()) {
         return verdict(types::READY, FALSE, problem.reason, problem.message.clone());
@@ -232,6 +232,13 @@ fn model_loaded(view: &View<'_>) -> Option<Verdict> {
             FALSE,
             reason::SCALED_TO_ZERO,
             "spec.replicas is 0: no engine is wanted".into(),
+        );
+    }
+    if view.released().is_some() {
+        return says(
+            FALSE,
+            reason::SCALED_TO_ZERO,
+            "the budget does not pay for GPUs: no engine is wanted".into(),
         );
     }
     if let Some(engine) = with(EngineState::Failed) {

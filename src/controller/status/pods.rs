@@ -43,6 +43,19 @@ pub fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a str> {
     conditions.iter().find(|c| c.type_ == type_).map(|c| c.status.as_str())
 }
 
+/// When the pod was given to its node.
+pub fn scheduled_at(pod: &Pod) -> Option<Timestamp> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let scheduled = conditions
+        .iter()
+        .find(|c| c.type_ == "PodScheduled" && c.status == "True")?;
+    let since = scheduled
+        .last_transition_time
+        .as_ref()
+        .or(pod.metadata.creation_timestamp.as_ref());
+    since.map(|time| time.0)
+}
+
 /// The gravest failure of `pods`, by a fixed precedence.
 pub fn gravest<'a>(pods: impl Iterator<Item = &'a Pod>) -> Option<PodFailure> {
     let rank = |f: &PodFailure| PRECEDENCE.iter().position(|r| *r == f.reason);

@@ -7,13 +7,14 @@ use super::{budget, pods};
 use crate::{
     api::{
         Backend, BackendReport, BudgetStatus, CircuitStatus, GpuTrouble, InferenceDeploymentSpec, InferenceReplica,
-        InferenceReplicaStatus,
+        InferenceReplicaStatus, NanoUsd,
     },
     controller::{
         build::{Subject, Tier, scaled_tier, tier_of, tiers},
         decide::{Record, Situation},
         dereference::Live,
     },
+    policy::pricing::Prices,
 };
 
 /// Why the spec is not carried out, for the Stalled condition.
@@ -111,7 +112,20 @@ impl<'a> View<'a> {
 
     /// Wanted pods of all tiers.
     pub fn wanted(&self) -> i32 {
-        tiers(self.spec).iter().map(|(_, replicas)| replicas).sum()
+        let released = self.released().is_some();
+        let tiers = tiers(self.spec).into_iter();
+        tiers
+            .filter(|(tier, _)| *tier != Tier::Local || !released)
+            .map(|(_, replicas)| replicas)
+            .sum()
+    }
+
+    /// The limit at which the local pods were let go because the budget does not pay for their GPUs.
+    pub fn released(&self) -> Option<NanoUsd> {
+        let ledger = self
+            .ledger
+            .filter(|ledger| self.spec.budget.is_some() && ledger.lost.is_none())?;
+        ledger.gpu_time.as_ref()?.released_at
     }
 
     /// Pods of the scaled kind as their Deployment counts them.
@@ -154,7 +168,10 @@ impl<'a> View<'a> {
 
     /// The first backend in order that some Ready pod may send to, and that the budget admits.
     pub fn active_backend(&self) -> Option<&'a str> {
-        let paid = |backend: &Backend| backend.remote.as_ref().is_some_and(|remote| remote.price.is_some());
+        let paid = |backend: &Backend| {
+            let price = backend.remote.as_ref().and_then(|remote| remote.price.as_ref());
+            price.is_some_and(|price| !Prices::from(price).are_free())
+        };
         let admitted = self
             .available()
             .filter(|backend| !paid(backend) || budget::admits(self));

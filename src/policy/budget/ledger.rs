@@ -10,6 +10,7 @@
 
 mod decide;
 mod fold;
+mod gpu;
 mod grant;
 mod lost;
 mod project;
@@ -21,6 +22,7 @@ mod tests;
 mod windows;
 
 pub use decide::{Decision, Remove, decide};
+pub use gpu::{GpuHold, GpuTerms, next_charge};
 pub use project::{may_release, projection};
 pub use rows::{attainable, outstanding};
 pub use situation::{Calendar, Clocks, Holder, Mark, Marks, Object, Situation, Terms, UnknownZone, WriteOff};

@@ -109,7 +109,11 @@ impl Purse {
         self.leases.retain(|held| mine().any(|lease| lease.id == held.id));
         for lease in mine() {
             match self.leases.iter_mut().find(|held| held.id == lease.id) {
-                Some(held) => held.told(lease),
+                Some(held) => {
+                    held.told(lease);
+                    // Others wait: what was spent since the last report may be all that there is to say.
+                    self.hurry |= held.is_recalled();
+                }
                 None => self.leases.push(Held::new(lease)),
             }
         }
@@ -178,6 +182,7 @@ impl Purse {
         if let Some(held) = self.leases.iter_mut().find(|held| held.id == claim.lease) {
             held.reserved = held.reserved.saturating_sub(claim.amount);
             book(held);
+            self.hurry |= held.is_recalled();
         }
         self.give_back();
     }
@@ -190,7 +195,7 @@ impl Purse {
         }
     }
 
-    /// True once after something was given back that the controller waits for.
+    /// True once after something has changed that the controller waits to hear, or that requests need it to hear.
     pub fn take_hurry(&mut self) -> bool {
         std::mem::take(&mut self.hurry)
     }

@@ -91,6 +91,14 @@ mod tests {
     }
 
     #[test]
+    fn zones_are_in_the_program_itself_because_the_image_has_none() {
+        let bundled = jiff::tz::TimeZoneDatabase::bundled();
+        for zone in ["UTC", "Europe/Berlin"] {
+            assert!(bundled.get(zone).is_ok(), "{zone}");
+        }
+    }
+
+    #[test]
     fn windows_follow_the_zones_calendar() {
         use BudgetPeriod::{Day, Hour, Month, Week};
         for (period, zone, now, start, end) in [

@@ -3,6 +3,7 @@
 use super::{
     Mark, Situation, Terms,
     fold::fold,
+    gpu,
     grant::{grant, wanted},
     lost::{self, Loss},
     recall::recall,
@@ -53,7 +54,9 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
     write_off(&mut ledger, situation, &mut decision);
     if let Some(terms) = situation.terms {
         decision.look |= lost::adopt(&mut ledger, situation);
-        spend(&mut ledger, situation, terms, &mut decision);
+        spend(&mut ledger, situation, (terms, now), &mut decision);
+    } else if let Some(now) = now {
+        gpu::charge(&mut ledger, situation, None, now);
     }
     windows::forget(&mut ledger);
     show(&mut ledger);
@@ -102,19 +105,26 @@ fn write_off(ledger: &mut BudgetStatus, situation: &Situation<'_>, decision: &mu
     decision.remove.adopt = adopting.is_some() && adopting == situation.marks.adopt;
 }
 
-/// Grants, recalls and warnings.
-fn spend(ledger: &mut BudgetStatus, situation: &Situation<'_>, terms: &Terms, decision: &mut Decision) {
+/// GPU time, grants, recalls and warnings.
+fn spend(
+    ledger: &mut BudgetStatus,
+    situation: &Situation<'_>,
+    (terms, now): (&Terms, Option<jiff::Timestamp>),
+    decision: &mut Decision,
+) {
     if ledger.lost.is_some() {
         return;
     }
     let marked = lost::mark(situation).is_some_and(|mark| mark.number == ledger.window.number);
     let mut unmet = 0;
     if marked {
+        let charged = now.map(|now| gpu::charge(ledger, situation, terms.gpu.as_ref(), now));
+        let charged = charged.unwrap_or_default();
         let granted = grant(ledger, situation);
-        decision.look |= granted.look;
-        decision.urgent |= granted.urgent;
-        unmet = granted.unmet;
-    } else if wanted(ledger, situation) {
+        decision.look |= granted.look || charged.look;
+        decision.urgent |= granted.urgent || charged.urgent;
+        unmet = granted.unmet.max(charged.unmet);
+    } else if wanted(ledger, situation) || gpu::wanted(ledger, terms.gpu.as_ref()) {
         decision.mark = Some(Mark {
             uid: situation.uid.to_owned(),
             number: ledger.window.number,

@@ -57,6 +57,8 @@ pub(super) fn begin(situation: &Situation<'_>, terms: &Terms, now: jiff::Timesta
         windows::next(number, &terms.calendar, terms.calendar.window(now)),
     );
     ledger.sequence = ledger.sequence.max(seen(situation)).saturating_add(GAP);
+    // The amount that will be stated says what pods have used until then.
+    ledger.gpu_time = None;
     // Every write raises the sequence, this one too.
     let since = ledger.sequence.saturating_add(1);
     ledger.lost = Some(LostLedger { since, adopting: None });

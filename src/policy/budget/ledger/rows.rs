@@ -12,10 +12,17 @@ pub const fn outstanding(row: &LeaseRow) -> u64 {
     left.saturating_sub(row.settled.0).saturating_sub(row.uncertain.0)
 }
 
-/// Outstanding in the current window.
+/// Outstanding in the current window, and reserved for GPU time.
 pub(super) fn leased(ledger: &BudgetStatus) -> u64 {
     let current = ledger.leases.iter().filter(|row| row.window == ledger.window.number);
-    current.map(outstanding).fold(0, u64::saturating_add)
+    current.map(outstanding).fold(gpu_reserved(ledger), u64::saturating_add)
+}
+
+/// Reserved for GPU time.
+fn gpu_reserved(ledger: &BudgetStatus) -> u64 {
+    let Some(time) = &ledger.gpu_time else { return 0 };
+    let pods = time.pods.iter().map(|pod| pod.reserved.0);
+    pods.fold(time.ahead.0, u64::saturating_add)
 }
 
 /// Spent in the current window, or nobody knows.
@@ -23,10 +30,14 @@ pub(super) const fn spent(ledger: &BudgetStatus) -> u64 {
     ledger.settled.0.saturating_add(ledger.uncertain.0)
 }
 
-/// What can still be spent in this window once everything has come back that can: of this a denial is made, and it only shrinks.
+/// What requests can still spend in this window once everything has come back that can: of this a denial is made. GPU time that is
+/// reserved does not come back while its pods run.
 #[must_use]
-pub const fn attainable(ledger: &BudgetStatus) -> u64 {
-    ledger.limit.0.saturating_sub(spent(ledger))
+pub fn attainable(ledger: &BudgetStatus) -> u64 {
+    ledger
+        .limit
+        .0
+        .saturating_sub(spent(ledger).saturating_add(gpu_reserved(ledger)))
 }
 
 /// What may be granted now.

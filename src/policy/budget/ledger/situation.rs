@@ -2,6 +2,7 @@
 
 use jiff::{Timestamp, tz::TimeZone};
 
+use super::{GpuHold, GpuTerms};
 use crate::{
     api::{Budget, BudgetPeriod, BudgetReport, BudgetStatus, NanoUsd, ReplicaBudget},
     policy::budget::{Window, window},
@@ -29,6 +30,13 @@ pub struct Situation<'a> {
     pub live: bool,
 }
 
+impl Situation<'_> {
+    /// The GPUs that a pod holds.
+    pub(super) fn gpu_hold(&self, pod_uid: &str) -> Option<GpuHold> {
+        self.holders.iter().find(|holder| holder.pod_uid == pod_uid)?.gpus
+    }
+}
+
 /// What the spec says.
 #[derive(Clone, Debug)]
 pub struct Terms {
@@ -38,6 +46,8 @@ pub struct Terms {
     pub calendar: Calendar,
     /// Percentages to warn at.
     pub warn_at: Vec<u32>,
+    /// GPU time that is to be charged.
+    pub gpu: Option<GpuTerms>,
 }
 
 /// Why windows cannot be told.
@@ -49,12 +59,13 @@ pub struct UnknownZone {
 }
 
 impl Terms {
-    /// Reads them.
+    /// Reads them, without GPU time.
     pub fn new(budget: &Budget) -> Result<Self, UnknownZone> {
         Ok(Self {
             limit: budget.limit.usd(),
             calendar: Calendar::new(budget)?,
             warn_at: budget.warn_at_percent.clone(),
+            gpu: None,
         })
     }
 }
@@ -145,6 +156,8 @@ pub struct Holder<'a> {
     pub pod_uid: &'a str,
     /// The pod exists and has not ended.
     pub pod_lives: bool,
+    /// The priced GPUs that it holds.
+    pub gpus: Option<GpuHold>,
     /// The `InferenceReplica` for this UID, when there is one.
     pub object: Option<Object<'a>>,
 }

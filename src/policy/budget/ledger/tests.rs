@@ -1,5 +1,6 @@
 //! The known interleavings by name, and what people see. All of them together, at random, are in `policy::budget::model`.
 
+mod gpu;
 mod loss;
 mod money;
 mod processes;
@@ -18,6 +19,7 @@ struct Replica {
     pod: String,
     uid: String,
     lives: bool,
+    gpus: Option<GpuHold>,
     object: bool,
     deleting: bool,
     spec: Option<ReplicaBudget>,
@@ -30,6 +32,7 @@ struct Replica {
 struct Scene {
     ledger: Option<BudgetStatus>,
     budget: Budget,
+    gpu: Option<GpuTerms>,
     marks: Marks,
     replicas: Vec<Replica>,
     clocks: Clocks,
@@ -44,6 +47,7 @@ fn replica(number: usize) -> Replica {
         pod: format!("p{number}"),
         uid: format!("u{number}"),
         lives: true,
+        gpus: None,
         object: true,
         deleting: false,
         spec: None,
@@ -58,6 +62,7 @@ impl Scene {
         let mut scene = Self {
             ledger: None,
             budget: serde_json::from_str(r#"{"limit": "0.000001", "period": "Hour"}"#).unwrap(),
+            gpu: None,
             marks: Marks::default(),
             replicas: (0..replicas).map(replica).collect(),
             clocks: Clocks {
@@ -83,7 +88,11 @@ impl Scene {
 
     fn with<T>(&self, live: bool, look: impl FnOnce(&Situation<'_>) -> T) -> T {
         let holders: Vec<Holder<'_>> = self.replicas.iter().map(Replica::holder).collect();
-        let terms = Terms::new(&self.budget).unwrap();
+        let gpu = self.gpu;
+        let terms = Terms {
+            gpu,
+            ..Terms::new(&self.budget).unwrap()
+        };
         look(&Situation {
             uid: "d",
             ledger: self.ledger.as_ref(),
@@ -192,6 +201,7 @@ impl Replica {
             pod: &self.pod,
             pod_uid: &self.uid,
             pod_lives: self.lives,
+            gpus: self.gpus,
             object: self.object.then_some(Object {
                 deleting: self.deleting,
                 spec: self.spec.as_ref(),

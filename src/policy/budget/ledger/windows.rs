@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Calendar, rows::outstanding};
+use super::{Calendar, gpu, rows::outstanding};
 use crate::{
     api::{BudgetStatus, BudgetWindow, ClosedWindow, NanoUsd},
     policy::budget::Window,
@@ -37,6 +37,7 @@ pub(super) fn advance(ledger: &mut BudgetStatus, calendar: &Calendar, now: jiff:
 
 /// Closes the current window and opens `window`.
 pub(super) fn turn(ledger: &mut BudgetStatus, window: BudgetWindow) {
+    gpu::turn(ledger, window.start.as_ref().map(|start| start.0));
     let old = std::mem::replace(&mut ledger.window, window);
     ledger.closed_windows.push(ClosedWindow {
         number: old.number,

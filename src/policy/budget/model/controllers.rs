@@ -69,6 +69,7 @@ impl View {
                     pod: name,
                     pod_uid: &pod.uid,
                     pod_lives: !pod.ended,
+                    gpus: None,
                     object: None,
                 });
             }
@@ -82,6 +83,7 @@ fn holder<'a>(name: &'a str, replica: &'a Replica, pod_lives: bool) -> Holder<'a
         pod: name,
         pod_uid: &replica.pod_uid,
         pod_lives,
+        gpus: None,
         object: Some(Object {
             deleting: replica.deleting,
             spec: replica.spec.as_ref(),

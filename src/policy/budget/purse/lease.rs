@@ -40,6 +40,11 @@ impl Held {
         left.saturating_sub(self.settled).saturating_sub(self.uncertain)
     }
 
+    /// The controller waits to hear what became of it.
+    pub(super) const fn is_recalled(&self) -> bool {
+        self.recall_to.is_some()
+    }
+
     /// Number of its window.
     #[must_use]
     pub const fn window(&self) -> u64 {

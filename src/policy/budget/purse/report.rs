@@ -72,6 +72,10 @@ impl Purse {
         let request = self.waiting.least().unwrap_or(0);
         let least = request.saturating_sub(free);
         let amount = self.waiting.sum().saturating_sub(free).max(ahead).max(least);
-        self.want.say(amount, least, request)
+        let before = self.want.sequence;
+        let want = self.want.say(amount, least, request);
+        // A grant may have been taken by another request of the same size: this one still waits.
+        self.hurry |= least > 0 && self.want.sequence != before;
+        want
     }
 }

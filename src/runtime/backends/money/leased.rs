@@ -79,6 +79,7 @@ impl Leased {
             hand.write(Journal::tidy);
             self.tell(&mut hand);
             drop(hand);
+            self.signals.routine();
             self.changed.notify_waiters();
         }
     }
@@ -147,6 +148,7 @@ impl Leased {
     /// What the controller waits for is told at once.
     fn tell(&self, hand: &mut Hand) {
         if hand.purse.take_hurry() {
+            hand.told = None;
             self.signals.urgent();
         }
     }
@@ -168,6 +170,7 @@ impl Leased {
         let now = self.moment(Timestamp::now());
         let hand = &mut *lock(&self.hand);
         let report = hand.purse.report(now);
+        self.tell(hand);
         match &hand.told {
             Some((at, told)) if now.since_start < *at + ROUTINE && only_counters_moved(told, &report) => told.clone(),
             _ => {

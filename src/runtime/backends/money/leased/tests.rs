@@ -126,6 +126,51 @@ async fn counters_alone_are_told_every_ten_seconds() {
     assert_eq!(settled(), NanoUsd(10));
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_others_wait_for_is_told_at_once_counters_too() {
+    let leased = leased();
+    leased.told(&told(1, 100, None));
+    let claim = leased.reserve(NanoUsd(10), Timestamp::now()).unwrap();
+    let _ = leased.report();
+    let _ = leased.settle(claim, NanoUsd(10));
+    assert_eq!(
+        (leased.signals.count(), leased.report().leases[0].settled),
+        (0, NanoUsd(0))
+    );
+    let mut recalled = told(2, 100, None);
+    recalled.leases[0].recall_to = Some(NanoUsd(90));
+    leased.told(&recalled);
+    assert_eq!(
+        (leased.signals.count(), leased.report().leases[0].settled),
+        (1, NanoUsd(10))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_request_that_waits_is_told_of_at_once_when_the_first_took_the_grant() {
+    let leased = leased();
+    let ask = || {
+        let leased = Arc::clone(&leased);
+        tokio::spawn(async move {
+            leased
+                .wait(NanoUsd(40), Duration::from_secs(30))
+                .await
+                .map(|claim| claim.amount())
+        })
+    };
+    let (first, second) = (ask(), ask());
+    run_others().await;
+    let _ = leased.report();
+    let before = leased.signals.count();
+    leased.told(&told(1, 40, None));
+    assert_eq!(first.await.unwrap(), Ok(NanoUsd(40)));
+    let want = leased.report().want.unwrap();
+    assert_eq!((want.amount, want.sequence), (NanoUsd(40), 2));
+    assert_eq!(leased.signals.count(), before + 1);
+    leased.told(&told(2, 80, None));
+    assert_eq!(second.await.unwrap(), Ok(NanoUsd(40)));
+}
+
 #[test]
 fn after_the_last_word_nothing_is_spent() {
     let leased = leased();
