@@ -57,7 +57,8 @@ async fn eight_replicas_open_probe_and_close_as_one() {
     figure("circuit: calls before it was open for all (at most 24)", calls);
     assert!(all < Duration::from_secs(2), "{all:?}");
     assert!(calls <= REPLICAS as u64 * THRESHOLD, "{calls}");
-    for address in &addresses {
+    // The quiet one is not asked: a refused request would make it a candidate for the token, which it had nothing to use on.
+    for address in busy {
         assert_eq!(house.ask(address).await, (503, "circuit_open".into()));
     }
     assert_eq!(house.provider.calls() - before, calls, "nobody was asked again");
