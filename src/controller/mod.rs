@@ -29,6 +29,7 @@ mod build;
 mod call;
 mod decide;
 mod dereference;
+mod discover;
 mod events;
 mod kinds;
 mod lease;

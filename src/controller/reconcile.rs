@@ -16,6 +16,7 @@ use super::{
     call::CallError,
     decide::{self, Decisions, Situation, decide, held},
     dereference::{DereferenceError, dereference, read_live},
+    discover,
     events::Events,
     memory::Memory,
     metrics::Metrics,
@@ -220,15 +221,11 @@ async fn follow(situation: Situation<'_>, decisions: Decisions, context: &Contex
     };
     writer.replace(&decisions.replace).await?;
     writer.release(&decisions.release).await?;
-    let (outcome, missed, look_again) = if let Err(error) = context.validated.check(subject, deployment) {
+    let (outcome, missed, look_again) = if let Some((problem, look_again)) = refused(&situation, context).await? {
         // Pods that run go on being told what is decided.
         let replicas = build::replicas(subject, live, &decisions.orders);
         let (_, missed) = writer.apply_replicas(replicas).await?;
-        let problem = Problem {
-            reason: error.reason(),
-            message: error.to_string(),
-        };
-        (Err(problem), missed, RESYNC)
+        (Err(problem), missed, look_again)
     } else {
         let spec = decide::affordable(&deployment.spec, decisions.record.budget.as_ref(), subject, live);
         let prepared = build::build(subject, &spec, live, &decisions.orders, &context.defaults)?;
@@ -325,6 +322,22 @@ fn share(situation: &Situation<'_>, decisions: &mut Decisions, context: &Context
         later = [later, turn.later()].into_iter().flatten().min();
     }
     later
+}
+
+/// Why the spec is not carried out, and when to look again: an API may come, a spec comes with an event of its own.
+async fn refused(situation: &Situation<'_>, context: &Context) -> Result<Option<(Problem, Duration)>, ReconcileError> {
+    let Situation {
+        subject, deployment, ..
+    } = situation;
+    if let Err(error) = context.validated.check(subject, deployment) {
+        let problem = Problem {
+            reason: error.reason(),
+            message: error.to_string(),
+        };
+        return Ok(Some((problem, RESYNC)));
+    }
+    let missing = discover::missing(&context.client, &deployment.spec).await?;
+    Ok(missing.map(|problem| (problem, LOOK_AGAIN)))
 }
 
 /// What people must mend.

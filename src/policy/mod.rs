@@ -10,6 +10,7 @@ pub mod gpu_trouble;
 #[cfg(test)]
 pub mod model;
 pub mod pricing;
+pub mod quantity;
 pub mod rate_share;
 pub mod reach;
 pub mod retry;

@@ -1,7 +1,7 @@
 //! What the schema knows and this version does not carry out: refused with the field's name, because configuration that would do
 //! nothing is worse than an error (design section 4).
 
-use super::engines;
+use super::{engines, quantity};
 use crate::api::{
     AccessType, Backend, BackendKind, EngineKind, Gpus, InferenceDeploymentSpec, LocalBackend, ModelSource,
 };
@@ -84,8 +84,16 @@ fn check_local(found: &mut Findings, path: &str, local: &LocalBackend, mode: Mod
         format!("{path}.price"),
         "GPU time is charged by the controller of a cluster; remove the field",
     );
+    let claimed = local.gpus.as_ref().is_some_and(|gpus| gpus.claim_template.is_some());
+    found.add_if(
+        local.price.is_some() && claimed && mode == Mode::Cluster,
+        format!("{path}.price"),
+        "how many GPUs a claim holds is not known; use gpus.count, or remove the price",
+    );
     check_source(found, path, local.source.as_ref());
-    check_gpus(found, &format!("{path}.gpus"), local.gpus.as_ref());
+    if let Some(gpus) = &local.gpus {
+        check_gpus(found, &format!("{path}.gpus"), gpus, mode);
+    }
     check_arguments(found, path, local);
     check_environment(found, path, local);
     check_resources(found, path, local);
@@ -103,15 +111,34 @@ fn check_source(found: &mut Findings, path: &str, source: Option<&ModelSource>) 
     );
 }
 
-fn check_gpus(found: &mut Findings, path: &str, gpus: Option<&Gpus>) {
-    const SELECT: &str = "this version does not select GPUs; use podTemplate.nodeSelector";
-    let Some(gpus) = gpus else { return };
-    found.add_if(gpus.product.is_some(), format!("{path}.product"), SELECT);
-    found.add_if(gpus.min_memory.is_some(), format!("{path}.minMemory"), SELECT);
+/// Prefix of the resources whose nodes GPU feature discovery labels.
+pub const NVIDIAS: &str = "nvidia.com/";
+
+fn check_gpus(found: &mut Findings, path: &str, gpus: &Gpus, mode: Mode) {
+    let selects = [
+        ("product", gpus.product.is_some()),
+        ("minMemory", gpus.min_memory.is_some()),
+    ];
+    let labelled = gpus.resource_name().starts_with(NVIDIAS);
+    let set = selects.into_iter().filter(|(_, set)| *set).map(|(field, _)| field);
+    for field in set.chain(gpus.claim_template.as_ref().map(|_| "claimTemplate")) {
+        if mode == Mode::File {
+            found.add(
+                format!("{path}.{field}"),
+                "GPUs are selected among the nodes of a cluster; remove the field",
+            );
+        } else if !labelled {
+            found.add(
+                format!("{path}.{field}"),
+                "only nodes with NVIDIA's GPUs have the labels for it; use podTemplate.nodeSelector",
+            );
+        }
+    }
+    let memory = gpus.min_memory.as_ref().filter(|_| labelled && mode == Mode::Cluster);
     found.add_if(
-        gpus.claim_template.is_some(),
-        format!("{path}.claimTemplate"),
-        "this version does not use dynamic resource allocation; use gpus.count",
+        memory.is_some_and(|memory| quantity::bytes(&memory.0).is_none_or(|bytes| bytes == 0)),
+        format!("{path}.minMemory"),
+        "write it as bytes of memory, like 40Gi",
     );
 }
 
@@ -256,9 +283,16 @@ mod tests {
                 json!({"source": {"huggingFace": {"repository": "a/b", "file": "c/../../d"}}}),
                 ".source.huggingFace.file",
             ),
-            (json!({"gpus": {"count": 1, "product": "A100"}}), ".gpus.product"),
-            (json!({"gpus": {"count": 1, "minMemory": "40Gi"}}), ".gpus.minMemory"),
-            (json!({"gpus": {"claimTemplate": {"name": "c"}}}), ".gpus.claimTemplate"),
+            (
+                json!({"image": "i", "gpus": {"count": 1, "resourceName": "amd.com/gpu", "product": "MI300X"}}),
+                ".gpus.product",
+            ),
+            (
+                json!({"image": "i", "gpus": {"count": 1, "resourceName": "amd.com/gpu", "minMemory": "40Gi"}}),
+                ".gpus.minMemory",
+            ),
+            (json!({"gpus": {"count": 1, "minMemory": "40GB"}}), ".gpus.minMemory"),
+            (json!({"gpus": {"count": 1, "minMemory": "0"}}), ".gpus.minMemory"),
             (json!({"args": ["-v", "--port=1"]}), ".args[1]"),
             (json!({"engine": "VLLM", "args": ["--max_model_len", "9"]}), ".args[0]"),
             (
@@ -288,6 +322,24 @@ mod tests {
         let spec = local(json!({"gpus": {"count": 1}, "price": {"perGpuHour": "2"}}));
         assert_eq!(fields(spec.clone(), Mode::Cluster), Vec::<String>::new());
         assert_eq!(fields(spec, Mode::File), vec!["spec.backends[0].local.price"]);
+        let claimed = local(json!({"gpus": {"claimTemplate": {"name": "c"}}, "price": {"perGpuHour": "2"}}));
+        assert_eq!(fields(claimed, Mode::Cluster), vec!["spec.backends[0].local.price"]);
+    }
+
+    #[test]
+    fn gpus_are_selected_in_a_cluster_only() {
+        for (gpus, field) in [
+            (json!({"count": 1, "product": "A100"}), "product"),
+            (json!({"count": 1, "minMemory": "40Gi"}), "minMemory"),
+            (json!({"claimTemplate": {"name": "c"}}), "claimTemplate"),
+        ] {
+            let spec = local(json!({"gpus": gpus}));
+            assert_eq!(fields(spec.clone(), Mode::Cluster), Vec::<String>::new());
+            assert_eq!(
+                fields(spec, Mode::File),
+                vec![format!("spec.backends[0].local.gpus.{field}")]
+            );
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod hub;
 mod idle;
 mod lifecycle;
 mod local;
+mod placement;
 mod rate;
 mod remote;
 mod schema;

@@ -5,7 +5,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use super::{pod::value, volumes::DIR_CACHE};
+use super::{gpus, pod::value, volumes::DIR_CACHE};
 use crate::api::{EngineKind, LocalBackend};
 
 /// The image: the spec's, else the vendor's. A Custom engine has its own and an External one none, by rules of the schema.
@@ -28,6 +28,11 @@ pub fn resources(local: &LocalBackend) -> ResourceRequirements {
         let limits = resources.limits.get_or_insert_default();
         limits.insert(gpus.resource_name().to_owned(), Quantity(count.to_string()));
     }
+    resources.claims = local
+        .gpus
+        .as_ref()
+        .and_then(gpus::container_claims)
+        .or(resources.claims);
     resources
 }
 

@@ -4,6 +4,7 @@ mod deployment;
 mod engine;
 #[cfg(test)]
 pub mod fixtures;
+mod gpus;
 mod pod;
 mod rbac;
 mod replica;

@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
-use super::{BuildError, Defaults, Subject, Tier, engine, revision, volumes};
+use super::{BuildError, Defaults, Subject, Tier, engine, gpus, revision, volumes};
 use crate::api::{EngineKind, InferenceDeploymentSpec, LocalBackend, PodOverrides, names};
 
 /// Name of the container that serves in a GPU-less pod, and of the one that installs the runtime in a local pod.
@@ -62,7 +62,7 @@ pub fn render(
         containers: vec![container],
         volumes: Some(volumes.into_iter().chain(overrides.volumes.clone()).collect()),
         termination_grace_period_seconds: Some(grace_seconds(spec)),
-        ..placement(subject, &overrides)
+        ..placement(subject, local, &overrides)
     };
     Ok(PodTemplateSpec {
         metadata: Some(metadata(subject, tier, overrides, hash)),
@@ -94,14 +94,16 @@ fn metadata(subject: &Subject, tier: Tier, overrides: PodOverrides, hash: &str) 
 }
 
 /// Where the pod runs and as whom.
-fn placement(subject: &Subject, overrides: &PodOverrides) -> PodSpec {
+fn placement(subject: &Subject, local: Option<&LocalBackend>, overrides: &PodOverrides) -> PodSpec {
+    let tolerations = local.map(|local| gpus::tolerations(&overrides.tolerations, local));
     PodSpec {
         service_account_name: Some(subject.name.clone()),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         node_selector: non_empty_map(&overrides.node_selector),
-        tolerations: non_empty(&overrides.tolerations),
-        affinity: overrides.affinity.clone(),
+        tolerations: tolerations.filter(|all| !all.is_empty()),
+        affinity: local.and_then(|local| gpus::affinity(overrides.affinity.as_ref(), local)),
+        resource_claims: local.and_then(gpus::pod_claims),
         priority_class_name: overrides.priority_class_name.clone(),
         runtime_class_name: overrides.runtime_class_name.clone(),
         image_pull_secrets: non_empty(&overrides.image_pull_secrets),

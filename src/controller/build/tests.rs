@@ -151,6 +151,81 @@ fn a_volume_of_the_users_may_hold_downloads_but_hides_no_mounted_model() {
     assert_eq!(at(image), ["inference-model", "models"]);
 }
 
+#[test]
+fn every_way_to_get_a_gpu_has_the_golden_pod() {
+    for (name, fields) in [
+        (
+            "gpus-mig",
+            serde_json::json!({"gpus": {"count": 2, "resourceName": "nvidia.com/mig-1g.5gb", "minMemory": "4864Mi"}}),
+        ),
+        (
+            "gpus-other",
+            serde_json::json!({"image": "server:rocm", "gpus": {"count": 1, "resourceName": "amd.com/gpu"}}),
+        ),
+        (
+            "gpus-selected",
+            serde_json::json!({
+                "gpus": {"count": 1, "product": "NVIDIA-H100-80GB-HBM3", "minMemory": "79.5Gi"},
+                "podTemplate": {
+                    "nodeSelector": {"pool": "inference"},
+                    "tolerations": [{"key": "dedicated", "operator": "Equal", "value": "inference", "effect": "NoExecute"}],
+                    "runtimeClassName": "nvidia",
+                    "priorityClassName": "serving",
+                    "affinity": {
+                        "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                            {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]},
+                            {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["b"]}]},
+                        ]}},
+                        "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+                            {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "a"}}},
+                        ]},
+                    },
+                },
+            }),
+        ),
+        (
+            "gpus-claim",
+            serde_json::json!({"gpus": {"claimTemplate": {"name": "one-h100"}}, "resources": {"requests": {"cpu": "2"}}}),
+        ),
+    ] {
+        let mut local =
+            serde_json::json!({"engine": "LlamaCpp", "source": {"image": {"reference": "m:1", "path": "m.gguf"}}});
+        local
+            .as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        golden(name, &pod_of(local));
+    }
+}
+
+#[test]
+fn what_gpus_select_holds_in_every_choice_of_the_users_and_nothing_is_said_twice() {
+    let gpus = serde_json::json!({"count": 1, "product": "NVIDIA-L4"});
+    let taint = serde_json::json!({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"});
+    let term =
+        |value: &str| serde_json::json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": [value]}]});
+    let pod = pod_of(serde_json::json!({
+        "engine": "Custom", "image": "server:1", "command": ["serve"], "gpus": gpus,
+        "podTemplate": {"tolerations": [taint], "affinity": {"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term("a"), term("b")]},
+        }}},
+    }));
+    assert_eq!(pod.tolerations.unwrap().len(), 1);
+    let required = pod.affinity.unwrap().node_affinity.unwrap();
+    let terms = required
+        .required_during_scheduling_ignored_during_execution
+        .unwrap()
+        .node_selector_terms;
+    for (term, zone) in terms.into_iter().zip(["a", "b"]) {
+        let [theirs, ours] = term.match_expressions.unwrap().try_into().unwrap();
+        assert_eq!(theirs.values.unwrap(), [zone]);
+        assert_eq!(
+            (ours.key.as_str(), ours.values.unwrap()),
+            ("nvidia.com/gpu.product", vec!["NVIDIA-L4".to_owned()])
+        );
+    }
+}
+
 /// As the kubelet fills `$(NAME)` into the value of a variable.
 fn expanded_by_the_kubelet(value: &str) -> String {
     value

@@ -102,6 +102,40 @@ fn next(before: &Context, server: &Server) -> Context {
     }
 }
 
+#[tokio::test]
+async fn a_claim_needs_an_api_and_is_carried_out_once_it_is_there() {
+    let server = Server::default();
+    let mut deployment = serde_json::to_value(fixtures::both()).unwrap();
+    deployment["metadata"]["generation"] = json!(51);
+    deployment["spec"]["backends"][0]["local"]["gpus"] = json!({"claimTemplate": {"name": "one-h100"}});
+    server.put(MAIN, deployment);
+    let (context, result) = once(process(&server)).await;
+    assert_eq!(result.unwrap(), Action::requeue(LOOK_AGAIN));
+    let (reason, message) = stalled(&server);
+    assert_eq!(reason, "Unsupported");
+    assert!(
+        message.contains("spec.backends[0].local.gpus.claimTemplate") && message.contains("resource.k8s.io"),
+        "{message}"
+    );
+    assert!(server.list("deployments").is_empty(), "no pod without a GPU");
+
+    server.put(
+        "/apis/resource.k8s.io",
+        json!({"kind": "APIGroup", "apiVersion": "v1", "metadata": {}, "name": "resource.k8s.io",
+            "versions": [{"groupVersion": "resource.k8s.io/v1", "version": "v1"}]}),
+    );
+    let (_, result) = once(next(&context, &server)).await;
+    result.unwrap();
+    assert_eq!(stalled(&server).0, "");
+    let workloads = server.list("deployments");
+    let pod = workloads.iter().map(|w| &w["spec"]["template"]["spec"]);
+    let claims: Vec<_> = pod.map(|pod| pod["resourceClaims"].clone()).collect();
+    assert!(
+        claims.contains(&json!([{"name": "gpus", "resourceClaimTemplateName": "one-h100"}])),
+        "{claims:?}"
+    );
+}
+
 /// Objects without what differs from run to run.
 fn shape(server: &Server) -> Vec<Value> {
     let mut objects: Vec<Value> = server.0.lock().unwrap().objects.values().cloned().collect();

@@ -8,7 +8,7 @@ use super::{
     view::{Member, View},
 };
 use crate::{
-    api::{EngineState, GpuFaultReason, GpuSuspect, GpuTrouble, conditions as types, conditions::reason},
+    api::{EngineState, GpuFaultReason, GpuSuspect, GpuTrouble, Gpus, conditions as types, conditions::reason},
     controller::build::Tier,
     policy::gpu_trouble::{REPLACEMENTS, UNKNOWN, WINDOW},
 };
@@ -23,7 +23,8 @@ pub fn healthy(view: &View<'_>) -> Option<Verdict> {
     };
     let (_, local) = view.spec.local()?;
     let members = || view.members.iter().filter(|member| member.tier == Tier::Local);
-    let faults: Vec<(&'static str, String)> = members().filter_map(fault).collect();
+    let faults = members().filter_map(|member| fault(member).or_else(|| unhealthy(member, local.gpus.as_ref()?)));
+    let faults: Vec<(&'static str, String)> = faults.collect();
     for reason in [reason::GPU_FAULTY, reason::CONTEXT_POISONED] {
         if let Some((reason, message)) = faults.iter().find(|(found, _)| *found == reason) {
             return Some(verdict("False", reason, message.clone()));
@@ -55,8 +56,7 @@ pub fn healthy(view: &View<'_>) -> Option<Verdict> {
 fn fault(member: &Member<'_>) -> Option<(&'static str, String)> {
     let reported = member.report.and_then(|report| report.gpu.as_ref()?.fault.as_ref());
     let words = |suspects: &[GpuSuspect], message: &str| {
-        let node = member.pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-        let (pod, node) = (member.pod.name_any(), node.unwrap_or("unknown"));
+        let (pod, node) = (member.pod.name_any(), node(member));
         format!("pod {pod} on node {node}, {}: {message}", devices(suspects))
     };
     if let Some(fault) = reported {
@@ -74,6 +74,34 @@ fn fault(member: &Member<'_>) -> Option<(&'static str, String)> {
         ..
     } = pods::gpu_end(member.pod).filter(|_| staying)?;
     Some((reason, words(&suspects, &message)))
+}
+
+/// What the kubelet knows of the pod's devices from their plugin or driver, which may see what no process has met yet.
+fn unhealthy(member: &Member<'_>, gpus: &Gpus) -> Option<(&'static str, String)> {
+    let containers = member.pod.status.as_ref()?.container_statuses.iter().flatten();
+    let resources = containers.flat_map(|container| container.allocated_resources_status.iter().flatten());
+    let ours = resources.filter(|resource| match &gpus.claim_template {
+        Some(_) => resource.name.starts_with("claim:"),
+        None => resource.name == gpus.resource_name(),
+    });
+    let mut devices = ours.flat_map(|resource| resource.resources.iter().flatten());
+    let bad = devices.find(|device| device.health.as_deref() == Some("Unhealthy"))?;
+    let said = bad
+        .message
+        .as_deref()
+        .map_or_else(String::new, |message| format!(": {message}"));
+    let message = format!(
+        "pod {} on node {}: the kubelet calls device {} unhealthy{said}",
+        member.pod.name_any(),
+        node(member),
+        bad.resource_id
+    );
+    Some((reason::GPU_FAULTY, message))
+}
+
+fn node<'a>(member: &Member<'a>) -> &'a str {
+    let spec = member.pod.spec.as_ref();
+    spec.and_then(|spec| spec.node_name.as_deref()).unwrap_or("unknown")
 }
 
 fn devices(suspects: &[GpuSuspect]) -> String {

@@ -358,6 +358,34 @@ fn a_deployment_without_gpus_has_no_word_on_them() {
 }
 
 #[test]
+fn a_device_that_the_kubelet_calls_unhealthy_is_told_though_its_engine_serves() {
+    let mut case = Case::new();
+    let allocated = |name: &str, health: &str| json!([{"name": name, "resources": [{"resourceID": "GPU-good", "health": "Healthy"}, {"resourceID": UUID, "health": health}]}]);
+    for (name, health, status) in [
+        ("nvidia.com/gpu", "Healthy", "True"),
+        ("nvidia.com/gpu", "Unhealthy", "False"),
+        ("example.com/nic", "Unhealthy", "True"),
+        ("nvidia.com/gpu", "Unknown", "True"),
+    ] {
+        let mut pod = serde_json::to_value(&*case.live.pods[0]).unwrap();
+        pod["spec"] = json!({"nodeName": "node-1", "containers": []});
+        pod["status"]["containerStatuses"] = json!([{"name": "engine", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
+            "allocatedResourcesStatus": allocated(name, health)}]);
+        case.live.pods[0] = Arc::new(parse(pod));
+        let (reason, words) = if status == "True" {
+            (reason::AS_EXPECTED, String::new())
+        } else {
+            (
+                reason::GPU_FAULTY,
+                format!("on node node-1: the kubelet calls device {UUID} unhealthy"),
+            )
+        };
+        case.expect("GPUHealthy", status, reason, &words);
+    }
+    assert!(case.first().gpus.is_empty(), "nothing is replaced for it");
+}
+
+#[test]
 fn a_runtime_that_gave_up_leaves_device_xid_and_node_behind() {
     let mut case = Case::new();
     for (verdict, reason) in [

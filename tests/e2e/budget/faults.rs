@@ -46,7 +46,7 @@ async fn kill_9_of_replicas_and_controller_overspends_nothing() {
     };
     let (tally, killed) = tokio::join!(load, kills);
     assert_eq!(killed, 2, "{tally:?}");
-    endpoint.namespace.wait("assistant", "Ready", "True").await;
+    endpoint.all_ready(2).await;
     endpoint.load(80, 16).await;
     judge(&endpoint, "kill -9 of 2 replicas and the controller").await;
     endpoint.namespace.done().await;
