@@ -96,7 +96,10 @@ async fn a_claim_is_made_for_each_pod_from_the_template() {
     let class = json!({"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": "e2e.example"}, "spec": {}});
     let template = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaimTemplate", "metadata": {"name": "one"},
         "spec": {"spec": {"devices": {"requests": [{"name": "gpu", "exactly": {"deviceClassName": "e2e.example"}}]}}}});
-    namespace.apply(&class).await;
+    // Of the cluster, not of the namespace.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), class.to_string()).unwrap();
+    kubectl(&["apply", "-f", &file.path().display().to_string()]);
     namespace.apply(&template).await;
     namespace
         .apply(&waiting("assistant", &json!({"claimTemplate": {"name": "one"}})))
