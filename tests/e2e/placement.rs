@@ -52,7 +52,7 @@ impl Node {
         ]);
     }
 
-    fn as_before(self) {
+    fn restore(self) {
         kubectl(&[
             "label",
             "node",
@@ -87,7 +87,7 @@ async fn a_pod_goes_to_a_node_whose_gpus_are_what_it_asks_for() {
         .unwrap();
     assert_eq!(limits["nvidia.com/gpu"].0, "2");
     namespace.done().await;
-    node.as_before();
+    node.restore();
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ async fn closes(house: &House, calls: u64, limit: Duration) {
         }
     })
     .await;
-    assert!(house.provider.calls() >= calls + 1);
+    assert!(house.provider.calls() > calls);
     house.state(CircuitState::Closed, SOON).await;
 }
 

@@ -165,6 +165,39 @@ async fn a_replica_whose_own_network_is_broken_opens_only_itself() {
     house.namespace.done().await;
 }
 
+/// Events that the circuit opened, was half open and closed, once the last is there.
+async fn events_of_transitions(namespace: &harness::Namespace) -> (i32, i32, i32) {
+    until("the Event of closing", SOON, async || {
+        let events = namespace
+            .api::<Event>()
+            .list(&ListParams::default())
+            .await
+            .map_err(|e| e.to_string())?;
+        let told: Vec<_> = events
+            .iter()
+            .filter(|e| e.involved_object.kind.as_deref() == Some("InferenceDeployment"))
+            .collect();
+        let count = |reason: &str| -> i32 {
+            let same = told
+                .iter()
+                .filter(|e| e.reason.as_deref() == Some(reason) && e.action.as_deref() == Some("CircuitClosed"));
+            same.map(|e| {
+                e.count
+                    .unwrap_or(1)
+                    .max(e.series.as_ref().and_then(|s| s.count).unwrap_or(1))
+            })
+            .sum()
+        };
+        let counts = (count("Open"), count("HalfOpen"), count("Closed"));
+        if counts.2 > 0 {
+            Ok(counts)
+        } else {
+            Err(format!("{counts:?}"))
+        }
+    })
+    .await
+}
+
 #[tokio::test]
 #[ignore = "needs the cluster for itself"]
 async fn people_are_told_once_and_another_backend_keeps_it_ready() {
@@ -244,35 +277,7 @@ async fn people_are_told_once_and_another_backend_keeps_it_ready() {
         "infd/assistant",
         "--timeout=10s",
     ]);
-    let told = until("the Event of closing", SOON, async || {
-        let events = namespace
-            .api::<Event>()
-            .list(&ListParams::default())
-            .await
-            .map_err(|e| e.to_string())?;
-        let told: Vec<_> = events
-            .iter()
-            .filter(|e| e.involved_object.kind.as_deref() == Some("InferenceDeployment"))
-            .collect();
-        let count = |reason: &str| -> i32 {
-            let same = told
-                .iter()
-                .filter(|e| e.reason.as_deref() == Some(reason) && e.action.as_deref() == Some("CircuitClosed"));
-            same.map(|e| {
-                e.count
-                    .unwrap_or(1)
-                    .max(e.series.as_ref().and_then(|s| s.count).unwrap_or(1))
-            })
-            .sum()
-        };
-        let counts = (count("Open"), count("HalfOpen"), count("Closed"));
-        if counts.2 > 0 {
-            Ok(counts)
-        } else {
-            Err(format!("{counts:?}"))
-        }
-    })
-    .await;
+    let told = events_of_transitions(&namespace).await;
     figure(
         "circuit: Events of two replicas that opened, probed and closed",
         format!("{told:?}"),
