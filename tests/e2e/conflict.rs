@@ -72,23 +72,18 @@ async fn a_strangers_service_is_left_alone_and_named() {
 #[tokio::test]
 async fn a_field_that_is_not_carried_out_is_refused_by_name() {
     let namespace = Namespace::create("unsupported").await;
-    let priced = with(
-        harness::remote("assistant", "http://127.0.0.1:1/v1"),
-        "/spec/budget",
-        json!({"limit": "1.00"}),
-    );
-    let price = json!({"inputPerMillionTokens": "1", "outputPerMillionTokens": "1"});
+    let spilling = with(harness::local("assistant"), "/spec/spill", json!({"replicas": 1}));
     namespace
-        .apply(&with(priced, "/spec/backends/0/remote/price", price))
+        .apply(&with(spilling, "/spec/scaleToZero", json!({"idleAfter": "10m"})))
         .await;
     namespace
         .wait_reason("assistant", "Stalled", "True", "Unsupported")
         .await;
-    assert!(said(&namespace, "Stalled").await.contains("spec.budget"));
+    assert!(said(&namespace, "Stalled").await.contains("spec.scaleToZero"));
     assert_eq!(
         namespace.pods("assistant").await.len(),
         0,
-        "nothing is started that could spend without its budget"
+        "nothing is started that would not be as its spec says"
     );
     namespace.done().await;
 }

@@ -73,6 +73,9 @@ struct Writes {
     status: u32,
 }
 
+/// What cannot wait is written beside them, ten times a minute at most (design section 8).
+const URGENT: u32 = 10;
+
 #[tokio::test]
 async fn writes_for_the_budget_are_few_under_load_and_deletion_ends_it() {
     let endpoint = Endpoint::start("budget-writes", 1, 100_000).await;
@@ -107,8 +110,8 @@ async fn writes_for_the_budget_are_few_under_load_and_deletion_ends_it() {
         format!("{} {} {ledgers}", writes.status, writes.spec),
     );
     assert!(
-        writes.status <= 7 && writes.spec <= 7 && ledgers <= 7,
-        "one in 5 s: {writes:?}"
+        writes.status <= 7 + URGENT && writes.spec <= 7 + URGENT && ledgers <= 7 + u64::from(URGENT),
+        "one in 5 s, and the urgent ones: {writes:?}, {ledgers}"
     );
     deletion_ends_it(&endpoint).await;
     endpoint.namespace.done().await;
