@@ -166,12 +166,20 @@ async fn limited(namespace: &Namespace, name: &str, provider: &Provider) -> (Str
         }
     })
     .await;
-    let pods = namespace.pods(name).await;
-    let addresses = pods.into_iter().filter_map(|pod| pod.status?.pod_ip);
-    let pods: Vec<String> = addresses
-        .map(|ip| format!("http://{ip}:8000/v1/chat/completions"))
-        .collect();
-    assert_eq!(pods.len(), REPLICAS);
+    // The kubelet may tell an address later than the pod tells its share.
+    let pods = until("the addresses of all pods", SOON, async || {
+        let pods = namespace.pods(name).await.into_iter();
+        let addresses = pods.filter_map(|pod| pod.status?.pod_ip);
+        let pods: Vec<String> = addresses
+            .map(|ip| format!("http://{ip}:8000/v1/chat/completions"))
+            .collect();
+        if pods.len() == REPLICAS {
+            Ok(pods)
+        } else {
+            Err(format!("{pods:?}"))
+        }
+    })
+    .await;
     (service, pods)
 }
 
