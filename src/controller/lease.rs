@@ -10,7 +10,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
 use kube::{Api, Client, ResourceExt, api::PostParams};
-use state::{Election, LEASE, RETRY, Seen, Step};
+use state::{Election, LEASE, RENEW_DEADLINE, RETRY, Seen, Step};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,17 @@ use super::call::{CallError, call};
 #[derive(Debug, thiserror::Error)]
 #[error("the Lease could not be renewed in time: another controller may be working")]
 pub struct LeaseLost;
+
+/// The Lease could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SeizeError {
+    /// The API server refuses, or does not answer.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// Somebody else took it.
+    #[error(transparent)]
+    Lost(#[from] LeaseLost),
+}
 
 /// Takes part in the election.
 pub struct Candidate {
@@ -59,6 +70,39 @@ impl Candidate {
         true
     }
 
+    /// Takes the Lease from whoever holds it, and returns when that process must have ended: for what may not be undone behind our back.
+    ///
+    /// # Errors
+    /// When it cannot be read or written, or is lost again.
+    pub async fn seize(&mut self) -> Result<(), SeizeError> {
+        loop {
+            let began = self.now();
+            match self.take().await {
+                Ok(lease) => {
+                    self.election.wrote(began);
+                    self.last = Some(lease);
+                    break;
+                }
+                Err(error) if error.is_conflict() || error.is_already_exists() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let former = CancellationToken::new();
+        tokio::time::timeout(RENEW_DEADLINE, self.hold(&former))
+            .await
+            .unwrap_or(Ok(()))?;
+        Ok(())
+    }
+
+    async fn take(&self) -> Result<Lease, CallError> {
+        let found = call("get the Lease", self.api.get_opt(&self.name)).await?;
+        let lease = self.ours(found.as_ref());
+        match found {
+            Some(_) => self.replace(lease).await,
+            None => call("create the Lease", self.api.create(&PostParams::default(), &lease)).await,
+        }
+    }
+
     /// Renews until `stop`.
     ///
     /// # Errors
@@ -90,7 +134,7 @@ impl Candidate {
     async fn step(&mut self) {
         let began = self.now();
         // The renewal deadline counts from before the calls: they may hang.
-        match tokio::time::timeout(state::RENEW_DEADLINE / 2, self.try_once()).await {
+        match tokio::time::timeout(RENEW_DEADLINE / 2, self.try_once()).await {
             Ok(Ok(true)) => self.election.wrote(began),
             Ok(Ok(false)) => {}
             Ok(Err(error)) if error.is_conflict() || error.is_already_exists() => self.last = None,

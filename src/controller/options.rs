@@ -54,8 +54,8 @@ pub struct Options {
         value_parser = hub
     )]
     pub hugging_face_endpoint: String,
-    /// Take the budgets' finalizers off all InferenceReplicas and end: before the operator is removed, when nobody will fold them any
-    /// more.
+    /// Take the Lease and the budgets' finalizers off all InferenceReplicas, and end: before the operator is removed, when nobody will
+    /// fold them any more.
     #[arg(long)]
     pub release_finalizers: bool,
     /// Log filter, for example `info` or `inference_operator=debug`.

@@ -33,7 +33,7 @@ pub async fn release_all(client: Client, stores: Stores, metrics: Arc<Metrics>) 
     }
 }
 
-/// How often all replicas are looked through before the operator is removed: a controller that still works may put a finalizer back.
+/// How often all replicas are looked through before the operator is removed.
 const PASSES: usize = 10;
 
 /// Takes all finalizers off, until twice in a row there was none.

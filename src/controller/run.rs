@@ -14,7 +14,7 @@ use super::{
     build::Defaults,
     call::CallError,
     events::Events,
-    lease::{Candidate, LeaseLost},
+    lease::{Candidate, LeaseLost, SeizeError},
     memory::Memory,
     metrics::Metrics,
     options::Options,
@@ -53,6 +53,9 @@ pub enum RunError {
     /// Another controller may be working.
     #[error(transparent)]
     Lease(#[from] LeaseLost),
+    /// The working controller could not be stopped.
+    #[error(transparent)]
+    Seize(#[from] SeizeError),
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -61,8 +64,7 @@ pub enum RunError {
 /// What keeps it from running; see [`RunError`].
 pub async fn run(options: Options) -> Result<(), RunError> {
     if options.release_finalizers {
-        let client = Client::try_from(Config::infer().await?)?;
-        return Ok(release_everything(&client, options.namespace.as_deref()).await?);
+        return release_finalizers(&options).await;
     }
     let stop = CancellationToken::new();
     stop_on_signals(&stop).map_err(|e| RunError::Serve("signals".into(), e))?;
@@ -98,6 +100,37 @@ fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Before the operator is removed. A controller that still works would put finalizers back: it loses the Lease first, and whoever starts
+/// anew waits longer for it than the removal takes.
+async fn release_finalizers(options: &Options) -> Result<(), RunError> {
+    let config = Config::infer().await?;
+    let client = Client::try_from(config.clone())?;
+    let all = release_everything(&client, options.namespace.as_deref());
+    if !options.leader_election {
+        return Ok(all.await?);
+    }
+    let mut candidate = candidate(options, config)?;
+    candidate.seize().await?;
+    let done = CancellationToken::new();
+    let releasing = all.inspect(|_| done.cancel());
+    let (released, held) = tokio::join!(releasing, candidate.hold(&done));
+    held?;
+    Ok(released?)
+}
+
+fn candidate(options: &Options, mut config: Config) -> Result<Candidate, RunError> {
+    let namespace = options.leader_election_namespace.clone();
+    let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
+    (config.connect_timeout, config.read_timeout) = (Some(ELECTION_TIMEOUT), Some(ELECTION_TIMEOUT));
+    let client = Client::try_from(config)?;
+    Ok(Candidate::new(
+        client,
+        &namespace,
+        &options.leader_election_name,
+        &options.identity,
+    ))
+}
+
 /// Works while the Lease is held; what is under way is finished before it is given back.
 async fn lead(
     options: &Options,
@@ -106,18 +139,7 @@ async fn lead(
     metrics: &Arc<Metrics>,
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
-    let mut own = config.clone();
-    (own.connect_timeout, own.read_timeout) = (Some(ELECTION_TIMEOUT), Some(ELECTION_TIMEOUT));
-    let namespace = options
-        .leader_election_namespace
-        .as_ref()
-        .unwrap_or(&config.default_namespace);
-    let mut candidate = Candidate::new(
-        Client::try_from(own)?,
-        namespace,
-        &options.leader_election_name,
-        &options.identity,
-    );
+    let mut candidate = candidate(options, config.clone())?;
     health.set_ready(true);
     if !candidate.acquire(stop).await {
         return Ok(());
