@@ -77,7 +77,8 @@ impl Candidate {
     pub async fn seize(&mut self) -> Result<(), SeizeError> {
         loop {
             let began = self.now();
-            match self.take().await {
+            let taken = async { self.take(self.find().await?.as_ref()).await };
+            match taken.await {
                 Ok(lease) => {
                     self.election.wrote(began);
                     self.last = Some(lease);
@@ -92,15 +93,6 @@ impl Candidate {
             .await
             .unwrap_or(Ok(()))?;
         Ok(())
-    }
-
-    async fn take(&self) -> Result<Lease, CallError> {
-        let found = call("get the Lease", self.api.get_opt(&self.name)).await?;
-        let lease = self.ours(found.as_ref());
-        match found {
-            Some(_) => self.replace(lease).await,
-            None => call("create the Lease", self.api.create(&PostParams::default(), &lease)).await,
-        }
     }
 
     /// Renews until `stop`.
@@ -144,21 +136,25 @@ impl Candidate {
     }
 
     async fn try_once(&mut self) -> Result<bool, CallError> {
-        let found = call("get the Lease", self.api.get_opt(&self.name)).await?;
-        let now = self.now();
-        let written = match (self.election.observe(found.as_ref().map(seen), now), found) {
-            (Step::Wait, _) => return Ok(false),
-            (Step::Create, _) | (Step::Take, None) => {
-                let lease = self.ours(None);
-                call("create the Lease", self.api.create(&PostParams::default(), &lease)).await?
-            }
-            (Step::Take, Some(found)) => {
-                let lease = self.ours(Some(&found));
-                self.replace(lease).await?
-            }
-        };
-        self.last = Some(written);
+        let found = self.find().await?;
+        if self.election.observe(found.as_ref().map(seen), self.now()) == Step::Wait {
+            return Ok(false);
+        }
+        self.last = Some(self.take(found.as_ref()).await?);
         Ok(true)
+    }
+
+    async fn find(&self) -> Result<Option<Lease>, CallError> {
+        call("get the Lease", self.api.get_opt(&self.name)).await
+    }
+
+    /// Writes our name over what was found, or where there was nothing.
+    async fn take(&self, found: Option<&Lease>) -> Result<Lease, CallError> {
+        let lease = self.ours(found);
+        if found.is_some() {
+            return self.replace(lease).await;
+        }
+        call("create the Lease", self.api.create(&PostParams::default(), &lease)).await
     }
 
     /// Carries the resourceVersion that was read: a conflict when anybody else wrote since.
