@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::time::timeout;
 
 use super::{
@@ -18,7 +18,7 @@ use crate::{
     policy::reach::AllowedAddresses,
     runtime::remote::{
         connect::{Reach, refused_address},
-        session::{HttpClient, TlsError, download_client},
+        session::{HttpClient, TlsError, bearer, download_client},
     },
 };
 
@@ -131,9 +131,8 @@ impl Client {
             )
             // A range of compressed bytes is none of the file's.
             .header(header::ACCEPT_ENCODING, "identity");
-        if let Some((_, token)) = self.token.as_ref().filter(|(origin, _)| same_origin(origin, uri)) {
-            let mut value = HeaderValue::try_from(format!("Bearer {}", token.value.expose_secret()))?;
-            value.set_sensitive(true);
+        let token = self.token.as_ref().filter(|(origin, _)| same_origin(origin, uri));
+        if let Some(value) = token.and_then(|(_, token)| bearer(&token.value)) {
             request = request.header(header::AUTHORIZATION, value);
         }
         if let Some(From { start, version }) = from {
