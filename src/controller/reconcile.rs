@@ -258,12 +258,7 @@ async fn record(
     if recorded && decisions.annotations.is_empty() && decisions.release.is_empty() {
         return Ok(decisions);
     }
-    let haste = if decisions.urgent {
-        Haste::Urgent
-    } else {
-        Haste::Routine
-    };
-    if !turn.may(haste) {
+    if !turn.may(Haste::urgent_if(decisions.urgent)) {
         return Ok(Decisions {
             look_again: decisions.look_again,
             ..held

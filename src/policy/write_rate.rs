@@ -23,6 +23,12 @@ pub enum Haste {
 }
 
 impl Haste {
+    /// Of news that cannot wait, or can.
+    #[must_use]
+    pub const fn urgent_if(urgent: bool) -> Self {
+        if urgent { Self::Urgent } else { Self::Routine }
+    }
+
     /// Writes of a minute that may come before the routine one's turn.
     const fn most(self) -> usize {
         match self {

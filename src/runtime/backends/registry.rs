@@ -244,6 +244,12 @@ impl Ears for Registry {
 }
 
 impl Routing {
+    /// No backend comes after this one.
+    #[must_use]
+    pub fn is_last(&self, backend: &Backend) -> bool {
+        self.backends.last().is_some_and(|last| last.name == backend.name)
+    }
+
     /// Every share of a rate limit, with its backend's name.
     pub fn each_share(&self, mut act: impl FnMut(&str, &Arc<Share>)) {
         for backend in &self.backends {

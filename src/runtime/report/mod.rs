@@ -118,11 +118,7 @@ impl Reporter {
     }
 
     const fn haste(&self, news: &News) -> Haste {
-        if news.urgent > self.urgent_written {
-            Haste::Urgent
-        } else {
-            Haste::Routine
-        }
+        Haste::urgent_if(news.urgent > self.urgent_written)
     }
 
     async fn write(&mut self, news: &News) {

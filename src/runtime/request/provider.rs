@@ -117,7 +117,7 @@ impl Dispatcher {
         let address = remote.addresses.of(job.head.operation, job.head.stream);
         let uri = address.map_err(no_address)?.clone();
         let (stake, part) = self
-            .admitted((routing, backend, remote), job, session, Instant::now() + timers.total)
+            .admitted((routing, backend, remote), job, session, begun + timers.total)
             .await?;
         let credential = session.credential.headers().await;
         let credential = credential.map_err(|error| no_token(remote, session, &error))?;

@@ -77,9 +77,12 @@ impl Dispatcher {
 
 /// As long as in the queue when nobody else could answer.
 fn patience(routing: &Routing, backend: &Backend) -> Duration {
-    let last = routing.backends.last().is_some_and(|last| last.name == backend.name);
     let queue = routing.snapshot.serving().queue_timeout();
-    if last { queue } else { queue.min(PATIENCE) }
+    if routing.is_last(backend) {
+        queue
+    } else {
+        queue.min(PATIENCE)
+    }
 }
 
 /// There is money, but not here yet: the controller is busy or away, or it waits for others to give some back.

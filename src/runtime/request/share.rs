@@ -17,6 +17,7 @@ use super::{
     head::{Head, Operation},
     order::Job,
     outcome::Miss,
+    provider::configured_limit,
     queue::{Limits, Priority},
 };
 use crate::{
@@ -141,8 +142,11 @@ pub enum Asked {
 }
 
 fn patience(routing: &Routing, backend: &Backend) -> Duration {
-    let is_last = routing.backends.last().is_some_and(|last| last.name == backend.name);
-    let patience = if is_last { PATIENCE } else { PATIENCE_BEFORE_NEXT };
+    let patience = if routing.is_last(backend) {
+        PATIENCE
+    } else {
+        PATIENCE_BEFORE_NEXT
+    };
     patience.min(routing.snapshot.serving().queue_timeout())
 }
 
@@ -166,8 +170,7 @@ fn generated(head: &Head, share: &Share, routing: &Routing) -> u64 {
     if head.operation == Operation::Embeddings {
         return 0;
     }
-    let default = routing.snapshot.serving().default_max_tokens.map(u64::from);
-    let limit = head.output_limit.or(default);
+    let limit = head.output_limit.or_else(|| configured_limit(routing));
     limit.unwrap_or_else(|| share.usual_answer()).saturating_mul(head.n)
 }
 

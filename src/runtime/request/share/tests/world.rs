@@ -259,12 +259,7 @@ impl World {
             let _ = timeout(NEWS, replica.signals.changed()).await;
             while replica.share.report("far") != lock(&self.told)[index].report {
                 let (now, urgent) = (self.clock.now(), replica.signals.count());
-                let haste = if urgent > urgent_written {
-                    Haste::Urgent
-                } else {
-                    Haste::Routine
-                };
-                let at = rate.next(now, haste);
+                let at = rate.next(now, Haste::urgent_if(urgent > urgent_written));
                 if at > now {
                     let _ = timeout(at.saturating_sub(now), replica.signals.changed()).await;
                     continue;
