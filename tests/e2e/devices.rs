@@ -12,7 +12,9 @@ const DRIVER: &str = "gpu.e2e.example";
 
 /// The real engine with the tiny model, on CPU beside these GPUs.
 fn with_gpus(name: &str, gpus: Value) -> Value {
-    harness::with(harness::local(name), "/backends/0/local/gpus", gpus)
+    let mut object = harness::local(name);
+    object["spec"]["backends"][0]["local"]["gpus"] = gpus;
+    object
 }
 
 async fn answers(namespace: &Namespace, name: &str) {
