@@ -15,6 +15,7 @@ mod admission;
 mod budget;
 mod circuits;
 mod conflict;
+mod devices;
 mod faults;
 mod gpu;
 mod harness;
