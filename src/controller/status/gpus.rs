@@ -66,7 +66,10 @@ fn fault(member: &Member<'_>) -> Option<(&'static str, String)> {
         };
         return Some((reason, words(&fault.suspects, &fault.message)));
     }
-    if let Some(why) = member.report.and_then(|report| report.gpu.as_ref()?.unavailable.as_ref()) {
+    if let Some(why) = member
+        .report
+        .and_then(|report| report.gpu.as_ref()?.unavailable.as_ref())
+    {
         let message = format!(
             "pod {} on node {}: its container has no driver ({why}), so an engine computes without GPUs, if it can; the usual cause is that \
              podTemplate.runtimeClassName does not name the runtime class of NVIDIA's container toolkit",
