@@ -2,18 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{
-    api::core::v1::{
-        Affinity, EnvVar, LocalObjectReference, PodSecurityContext, ResourceRequirements, Toleration, Volume,
-        VolumeMount,
-    },
-    apimachinery::pkg::api::resource::Quantity,
+use k8s_openapi::api::core::v1::{
+    Affinity, EnvVar, LocalObjectReference, PodSecurityContext, ResourceRequirements, Toleration, Volume, VolumeMount,
 };
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Decimal, ModelSource};
+use super::{GpuPrice, Gpus, ModelSource};
 
 /// The server process that runs the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -136,71 +132,6 @@ impl LocalBackend {
     pub fn parallel(&self) -> u32 {
         self.parallel.unwrap_or_else(|| self.engine.parallel())
     }
-}
-
-/// GPUs of one pod.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = ("has(self.count) != has(self.claimTemplate)", "gpus has exactly one of count and claimTemplate"),
-    validation = (
-        "!has(self.claimTemplate) || !(has(self.resourceName) || has(self.product) || has(self.minMemory))",
-        "with claimTemplate the claim selects the GPUs: resourceName, product and minMemory would do nothing"
-    )
-)]
-pub struct Gpus {
-    /// GPUs a pod gets.
-    #[schemars(range(min = 1, max = 64))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub count: Option<u32>,
-    /// The extended resource that counts them; `nvidia.com/gpu` when absent.
-    #[schemars(
-        length(min = 3, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
-    )]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resource_name: Option<String>,
-    /// Value of the node label `nvidia.com/gpu.product`.
-    #[schemars(length(min = 1, max = 63))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub product: Option<String>,
-    /// Memory a GPU has at least, for example `40Gi`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_memory: Option<Quantity>,
-    /// A ResourceClaimTemplate of the same namespace (dynamic resource allocation).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claim_template: Option<ClaimTemplate>,
-}
-
-impl Gpus {
-    /// Name of the extended resource.
-    #[must_use]
-    pub fn resource_name(&self) -> &str {
-        self.resource_name.as_deref().unwrap_or("nvidia.com/gpu")
-    }
-
-    /// GPUs a pod gets.
-    #[must_use]
-    pub fn count(&self) -> u32 {
-        self.count.unwrap_or(1)
-    }
-}
-
-/// A ResourceClaimTemplate of the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ClaimTemplate {
-    /// Its name.
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
-    pub name: String,
-}
-
-/// What GPU time costs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct GpuPrice {
-    /// USD for one GPU and hour.
-    pub per_gpu_hour: Decimal,
 }
 
 /// The usual overrides of a pod, an explicit list: never a whole pod template.

@@ -92,6 +92,7 @@ impl Writer<'_> {
             role,
             binding,
             services,
+            claims,
             revisions,
             deployments,
             replicas,
@@ -103,9 +104,13 @@ impl Writer<'_> {
         let role = self.settle(role).await?;
         let binding = self.settle(binding).await?;
         let services = self.settle_all(services).await?;
+        let claims = match claims {
+            Some(claims) => Some(self.settle_once(claims).await?),
+            None => None,
+        };
         let mut settled = Vec::new();
         for revision in revisions {
-            settled.push(self.settle_revision(revision).await?);
+            settled.push(self.settle_once(revision).await?);
         }
         let deployments = Box::pin(self.settle_deployments(deployments, &settled)).await?;
         let resources = Resources {
@@ -113,6 +118,7 @@ impl Writer<'_> {
             role,
             binding,
             services,
+            claims,
             revisions: settled,
             deployments,
             replicas,
@@ -182,24 +188,24 @@ impl Writer<'_> {
         Ok(settled)
     }
 
-    /// A revision is never changed: the first one stays.
-    async fn settle_revision(&self, prepared: ControllerRevision) -> Result<ControllerRevision, ApplyError> {
+    /// What is never changed: the first one stays.
+    async fn settle_once<K: Child>(&self, prepared: K) -> Result<K, ApplyError> {
         let name = prepared.name_any();
-        if let Some(found) = self.live.find(Kind::ControllerRevision, &name) {
-            self.must_be_ours(Kind::ControllerRevision, &found.meta)?;
+        if let Some(found) = self.live.find(K::KIND, &name) {
+            self.must_be_ours(K::KIND, &found.meta)?;
             return Ok(prepared);
         }
         let desired = digest(&prepared)?;
         match self.create(&prepared).await {
             Err(error) if error.is_already_exists() => {
-                let found: ControllerRevision = self.get(&name).await?;
-                self.must_be_ours(Kind::ControllerRevision, &found.metadata)?;
-                self.remember::<ControllerRevision>(desired, &found.metadata);
+                let found: K = self.get(&name).await?;
+                self.must_be_ours(K::KIND, found.meta())?;
+                self.remember::<K>(desired, found.meta());
                 Ok(found)
             }
             created => {
                 let created = created?;
-                self.remember::<ControllerRevision>(desired, &created.metadata);
+                self.remember::<K>(desired, created.meta());
                 Ok(created)
             }
         }

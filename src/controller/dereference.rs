@@ -149,6 +149,11 @@ fn read(stores: &Stores, subject: &Subject) -> Live {
     gather(children, Kind::Role, &labelled(&stores.roles, subject));
     gather(children, Kind::RoleBinding, &labelled(&stores.bindings, subject));
     gather(children, Kind::Service, &labelled(&stores.services, subject));
+    gather(
+        children,
+        Kind::ResourceClaimTemplate,
+        &labelled(&stores.claims, subject),
+    );
     gather(children, Kind::ControllerRevision, &live.revisions);
     gather(children, Kind::Deployment, &live.workloads);
     gather(children, Kind::InferenceReplica, &labelled(&stores.replicas, subject));

@@ -8,6 +8,7 @@ use k8s_openapi::{
         apps::v1::{ControllerRevision, Deployment},
         core::v1::{Service, ServiceAccount},
         rbac::v1::{Role, RoleBinding},
+        resource::v1::ResourceClaimTemplate,
     },
 };
 use kube::{Resource, core::ApiResource};
@@ -26,6 +27,8 @@ pub enum Kind {
     RoleBinding,
     /// Where clients and peers find them.
     Service,
+    /// From which claims on devices are made.
+    ResourceClaimTemplate,
     /// A rendered pod template.
     ControllerRevision,
     /// The pods of a tier.
@@ -48,6 +51,7 @@ impl Kind {
             Self::Role => ApiResource::erase::<Role>(&()),
             Self::RoleBinding => ApiResource::erase::<RoleBinding>(&()),
             Self::Service => ApiResource::erase::<Service>(&()),
+            Self::ResourceClaimTemplate => ApiResource::erase::<ResourceClaimTemplate>(&()),
             Self::ControllerRevision => ApiResource::erase::<ControllerRevision>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
             Self::InferenceReplica => ApiResource::erase::<InferenceReplica>(&()),
@@ -84,6 +88,7 @@ child!(
     Role,
     RoleBinding,
     Service,
+    ResourceClaimTemplate,
     ControllerRevision,
     Deployment,
     InferenceReplica

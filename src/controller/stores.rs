@@ -4,6 +4,7 @@ use k8s_openapi::api::{
     apps::v1::{ControllerRevision, Deployment},
     core::v1::{Pod, Service, ServiceAccount},
     rbac::v1::{Role, RoleBinding},
+    resource::v1::ResourceClaimTemplate,
 };
 use kube::{
     core::{DeserializeGuard, PartialObjectMeta},
@@ -36,4 +37,6 @@ pub struct Stores {
     pub roles: Store<PartialObjectMeta<Role>>,
     /// RoleBindings with our label.
     pub bindings: Store<PartialObjectMeta<RoleBinding>>,
+    /// ResourceClaimTemplates with our label; none where the cluster does not have their API.
+    pub claims: Store<PartialObjectMeta<ResourceClaimTemplate>>,
 }

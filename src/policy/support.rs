@@ -121,7 +121,12 @@ fn check_gpus(found: &mut Findings, path: &str, gpus: &Gpus, mode: Mode) {
     ];
     let labelled = gpus.resource_name().starts_with(NVIDIAS);
     let set = selects.into_iter().filter(|(_, set)| *set).map(|(field, _)| field);
-    for field in set.chain(gpus.claim_template.as_ref().map(|_| "claimTemplate")) {
+    let claims = [
+        ("claimTemplate", gpus.claim_template.is_some()),
+        ("deviceClassName", gpus.device_class_name.is_some()),
+    ];
+    let claimed = claims.into_iter().filter(|(_, set)| *set).map(|(field, _)| field);
+    for field in set.chain(claimed) {
         if mode == Mode::File {
             found.add(
                 format!("{path}.{field}"),
@@ -322,6 +327,8 @@ mod tests {
         let spec = local(json!({"gpus": {"count": 1}, "price": {"perGpuHour": "2"}}));
         assert_eq!(fields(spec.clone(), Mode::Cluster), Vec::<String>::new());
         assert_eq!(fields(spec, Mode::File), vec!["spec.backends[0].local.price"]);
+        let inline = json!({"gpus": {"count": 1, "deviceClassName": "c"}, "price": {"perGpuHour": "2"}});
+        assert_eq!(fields(local(inline), Mode::Cluster), Vec::<String>::new());
         let claimed = local(json!({"gpus": {"claimTemplate": {"name": "c"}}, "price": {"perGpuHour": "2"}}));
         assert_eq!(fields(claimed, Mode::Cluster), vec!["spec.backends[0].local.price"]);
     }
@@ -332,6 +339,10 @@ mod tests {
             (json!({"count": 1, "product": "A100"}), "product"),
             (json!({"count": 1, "minMemory": "40Gi"}), "minMemory"),
             (json!({"claimTemplate": {"name": "c"}}), "claimTemplate"),
+            (
+                json!({"count": 1, "deviceClassName": "gpu.nvidia.com"}),
+                "deviceClassName",
+            ),
         ] {
             let spec = local(json!({"gpus": gpus}));
             assert_eq!(fields(spec.clone(), Mode::Cluster), Vec::<String>::new());

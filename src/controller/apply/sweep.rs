@@ -25,7 +25,7 @@ impl Writer<'_> {
             let ours = c.owner().is_some_and(|o| o.uid == self.subject.uid);
             ours && c.meta.deletion_timestamp.is_none() && !wanted.contains(&key(c))
         });
-        let (kept, doomed) = divide(orphans.collect(), resources.deployments.iter().all(is_complete));
+        let (kept, doomed) = divide(orphans.collect(), &resources.deployments);
         for orphan in doomed {
             self.delete(orphan).await?;
         }
@@ -66,6 +66,7 @@ fn wanted(resources: &Resources<Applied>) -> HashSet<(Kind, String)> {
         role,
         binding,
         services,
+        claims,
         revisions,
         deployments,
         replicas,
@@ -77,14 +78,19 @@ fn wanted(resources: &Resources<Applied>) -> HashSet<(Kind, String)> {
         (Kind::RoleBinding, binding.name_any()),
     ]);
     all.extend(services.iter().map(|o| (Kind::Service, o.name_any())));
+    all.extend(claims.iter().map(|o| (Kind::ResourceClaimTemplate, o.name_any())));
     all.extend(revisions.iter().map(|o| (Kind::ControllerRevision, o.name_any())));
     all.extend(deployments.iter().map(|o| (Kind::Deployment, o.name_any())));
     all.extend(replicas.iter().map(|o| (Kind::InferenceReplica, o.name_any())));
     all
 }
 
-/// While the wanted Deployments are not complete, an old one goes on serving, with its Service and its revision.
-fn divide(orphans: Vec<&Found>, complete: bool) -> (Vec<String>, Vec<&Found>) {
+/// While the wanted Deployments are not complete, an old one goes on serving, with its Service and its revision; while they still have old
+/// pods, these find the template that their claims are made from.
+fn divide<'a>(orphans: Vec<&'a Found>, deployments: &[Deployment]) -> (Vec<String>, Vec<&'a Found>) {
+    let complete = deployments.iter().all(is_complete);
+    let spared = |o: &&Found| complete && deployments.iter().all(is_new) || o.kind != Kind::ResourceClaimTemplate;
+    let orphans: Vec<_> = orphans.into_iter().filter(spared).collect();
     let old: Vec<String> = orphans
         .iter()
         .filter(|o| o.kind == Kind::Deployment)
@@ -98,6 +104,12 @@ fn divide(orphans: Vec<&Found>, complete: bool) -> (Vec<String>, Vec<&Found>) {
         .filter(|o| !matches!(o.kind, Kind::Deployment | Kind::Service | Kind::ControllerRevision))
         .collect();
     (old, doomed)
+}
+
+/// There are no pods of an earlier template.
+fn is_new(deployment: &Deployment) -> bool {
+    let status = deployment.status.clone().unwrap_or_default();
+    status.observed_generation >= deployment.metadata.generation && status.replicas == status.updated_replicas
 }
 
 /// All wanted pods are Ready; a Deployment scaled to 0 is complete at once.

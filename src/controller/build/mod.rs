@@ -19,6 +19,7 @@ use k8s_openapi::{
         apps::v1::{ControllerRevision, Deployment},
         core::v1::{Service, ServiceAccount},
         rbac::v1::{Role, RoleBinding},
+        resource::v1::ResourceClaimTemplate,
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
@@ -165,6 +166,8 @@ pub struct Resources<S: Stage> {
     pub binding: RoleBinding,
     /// The one for clients, and the headless one for peers.
     pub services: Vec<Service>,
+    /// From which the local pods' claims on devices of a class are made.
+    pub claims: Option<ResourceClaimTemplate>,
     /// A rendered pod template a tier.
     pub revisions: Vec<ControllerRevision>,
     /// A Deployment a tier, in the order of `revisions`.
@@ -202,12 +205,14 @@ pub fn build(
     orders: &BTreeMap<String, Orders>,
     defaults: &Defaults,
 ) -> Result<Resources<Prepared>, BuildError> {
-    let mut revisions = Vec::new();
-    let mut deployments = Vec::new();
+    let (mut revisions, mut deployments, mut claims) = (Vec::new(), Vec::new(), None);
     for (tier, replicas) in tiers(spec) {
         let revision = revision::build(subject, spec, tier, live, defaults)?;
-        let downloads = tier == Tier::Local && spec.local().is_some_and(|(_, local)| volumes::downloads(local));
-        deployments.push(deployment::build(subject, tier, replicas, downloads, &revision)?);
+        let local = spec.local().filter(|_| tier == Tier::Local).map(|(_, local)| local);
+        let downloads = local.is_some_and(volumes::downloads);
+        let deployment = deployment::build(subject, tier, replicas, downloads, &revision)?;
+        claims = claims.or(local.and_then(|local| gpus::claim_template(subject, local, &deployment.spec.template)));
+        deployments.push(deployment);
         revisions.push(revision);
     }
     Ok(Resources {
@@ -215,6 +220,7 @@ pub fn build(
         role: rbac::role(subject),
         binding: rbac::binding(subject),
         services: services::build(subject, spec),
+        claims,
         revisions,
         deployments,
         replicas: replica::build(subject, live, orders),

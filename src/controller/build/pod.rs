@@ -103,7 +103,7 @@ fn placement(subject: &Subject, local: Option<&LocalBackend>, overrides: &PodOve
         node_selector: non_empty_map(&overrides.node_selector),
         tolerations: tolerations.filter(|all| !all.is_empty()),
         affinity: local.and_then(|local| gpus::affinity(overrides.affinity.as_ref(), local)),
-        resource_claims: local.and_then(gpus::pod_claims),
+        resource_claims: local.and_then(|local| gpus::pod_claims(subject, local)),
         priority_class_name: overrides.priority_class_name.clone(),
         runtime_class_name: overrides.runtime_class_name.clone(),
         image_pull_secrets: non_empty(&overrides.image_pull_secrets),

@@ -148,7 +148,7 @@ fn with_defaults(mut backend: Backend) -> Backend {
 }
 
 /// `v1-` and ten hexadecimal digits of the canonical JSON's SHA-256.
-fn hash(value: &Value) -> String {
+pub fn hash(value: &Value) -> String {
     let digest = Sha256::digest(canonical(value));
     let number = digest.iter().take(5).fold(0_u64, |n, byte| (n << 8) | u64::from(*byte));
     format!("{HASH_VERSION}-{number:010x}")

@@ -133,6 +133,7 @@ fn every_way_to_get_a_gpu_has_the_golden_pod() {
             "gpus-claim",
             serde_json::json!({"gpus": {"claimTemplate": {"name": "one-h100"}}, "resources": {"requests": {"cpu": "2"}}}),
         ),
+        ("gpus-class", serde_json::json!({"gpus": of_a_class()})),
     ] {
         let mut local =
             serde_json::json!({"engine": "LlamaCpp", "source": {"image": {"reference": "m:1", "path": "m.gguf"}}});
@@ -142,6 +143,51 @@ fn every_way_to_get_a_gpu_has_the_golden_pod() {
             .extend(fields.as_object().unwrap().clone());
         golden(name, &pod_of(local));
     }
+}
+
+/// Two devices of a class with much memory.
+fn of_a_class() -> serde_json::Value {
+    let large = "device.capacity['gpu.nvidia.com'].memory.isGreaterThan(quantity('79Gi'))";
+    serde_json::json!({"count": 2, "deviceClassName": "gpu.nvidia.com", "selectors": [{"cel": {"expression": large}}]})
+}
+
+#[test]
+fn claims_on_devices_of_a_class_are_made_from_the_golden_template() {
+    let mut deployment = both();
+    let gpus = |deployment: &mut InferenceDeployment, gpus: serde_json::Value| {
+        deployment.spec.backends[0].local.as_mut().unwrap().gpus = Some(serde_json::from_value(gpus).unwrap());
+    };
+    gpus(&mut deployment, of_a_class());
+    let first = built(&deployment, &Live::default());
+    golden("claim-template", first.claims.as_ref().unwrap());
+
+    // Pods that another version rendered know another name for it.
+    let mut kept = first.revisions.clone();
+    kept[0].data.0["spec"]["resourceClaims"][0]["resourceClaimTemplateName"] = "assistant-gpus-v0-1".into();
+    let live = Live {
+        revisions: kept.into_iter().map(Into::into).collect(),
+        ..Live::default()
+    };
+    assert_eq!(
+        built(&deployment, &live).claims.unwrap().name_any(),
+        "assistant-gpus-v0-1"
+    );
+
+    gpus(
+        &mut deployment,
+        serde_json::json!({"count": 2, "deviceClassName": "gpu.nvidia.com"}),
+    );
+    let other = built(&deployment, &live);
+    assert_ne!(
+        other.claims.as_ref().unwrap().name_any(),
+        first.claims.unwrap().name_any()
+    );
+    assert_ne!(
+        other.revisions[0].name_any(),
+        first.revisions[0].name_any(),
+        "and other pods"
+    );
+    assert!(built(&both(), &live).claims.is_none());
 }
 
 #[test]

@@ -61,6 +61,7 @@ fn stores(server: &Server) -> Stores {
         accounts: filled(server, "serviceaccounts"),
         roles: filled(server, "roles"),
         bindings: filled(server, "rolebindings"),
+        claims: filled(server, "resourceclaimtemplates"),
     }
 }
 
@@ -120,9 +121,8 @@ async fn a_claim_needs_an_api_and_is_carried_out_once_it_is_there() {
     assert!(server.list("deployments").is_empty(), "no pod without a GPU");
 
     server.put(
-        "/apis/resource.k8s.io",
-        json!({"kind": "APIGroup", "apiVersion": "v1", "metadata": {}, "name": "resource.k8s.io",
-            "versions": [{"groupVersion": "resource.k8s.io/v1", "version": "v1"}]}),
+        RESOURCE_API,
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "metadata": {}, "groupVersion": "resource.k8s.io/v1", "resources": []}),
     );
     let (_, result) = once(next(&context, &server)).await;
     result.unwrap();
@@ -134,6 +134,60 @@ async fn a_claim_needs_an_api_and_is_carried_out_once_it_is_there() {
         claims.contains(&json!([{"name": "gpus", "resourceClaimTemplateName": "one-h100"}])),
         "{claims:?}"
     );
+}
+
+const RESOURCE_API: &str = "/apis/resource.k8s.io/v1";
+
+/// The local pods get two devices of a class with this much memory.
+fn of_a_class(server: &Server, generation: i64, memory: &str) {
+    let mut deployment = server
+        .list("inferencedeployments")
+        .pop()
+        .unwrap_or(json!(fixtures::both()));
+    let expression = format!("device.capacity['x'].memory.isGreaterThan(quantity('{memory}'))");
+    deployment["metadata"]["generation"] = json!(generation);
+    deployment["spec"]["backends"][0]["local"]["gpus"] =
+        json!({"count": 2, "deviceClassName": "x", "selectors": [{"cel": {"expression": expression}}]});
+    server.put(MAIN, deployment);
+}
+
+/// What the Deployments say of their pods: that all are of the newest template, or none.
+fn pods_are_new(server: &Server, new: bool) {
+    for mut workload in server.list("deployments") {
+        let replicas = workload["spec"]["replicas"].clone();
+        let updated = if new { replicas.clone() } else { json!(0) };
+        workload["status"] = json!({"replicas": replicas, "updatedReplicas": updated, "readyReplicas": replicas});
+        let name = workload["metadata"]["name"].as_str().unwrap();
+        let path = format!("/apis/apps/v1/namespaces/default/deployments/{name}");
+        server.put(&path, workload.clone());
+    }
+}
+
+#[tokio::test]
+async fn a_template_of_claims_is_made_once_and_stays_until_no_pod_of_it_may_come() {
+    let server = Server::default();
+    server.put(
+        RESOURCE_API,
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "metadata": {}, "groupVersion": "resource.k8s.io/v1", "resources": []}),
+    );
+    of_a_class(&server, 61, "40Gi");
+    settle(&server, process(&server)).await;
+    let templates = server.list("resourceclaimtemplates");
+    assert_eq!(templates.len(), 1, "{templates:#?}");
+    assert_eq!(templates[0]["metadata"]["ownerReferences"][0]["uid"], "u-1");
+    pods_are_new(&server, false);
+    of_a_class(&server, 62, "80Gi");
+    settle(&server, process(&server)).await;
+    assert_eq!(
+        server.list("resourceclaimtemplates").len(),
+        2,
+        "old pods may be made again"
+    );
+    pods_are_new(&server, true);
+    settle(&server, process(&server)).await;
+    let left = server.list("resourceclaimtemplates");
+    assert_eq!(left.len(), 1);
+    assert_ne!(left[0]["metadata"]["name"], templates[0]["metadata"]["name"]);
 }
 
 /// Objects without what differs from run to run.

@@ -80,9 +80,12 @@ fn fault(member: &Member<'_>) -> Option<(&'static str, String)> {
 fn unhealthy(member: &Member<'_>, gpus: &Gpus) -> Option<(&'static str, String)> {
     let containers = member.pod.status.as_ref()?.container_statuses.iter().flatten();
     let resources = containers.flat_map(|container| container.allocated_resources_status.iter().flatten());
-    let ours = resources.filter(|resource| match &gpus.claim_template {
-        Some(_) => resource.name.starts_with("claim:"),
-        None => resource.name == gpus.resource_name(),
+    let ours = resources.filter(|resource| {
+        if gpus.are_claimed() {
+            resource.name.starts_with("claim:")
+        } else {
+            resource.name == gpus.resource_name()
+        }
     });
     let mut devices = ours.flat_map(|resource| resource.resources.iter().flatten());
     let bad = devices.find(|device| device.health.as_deref() == Some("Unhealthy"))?;
