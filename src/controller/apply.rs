@@ -95,6 +95,7 @@ impl Writer<'_> {
             claims,
             revisions,
             deployments,
+            disruptions,
             replicas,
             stage: PhantomData,
         } = resources;
@@ -113,6 +114,7 @@ impl Writer<'_> {
             settled.push(self.settle_once(revision).await?);
         }
         let deployments = Box::pin(self.settle_deployments(deployments, &settled)).await?;
+        let disruptions = self.settle_all(disruptions).await?;
         let resources = Resources {
             account,
             role,
@@ -121,6 +123,7 @@ impl Writer<'_> {
             claims,
             revisions: settled,
             deployments,
+            disruptions,
             replicas,
             stage: PhantomData,
         };

@@ -7,6 +7,7 @@ use k8s_openapi::{
     api::{
         apps::v1::{ControllerRevision, Deployment},
         core::v1::{Service, ServiceAccount},
+        policy::v1::PodDisruptionBudget,
         rbac::v1::{Role, RoleBinding},
         resource::v1::ResourceClaimTemplate,
     },
@@ -33,6 +34,8 @@ pub enum Kind {
     ControllerRevision,
     /// The pods of a tier.
     Deployment,
+    /// How many of them may be evicted at a time.
+    PodDisruptionBudget,
     /// The channel to one pod.
     InferenceReplica,
 }
@@ -54,6 +57,7 @@ impl Kind {
             Self::ResourceClaimTemplate => ApiResource::erase::<ResourceClaimTemplate>(&()),
             Self::ControllerRevision => ApiResource::erase::<ControllerRevision>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
+            Self::PodDisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
             Self::InferenceReplica => ApiResource::erase::<InferenceReplica>(&()),
         }
     }
@@ -91,5 +95,6 @@ child!(
     ResourceClaimTemplate,
     ControllerRevision,
     Deployment,
+    PodDisruptionBudget,
     InferenceReplica
 );

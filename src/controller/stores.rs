@@ -3,6 +3,7 @@
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, Deployment},
     core::v1::{Pod, Service, ServiceAccount},
+    policy::v1::PodDisruptionBudget,
     rbac::v1::{Role, RoleBinding},
     resource::v1::ResourceClaimTemplate,
 };
@@ -39,4 +40,6 @@ pub struct Stores {
     pub bindings: Store<PartialObjectMeta<RoleBinding>>,
     /// ResourceClaimTemplates with our label; none where the cluster does not have their API.
     pub claims: Store<PartialObjectMeta<ResourceClaimTemplate>>,
+    /// PodDisruptionBudgets with our label.
+    pub disruptions: Store<PartialObjectMeta<PodDisruptionBudget>>,
 }

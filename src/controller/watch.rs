@@ -6,6 +6,7 @@ use futures::{FutureExt, Stream, StreamExt, stream::BoxStream};
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, Deployment},
     core::v1::{Container, Pod, PodSpec, Service, ServiceAccount},
+    policy::v1::PodDisruptionBudget,
     rbac::v1::{Role, RoleBinding},
     resource::v1::ResourceClaimTemplate,
 };
@@ -86,6 +87,7 @@ pub fn start(
         roles: watches.children(|_: &mut PartialObjectMeta<Role>| {}),
         bindings: watches.children(|_: &mut PartialObjectMeta<RoleBinding>| {}),
         claims: watches.optional_children(|_: &mut PartialObjectMeta<ResourceClaimTemplate>| {}),
+        disruptions: watches.children(|_: &mut PartialObjectMeta<PodDisruptionBudget>| {}),
     };
     let targets = futures::stream::select_all(watches.streams).map(Ok).boxed();
     (stores, targets)
@@ -107,6 +109,7 @@ pub async fn synced(stores: &Stores) -> Result<(), WriterDropped> {
         roles,
         bindings,
         claims,
+        disruptions,
     } = stores;
     deployments.wait_until_ready().await?;
     pods.wait_until_ready().await?;
@@ -117,7 +120,8 @@ pub async fn synced(stores: &Stores) -> Result<(), WriterDropped> {
     accounts.wait_until_ready().await?;
     roles.wait_until_ready().await?;
     bindings.wait_until_ready().await?;
-    claims.wait_until_ready().await
+    claims.wait_until_ready().await?;
+    disruptions.wait_until_ready().await
 }
 
 impl Watches<'_> {

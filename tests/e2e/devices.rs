@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::{self, Devices, Namespace, PODS, SOON, figure, kubectl, post, until};
 
 /// Of its own among the tests: they share the node.
-const RESOURCE: &str = "nvidia.com/mig-1g.5gb";
+const RESOURCE: &str = "example.com/gpu";
 const DRIVER: &str = "gpu.e2e.example";
 
 /// The real engine with the tiny model, on CPU beside these GPUs.

@@ -24,11 +24,13 @@ mod hop;
 #[path = "../support/hub.rs"]
 mod hub;
 mod idle;
+mod isolation;
 mod lifecycle;
 mod local;
 mod placement;
 mod rate;
 mod remote;
+mod rollout;
 mod schema;
 mod sources;
 #[path = "../support/mod.rs"]

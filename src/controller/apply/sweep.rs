@@ -69,6 +69,7 @@ fn wanted(resources: &Resources<Applied>) -> HashSet<(Kind, String)> {
         claims,
         revisions,
         deployments,
+        disruptions,
         replicas,
         stage: _,
     } = resources;
@@ -81,6 +82,7 @@ fn wanted(resources: &Resources<Applied>) -> HashSet<(Kind, String)> {
     all.extend(claims.iter().map(|o| (Kind::ResourceClaimTemplate, o.name_any())));
     all.extend(revisions.iter().map(|o| (Kind::ControllerRevision, o.name_any())));
     all.extend(deployments.iter().map(|o| (Kind::Deployment, o.name_any())));
+    all.extend(disruptions.iter().map(|o| (Kind::PodDisruptionBudget, o.name_any())));
     all.extend(replicas.iter().map(|o| (Kind::InferenceReplica, o.name_any())));
     all
 }

@@ -1,6 +1,7 @@
 //! Step 3: what should exist. Pure: the same spec and the same live state give the same resources.
 
 mod deployment;
+mod disruption;
 mod engine;
 #[cfg(test)]
 pub mod fixtures;
@@ -18,6 +19,7 @@ use k8s_openapi::{
     api::{
         apps::v1::{ControllerRevision, Deployment},
         core::v1::{Service, ServiceAccount},
+        policy::v1::PodDisruptionBudget,
         rbac::v1::{Role, RoleBinding},
         resource::v1::ResourceClaimTemplate,
     },
@@ -172,6 +174,8 @@ pub struct Resources<S: Stage> {
     pub revisions: Vec<ControllerRevision>,
     /// A Deployment a tier, in the order of `revisions`.
     pub deployments: Vec<Deployment>,
+    /// One a tier of two or more pods.
+    pub disruptions: Vec<PodDisruptionBudget>,
     /// One a pod.
     pub replicas: Vec<InferenceReplica>,
     /// The stage.
@@ -206,6 +210,7 @@ pub fn build(
     defaults: &Defaults,
 ) -> Result<Resources<Prepared>, BuildError> {
     let (mut revisions, mut deployments, mut claims) = (Vec::new(), Vec::new(), None);
+    let mut disruptions = Vec::new();
     for (tier, replicas) in tiers(spec) {
         let revision = revision::build(subject, spec, tier, live, defaults)?;
         let local = spec.local().filter(|_| tier == Tier::Local).map(|(_, local)| local);
@@ -214,6 +219,7 @@ pub fn build(
         claims = claims.or(local.and_then(|local| gpus::claim_template(subject, local, &deployment.spec.template)));
         deployments.push(deployment);
         revisions.push(revision);
+        disruptions.extend(disruption::build(subject, tier, replicas));
     }
     Ok(Resources {
         account: rbac::account(subject),
@@ -223,6 +229,7 @@ pub fn build(
         claims,
         revisions,
         deployments,
+        disruptions,
         replicas: replica::build(subject, live, orders),
         stage: PhantomData,
     })
