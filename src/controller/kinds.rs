@@ -14,6 +14,7 @@ use k8s_openapi::{
 use kube::{Resource, core::ApiResource};
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::groups::LeaderWorkerSet;
 use crate::api::InferenceReplica;
 
 /// Kinds of objects that an `InferenceDeployment` owns.
@@ -33,6 +34,8 @@ pub enum Kind {
     ControllerRevision,
     /// The pods of a tier.
     Deployment,
+    /// The local pods of a model that is spread over nodes.
+    LeaderWorkerSet,
     /// The channel to one pod.
     InferenceReplica,
 }
@@ -54,6 +57,7 @@ impl Kind {
             Self::ResourceClaimTemplate => ApiResource::erase::<ResourceClaimTemplate>(&()),
             Self::ControllerRevision => ApiResource::erase::<ControllerRevision>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
+            Self::LeaderWorkerSet => ApiResource::erase::<LeaderWorkerSet>(&()),
             Self::InferenceReplica => ApiResource::erase::<InferenceReplica>(&()),
         }
     }
@@ -91,5 +95,6 @@ child!(
     ResourceClaimTemplate,
     ControllerRevision,
     Deployment,
+    LeaderWorkerSet,
     InferenceReplica
 );

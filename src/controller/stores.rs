@@ -11,6 +11,7 @@ use kube::{
     runtime::reflector::Store,
 };
 
+use super::groups::LeaderWorkerSet;
 use crate::api::{InferenceDeployment, InferenceReplica};
 
 /// An object of ours as a watch delivers it: one that cannot be decoded must not stop the others.
@@ -39,4 +40,6 @@ pub struct Stores {
     pub bindings: Store<PartialObjectMeta<RoleBinding>>,
     /// ResourceClaimTemplates with our label; none where the cluster does not have their API.
     pub claims: Store<PartialObjectMeta<ResourceClaimTemplate>>,
+    /// LeaderWorkerSets with our label, likewise.
+    pub groups: Store<LeaderWorkerSet>,
 }

@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     discover::is_served,
+    groups::LeaderWorkerSet,
     metrics::Metrics,
     stores::{Guarded, Stores},
 };
@@ -86,6 +87,7 @@ pub fn start(
         roles: watches.children(|_: &mut PartialObjectMeta<Role>| {}),
         bindings: watches.children(|_: &mut PartialObjectMeta<RoleBinding>| {}),
         claims: watches.optional_children(|_: &mut PartialObjectMeta<ResourceClaimTemplate>| {}),
+        groups: watches.optional_children(|_: &mut LeaderWorkerSet| {}),
     };
     let targets = futures::stream::select_all(watches.streams).map(Ok).boxed();
     (stores, targets)
@@ -107,6 +109,7 @@ pub async fn synced(stores: &Stores) -> Result<(), WriterDropped> {
         roles,
         bindings,
         claims,
+        groups,
     } = stores;
     deployments.wait_until_ready().await?;
     pods.wait_until_ready().await?;
@@ -117,7 +120,8 @@ pub async fn synced(stores: &Stores) -> Result<(), WriterDropped> {
     accounts.wait_until_ready().await?;
     roles.wait_until_ready().await?;
     bindings.wait_until_ready().await?;
-    claims.wait_until_ready().await
+    claims.wait_until_ready().await?;
+    groups.wait_until_ready().await
 }
 
 impl Watches<'_> {

@@ -84,6 +84,11 @@ fn check_local(found: &mut Findings, path: &str, local: &LocalBackend, mode: Mod
         format!("{path}.price"),
         "GPU time is charged by the controller of a cluster; remove the field",
     );
+    found.add_if(
+        local.nodes() > 1 && mode == Mode::File,
+        format!("{path}.nodes"),
+        "a model is spread over the nodes of a cluster; remove the field",
+    );
     let claimed = local.gpus.as_ref().is_some_and(|gpus| gpus.claim_template.is_some());
     found.add_if(
         local.price.is_some() && claimed && mode == Mode::Cluster,

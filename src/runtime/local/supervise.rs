@@ -26,7 +26,7 @@ use super::{
     activity::Activity,
     children::Children,
     context::{Context, ENV_MARKER, Events, Parts},
-    engine::{self, Engine, Limits, Placement, SetupError},
+    engine::{self, Engine, Group, Limits, Placement, SetupError},
     environment, exec,
     gpu::{
         ask,
@@ -38,6 +38,7 @@ use super::{
     },
     options::Options,
     prober::Prober,
+    restart::RestartPolicy,
     termination::{Termination, said},
     view::EngineView,
     worker::{Action, Event, Worker},
@@ -56,6 +57,8 @@ pub struct Setup {
     name: String,
     named: BTreeSet<String>,
     wanted: Limits,
+    /// Where this pod is among those that the engine runs in.
+    group: Option<Group>,
     activity: Arc<Activity>,
 }
 
@@ -73,6 +76,7 @@ impl Setup {
             name: options.model_name(name).to_owned(),
             named: environment::named_by(backend),
             wanted: Limits::wanted(backend),
+            group: Group::of(backend, &options.environment)?,
             options,
             activity,
         })
@@ -89,6 +93,7 @@ impl Setup {
             model: self.model.as_deref(),
             name: &self.name,
             program: self.options.engine.as_deref(),
+            group: self.group.as_ref(),
             // The standard library reads affinity and the quotas of both cgroup versions.
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         };
@@ -99,13 +104,14 @@ impl Setup {
             .env(ENV_MARKER, &marker)
             .process_group(0)
             .kill_on_drop(true);
-        let prober = Prober {
+        let follows = self.group.as_ref().is_some_and(Group::follows);
+        let prober = (!follows).then(|| Prober {
             address,
             api_key: Some(api_key),
             name: self.name.clone(),
             timing: self.options.timing,
             activity: Arc::clone(&self.activity),
-        };
+        });
         Ok(Parts {
             number,
             command,
@@ -217,7 +223,11 @@ impl Supervisor {
     pub async fn run(mut self, shutdown: CancellationToken) -> Option<Termination> {
         let gpus = shutdown.run_until_cancelled(self.look_for_gpus()).await?;
         self.idle.clone_from(&gpus.devices);
-        let (mut worker, mut actions) = Worker::start(gpus);
+        let policy = match self.setup.group {
+            Some(_) => RestartPolicy::never(),
+            None => RestartPolicy::default(),
+        };
+        let (mut worker, mut actions) = Worker::start(gpus, policy);
         let mut stopping = false;
         loop {
             for action in actions {
