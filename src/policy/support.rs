@@ -339,6 +339,13 @@ mod tests {
     }
 
     #[test]
+    fn a_model_is_spread_over_nodes_in_a_cluster_only() {
+        let spec = local(json!({"engine": "VLLM", "nodes": 2, "gpus": {"count": 8}}));
+        assert_eq!(fields(spec.clone(), Mode::Cluster), Vec::<String>::new());
+        assert_eq!(fields(spec, Mode::File), vec!["spec.backends[0].local.nodes"]);
+    }
+
+    #[test]
     fn gpus_are_selected_in_a_cluster_only() {
         for (gpus, field) in [
             (json!({"count": 1, "product": "A100"}), "product"),
