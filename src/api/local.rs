@@ -75,7 +75,15 @@ impl EngineKind {
         "has(self.image) || !has(self.gpus) || !has(self.gpus.resourceName) || self.gpus.resourceName.startsWith('nvidia.com/')",
         "the default images are for NVIDIA's GPUs: set image to one for this gpus.resourceName"
     ),
-    validation = ("!has(self.price) || has(self.gpus)", "price is per GPU hour and needs gpus")
+    validation = ("!has(self.price) || has(self.gpus)", "price is per GPU hour and needs gpus"),
+    validation = (
+        "!has(self.nodes) || self.nodes == 1 || self.engine in ['VLLM', 'SGLang']",
+        "nodes above 1 is for engines that spread a model over machines: VLLM and SGLang"
+    ),
+    validation = (
+        "!has(self.nodes) || self.nodes == 1 || (has(self.gpus) && has(self.gpus.count))",
+        "nodes above 1 needs gpus.count, the GPUs of each node"
+    )
 )]
 pub struct LocalBackend {
     /// The engine.
@@ -107,6 +115,11 @@ pub struct LocalBackend {
     /// GPUs of one pod; none means CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpus: Option<Gpus>,
+    /// Machines that one copy of the model is spread over, each with `gpus`; 1 when absent. With more, a replica is a group of so many pods,
+    /// made by a LeaderWorkerSet, whose leader answers.
+    #[schemars(range(min = 1, max = 64))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<u32>,
     /// Resources of the engine's container. GPUs belong into `gpus`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
@@ -131,6 +144,12 @@ impl LocalBackend {
     #[must_use]
     pub fn parallel(&self) -> u32 {
         self.parallel.unwrap_or_else(|| self.engine.parallel())
+    }
+
+    /// Machines that one copy of the model is spread over; 1 when absent.
+    #[must_use]
+    pub fn nodes(&self) -> u32 {
+        self.nodes.unwrap_or(1)
     }
 }
 

@@ -20,9 +20,10 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    build::{Applied, BuildError, Prepared, Resources, Subject, set_template},
+    build::{Applied, BuildError, Prepared, Resources, Subject, set_template, set_templates},
     call::{CallError, call},
     dereference::{Live, controller_of},
+    groups::LeaderWorkerSet,
     kinds::{Child, Kind},
     memory::Memory,
     metrics::{Metrics, Verb},
@@ -96,6 +97,7 @@ impl Writer<'_> {
             revisions,
             deployments,
             disruptions,
+            group,
             replicas,
             stage: PhantomData,
         } = resources;
@@ -115,6 +117,10 @@ impl Writer<'_> {
         }
         let deployments = Box::pin(self.settle_deployments(deployments, &settled)).await?;
         let disruptions = self.settle_all(disruptions).await?;
+        let group = match group {
+            Some(group) => Some(Box::pin(self.settle_group(group, &settled)).await?),
+            None => None,
+        };
         let resources = Resources {
             account,
             role,
@@ -124,6 +130,7 @@ impl Writer<'_> {
             revisions: settled,
             deployments,
             disruptions,
+            group,
             replicas,
             stage: PhantomData,
         };
@@ -180,15 +187,35 @@ impl Writer<'_> {
         revisions: &[ControllerRevision],
     ) -> Result<Vec<Deployment>, ApplyError> {
         let mut settled = Vec::with_capacity(prepared.len());
-        for (mut deployment, revision) in prepared.into_iter().zip(revisions) {
+        for mut deployment in prepared {
             // The revision that exists decides, even when another process made it a moment ago.
-            set_template(&mut deployment, revision)?;
+            if let Some(revision) = revision_of(&deployment, revisions) {
+                set_template(&mut deployment, revision)?;
+            }
             let applied = Box::pin(self.settle(deployment)).await?;
             // An unchanged one comes back as prepared: its status is in the cache.
             let live = self.live.workload(&applied.name_any());
             settled.push(live.filter(|_| applied.status.is_none()).cloned().unwrap_or(applied));
         }
         Ok(settled)
+    }
+
+    async fn settle_group(
+        &self,
+        mut group: LeaderWorkerSet,
+        revisions: &[ControllerRevision],
+    ) -> Result<LeaderWorkerSet, ApplyError> {
+        if let Some(revision) = revision_of(&group, revisions) {
+            set_templates(&mut group, revision)?;
+        }
+        let applied = self.settle(group).await?;
+        let live = self
+            .live
+            .groups
+            .iter()
+            .find(|live| live.name_any() == applied.name_any());
+        let live = live.filter(|_| applied.status.is_none());
+        Ok(live.map_or(applied, |live| (**live).clone()))
     }
 
     /// What is never changed: the first one stays.
@@ -319,6 +346,14 @@ impl Writer<'_> {
             }),
         }
     }
+}
+
+/// The revision of the same tier.
+fn revision_of<'a>(workload: &impl ResourceExt, revisions: &'a [ControllerRevision]) -> Option<&'a ControllerRevision> {
+    let tier = workload.labels().get(names::LABEL_TIER);
+    revisions
+        .iter()
+        .find(|revision| revision.labels().get(names::LABEL_TIER) == tier)
 }
 
 /// Takes the budget's finalizer off an `InferenceReplica`. One that is gone or changed meanwhile is left to the next look.

@@ -10,6 +10,8 @@ use super::{
 };
 use crate::api::{InferenceDeploymentSpec, LocalBackend, conditions::reason};
 
+/// Groups of pods.
+const GROUPS: &str = "leaderworkerset.x-k8s.io/v1";
 /// Dynamic resource allocation.
 const RESOURCE: &str = "resource.k8s.io/v1";
 
@@ -21,10 +23,15 @@ struct Need {
     advice: &'static str,
 }
 
-fn need(local: &LocalBackend) -> Option<Need> {
-    let gpus = local.gpus.as_ref().filter(|gpus| gpus.are_claimed())?;
-    let inline = gpus.device_class_name.is_some();
-    Some(Need {
+fn needs(local: &LocalBackend) -> impl Iterator<Item = Need> {
+    let groups = (local.nodes() > 1).then_some(Need {
+        field: "nodes",
+        api: GROUPS,
+        advice: "LeaderWorkerSet, https://lws.sigs.k8s.io; install it or use one node",
+    });
+    let claimed = local.gpus.as_ref().filter(|gpus| gpus.are_claimed());
+    let inline = claimed.is_some_and(|gpus| gpus.device_class_name.is_some());
+    let claims = claimed.map(|_| Need {
         field: if inline {
             "gpus.deviceClassName"
         } else {
@@ -32,24 +39,29 @@ fn need(local: &LocalBackend) -> Option<Need> {
         },
         api: RESOURCE,
         advice: "dynamic resource allocation, on by default from Kubernetes 1.34; turn it on or use gpus.resourceName with gpus.count",
-    })
+    });
+    groups.into_iter().chain(claims)
 }
 
 /// What `spec` needs and this cluster does not have. Without it the API server would leave the field out, and the pods would start without
 /// GPUs.
 pub async fn missing(client: &Client, spec: &InferenceDeploymentSpec) -> Result<Option<Problem>, CallError> {
-    let mut locals = spec.backends.iter().enumerate();
-    let needed = locals.find_map(|(index, backend)| Some((index, need(backend.local.as_ref()?)?)));
-    let Some((index, Need { field, api, advice })) = needed else {
-        return Ok(None);
-    };
-    if is_served(client, api).await? {
-        return Ok(None);
+    let locals = spec
+        .backends
+        .iter()
+        .enumerate()
+        .filter_map(|(index, b)| Some((index, b.local.as_ref()?)));
+    for (index, Need { field, api, advice }) in locals.flat_map(|(i, local)| needs(local).map(move |need| (i, need))) {
+        if !is_served(client, api).await? {
+            return Ok(Some(Problem {
+                reason: reason::UNSUPPORTED,
+                message: format!(
+                    "spec.backends[{index}].local.{field}: this cluster does not have the API {api} ({advice})"
+                ),
+            }));
+        }
     }
-    Ok(Some(Problem {
-        reason: reason::UNSUPPORTED,
-        message: format!("spec.backends[{index}].local.{field}: this cluster does not have the API {api} ({advice})"),
-    }))
+    Ok(None)
 }
 
 /// Whether the cluster has an API, by its group and version.

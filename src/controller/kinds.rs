@@ -15,6 +15,7 @@ use k8s_openapi::{
 use kube::{Resource, core::ApiResource};
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::groups::LeaderWorkerSet;
 use crate::api::InferenceReplica;
 
 /// Kinds of objects that an `InferenceDeployment` owns.
@@ -36,6 +37,8 @@ pub enum Kind {
     Deployment,
     /// How many of them may be evicted at a time.
     PodDisruptionBudget,
+    /// The local pods of a model that is spread over nodes.
+    LeaderWorkerSet,
     /// The channel to one pod.
     InferenceReplica,
 }
@@ -58,6 +61,7 @@ impl Kind {
             Self::ControllerRevision => ApiResource::erase::<ControllerRevision>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
             Self::PodDisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
+            Self::LeaderWorkerSet => ApiResource::erase::<LeaderWorkerSet>(&()),
             Self::InferenceReplica => ApiResource::erase::<InferenceReplica>(&()),
         }
     }
@@ -96,5 +100,6 @@ child!(
     ControllerRevision,
     Deployment,
     PodDisruptionBudget,
+    LeaderWorkerSet,
     InferenceReplica
 );

@@ -12,6 +12,7 @@ use kube::{
     runtime::reflector::Store,
 };
 
+use super::groups::LeaderWorkerSet;
 use crate::api::{InferenceDeployment, InferenceReplica};
 
 /// An object of ours as a watch delivers it: one that cannot be decoded must not stop the others.
@@ -42,4 +43,6 @@ pub struct Stores {
     pub claims: Store<PartialObjectMeta<ResourceClaimTemplate>>,
     /// PodDisruptionBudgets with our label.
     pub disruptions: Store<PartialObjectMeta<PodDisruptionBudget>>,
+    /// LeaderWorkerSets with our label, likewise.
+    pub groups: Store<LeaderWorkerSet>,
 }

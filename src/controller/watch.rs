@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     discover::is_served,
+    groups::LeaderWorkerSet,
     metrics::Metrics,
     stores::{Guarded, Stores},
 };
@@ -88,6 +89,7 @@ pub fn start(
         bindings: watches.children(|_: &mut PartialObjectMeta<RoleBinding>| {}),
         claims: watches.optional_children(|_: &mut PartialObjectMeta<ResourceClaimTemplate>| {}),
         disruptions: watches.children(|_: &mut PartialObjectMeta<PodDisruptionBudget>| {}),
+        groups: watches.optional_children(|_: &mut LeaderWorkerSet| {}),
     };
     let targets = futures::stream::select_all(watches.streams).map(Ok).boxed();
     (stores, targets)
@@ -110,6 +112,7 @@ pub async fn synced(stores: &Stores) -> Result<(), WriterDropped> {
         bindings,
         claims,
         disruptions,
+        groups,
     } = stores;
     deployments.wait_until_ready().await?;
     pods.wait_until_ready().await?;
@@ -121,7 +124,8 @@ pub async fn synced(stores: &Stores) -> Result<(), WriterDropped> {
     roles.wait_until_ready().await?;
     bindings.wait_until_ready().await?;
     claims.wait_until_ready().await?;
-    disruptions.wait_until_ready().await
+    disruptions.wait_until_ready().await?;
+    groups.wait_until_ready().await
 }
 
 impl Watches<'_> {

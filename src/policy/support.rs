@@ -84,6 +84,11 @@ fn check_local(found: &mut Findings, path: &str, local: &LocalBackend, mode: Mod
         format!("{path}.price"),
         "GPU time is charged by the controller of a cluster; remove the field",
     );
+    found.add_if(
+        local.nodes() > 1 && mode == Mode::File,
+        format!("{path}.nodes"),
+        "a model is spread over the nodes of a cluster; remove the field",
+    );
     let claimed = local.gpus.as_ref().is_some_and(|gpus| gpus.claim_template.is_some());
     found.add_if(
         local.price.is_some() && claimed && mode == Mode::Cluster,
@@ -331,6 +336,13 @@ mod tests {
         assert_eq!(fields(local(inline), Mode::Cluster), Vec::<String>::new());
         let claimed = local(json!({"gpus": {"claimTemplate": {"name": "c"}}, "price": {"perGpuHour": "2"}}));
         assert_eq!(fields(claimed, Mode::Cluster), vec!["spec.backends[0].local.price"]);
+    }
+
+    #[test]
+    fn a_model_is_spread_over_nodes_in_a_cluster_only() {
+        let spec = local(json!({"engine": "VLLM", "nodes": 2, "gpus": {"count": 8}}));
+        assert_eq!(fields(spec.clone(), Mode::Cluster), Vec::<String>::new());
+        assert_eq!(fields(spec, Mode::File), vec!["spec.backends[0].local.nodes"]);
     }
 
     #[test]

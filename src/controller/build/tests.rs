@@ -220,6 +220,82 @@ fn what_gpus_select_holds_in_every_choice_of_the_users_and_nothing_is_said_twice
     }
 }
 
+/// A model on two nodes with eight GPUs each, from a hub that wants a token.
+fn spread() -> InferenceDeployment {
+    let mut deployment = both();
+    let local = serde_json::json!({
+        "engine": "VLLM", "nodes": 2, "gpus": {"count": 8}, "price": {"perGpuHour": "2"},
+        "source": {"huggingFace": {"repository": "owner/model", "tokenSecret": {"name": "hugging-face", "key": "token"}}},
+    });
+    deployment.spec.backends[0].local = Some(serde_json::from_value(local).unwrap());
+    crate::controller::validate::validate(&deployment).unwrap();
+    deployment
+}
+
+#[test]
+fn a_model_on_several_nodes_has_the_golden_groups() {
+    let resources = built(&spread(), &Live::default());
+    golden("group", resources.group.as_ref().unwrap());
+    let names: Vec<String> = resources.deployments.iter().map(ResourceExt::name_any).collect();
+    assert_eq!(
+        names,
+        ["assistant-remote"],
+        "groups take the place of the local Deployment"
+    );
+
+    let follower =
+        serde_json::to_string(&resources.group.unwrap().spec.leader_worker_template.worker_template).unwrap();
+    assert!(follower.contains("hugging-face/token"), "it brings the model itself");
+    for secret in ["openai", "inference-peer", "inference-api-access", "inference-journal"] {
+        assert!(
+            !follower.contains(secret),
+            "{secret} is no business of a pod that follows"
+        );
+    }
+}
+
+#[test]
+fn groups_keep_what_another_version_rendered_and_one_node_is_the_default() {
+    let first = built(&spread(), &Live::default());
+    let live = Live {
+        revisions: first.revisions.iter().cloned().map(Into::into).collect(),
+        ..Live::default()
+    };
+    let newer = Defaults {
+        runtime_image: "runtime:2".into(),
+        ..defaults()
+    };
+    let second = build(&subject(), &spread().spec, &live, &newer).unwrap();
+    assert_eq!(second.group, first.group);
+    let nodes = |nodes: Option<u32>| {
+        let mut deployment = both();
+        deployment.spec.backends[0].local.as_mut().unwrap().nodes = nodes;
+        built(&deployment, &Live::default()).revisions[0].name_any()
+    };
+    assert_eq!(nodes(Some(1)), nodes(None));
+    assert_ne!(nodes(Some(2)), nodes(None));
+}
+
+#[test]
+fn pods_of_a_group_are_known_by_the_sets_that_made_them() {
+    let tier = |owner: &str, label: &str| {
+        let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(serde_json::json!({"metadata": {
+            "name": "p", "uid": "p-1", "labels": {"inference-operator.dev/tier": label},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": owner, "uid": "s", "controller": true}],
+        }}))
+        .unwrap();
+        let live = Live {
+            pods: vec![pod.clone().into()],
+            ..Live::default()
+        };
+        (tier_of(&subject(), &pod), built(&spread(), &live).replicas.len())
+    };
+    assert_eq!(tier("assistant-nodes", "local"), (Some(Tier::Local), 1));
+    assert_eq!(tier("assistant-nodes-0", "follower"), (Some(Tier::Follower), 0));
+    assert_eq!(tier("assistant-nodes-0", "local"), (None, 0));
+    assert_eq!(tier("other", "local"), (None, 0));
+}
+
 #[test]
 fn only_pods_that_download_know_the_hub_and_the_token() {
     let mirror = Defaults {

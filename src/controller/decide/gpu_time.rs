@@ -21,7 +21,12 @@ pub fn terms(spec: &InferenceDeploymentSpec) -> Option<GpuTerms> {
     let (price, gpus) = (local.price.as_ref()?, local.gpus.as_ref()?);
     let per_gpu_hour = price.per_gpu_hour.usd();
     Some(GpuTerms {
-        per_pod_hour: NanoUsd(per_gpu_hour.0.saturating_mul(u64::from(gpus.count()))),
+        // The pod that leads a group stands for all of it.
+        per_pod_hour: NanoUsd(
+            per_gpu_hour
+                .0
+                .saturating_mul(u64::from(gpus.count().saturating_mul(local.nodes()))),
+        ),
         leave: Duration::from_secs(u64::try_from(grace_seconds(spec)).unwrap_or(0)),
         pods: u32::try_from(spec.replicas()).unwrap_or(0),
         release: budget.on_exhausted == Some(OnExhausted::ScaleToZero),

@@ -63,6 +63,7 @@ fn stores(server: &Server) -> Stores {
         bindings: filled(server, "rolebindings"),
         claims: filled(server, "resourceclaimtemplates"),
         disruptions: filled(server, "poddisruptionbudgets"),
+        groups: filled(server, "leaderworkersets"),
     }
 }
 
@@ -189,6 +190,52 @@ async fn a_template_of_claims_is_made_once_and_stays_until_no_pod_of_it_may_come
     let left = server.list("resourceclaimtemplates");
     assert_eq!(left.len(), 1);
     assert_ne!(left[0]["metadata"]["name"], templates[0]["metadata"]["name"]);
+}
+
+#[tokio::test]
+async fn a_model_on_several_nodes_needs_an_api_and_its_groups_take_the_place_of_the_deployment() {
+    let server = cluster();
+    settle(&server, process(&server)).await;
+    let mut deployment = server.list("inferencedeployments").pop().unwrap();
+    deployment["metadata"]["generation"] = json!(71);
+    deployment["spec"]["backends"][0]["local"]["engine"] = json!("VLLM");
+    deployment["spec"]["backends"][0]["local"]["nodes"] = json!(2);
+    server.put(MAIN, deployment);
+    settle(&server, process(&server)).await;
+    let (reason, message) = stalled(&server);
+    assert_eq!(reason, "Unsupported");
+    assert!(
+        message.contains("spec.backends[0].local.nodes") && message.contains("leaderworkerset.x-k8s.io/v1"),
+        "{message}"
+    );
+    let names = |plural: &str| -> Vec<String> {
+        let objects = server.list(plural).into_iter();
+        objects
+            .map(|o| o["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(
+        names("deployments"),
+        ["assistant-local", "assistant-remote"],
+        "what runs goes on"
+    );
+
+    server.put(
+        "/apis/leaderworkerset.x-k8s.io/v1",
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "metadata": {}, "groupVersion": "leaderworkerset.x-k8s.io/v1", "resources": []}),
+    );
+    settle(&server, process(&server)).await;
+    assert_eq!(stalled(&server).0, "");
+    assert_eq!(names("leaderworkersets"), ["assistant-nodes"]);
+    assert_eq!(names("deployments"), ["assistant-remote"]);
+
+    let path = "/apis/leaderworkerset.x-k8s.io/v1/namespaces/default/leaderworkersets/assistant-nodes";
+    let mut group = server.list("leaderworkersets").remove(0);
+    group["status"] = json!({"replicas": 2, "readyReplicas": 1, "updatedReplicas": 2, "hpaPodSelector": "x"});
+    server.put(path, group);
+    settle(&server, process(&server)).await;
+    let status = server.0.lock().unwrap().objects[MAIN]["status"].clone();
+    assert_eq!((&status["replicas"], &status["readyReplicas"]), (&json!(2), &json!(1)));
 }
 
 /// Objects without what differs from run to run.

@@ -58,7 +58,7 @@ fn replica(name: &str, tier: &str) -> InferenceReplica {
 fn deployments() -> Vec<Deployment> {
     let one = |name: &str, replicas: i32| {
         parse(json!({
-            "metadata": {"name": name, "generation": 1},
+            "metadata": {"name": name, "generation": 1, "labels": {"inference-operator.dev/tier": name.trim_start_matches("assistant-")}},
             "spec": {"replicas": replicas, "selector": {}, "template": {}},
             "status": {"observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas,
                 "conditions": [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]},
