@@ -213,7 +213,7 @@ fn serving_local(local: &LocalBackend, runtime_image: &str) -> Container {
     }
 }
 
-/// The container of a pod that follows: its engine is asked by the leader's alone.
+/// The container of a pod that follows: its engine is asked by the leader's alone, and it has no port that the Service sends to.
 fn following(local: &LocalBackend) -> Container {
     let binary = format!("{}{RUNTIME_BINARY}", names::DIR_RUNTIME);
     Container {
