@@ -58,7 +58,10 @@ impl Follower {
         let reading = async {
             loop {
                 let line = self.log.next_line().await.unwrap().expect("the process goes on");
-                let line: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                // Its children print plainly.
+                let Ok(line) = serde_json::from_str::<Value>(&line) else {
+                    continue;
+                };
                 if line["fields"]["message"]
                     .as_str()
                     .unwrap_or_default()

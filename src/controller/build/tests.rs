@@ -246,7 +246,12 @@ fn a_model_on_several_nodes_has_the_golden_groups() {
     let follower =
         serde_json::to_string(&resources.group.unwrap().spec.leader_worker_template.worker_template).unwrap();
     assert!(follower.contains("hugging-face/token"), "it brings the model itself");
-    for secret in ["openai/api-key", "inference-peer", "inference-api-access", "inference-journal"] {
+    for secret in [
+        "openai/api-key",
+        "inference-peer",
+        "inference-api-access",
+        "inference-journal",
+    ] {
         assert!(
             !follower.contains(secret),
             "{secret} is no business of a pod that follows"
