@@ -208,7 +208,7 @@ impl Writer<'_> {
         if let Some(revision) = revision_of(&group, revisions) {
             set_templates(&mut group, revision)?;
         }
-        let applied = self.settle(group).await?;
+        let applied = Box::pin(self.settle(group)).await?;
         let live = self
             .live
             .groups

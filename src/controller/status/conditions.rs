@@ -125,10 +125,10 @@ fn reconciling(view: &View<'_>) -> Option<Verdict> {
         return says("the children are being created".into());
     }
     if let Some(deployment) = view.deployments.iter().find(|d| !is_rolled_out(d)) {
-        return says(format!("Deployment {} is being rolled out", deployment.name_any()));
+        return says(format!("{} is being rolled out", deployment.name_any()));
     }
     if let Some(kept) = view.kept.first() {
-        return says(format!("Deployment {kept} stays until the new pods are Ready"));
+        return says(format!("{kept} stays until the new pods are Ready"));
     }
     let generation = Some(view.generation);
     let mut staying = view
@@ -177,10 +177,7 @@ fn stalled(view: &View<'_>) -> Option<Verdict> {
         .iter()
         .find(|d| progressing(d) == Some("ProgressDeadlineExceeded"))?;
     let cause = pods::gravest(view.pods()).map_or_else(|| "see the conditions of its pods".to_owned(), |f| f.message);
-    let message = format!(
-        "Deployment {} made no progress within its deadline: {cause}",
-        late.name_any()
-    );
+    let message = format!("{} made no progress within its deadline: {cause}", late.name_any());
     Some(verdict(
         types::STALLED,
         TRUE,
