@@ -74,3 +74,22 @@ fn running(subject: &Subject, live: &Live) -> i32 {
     let local = pods.filter(|pod| tier_of(subject, pod) == Some(Tier::Local));
     i32::try_from(local.count()).unwrap_or(i32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::controller::build::fixtures;
+
+    #[test]
+    fn a_group_costs_the_gpus_of_all_its_nodes() {
+        let mut spec = fixtures::both().spec;
+        spec.budget = serde_json::from_value(json!({"limit": "100"})).unwrap();
+        spec.backends[0].local = serde_json::from_value(json!({
+            "engine": "VLLM", "nodes": 2, "gpus": {"count": 8}, "price": {"perGpuHour": "2"},
+        }))
+        .unwrap();
+        assert_eq!(terms(&spec).unwrap().per_pod_hour, NanoUsd(32_000_000_000));
+    }
+}
