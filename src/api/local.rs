@@ -2,18 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{
-    api::core::v1::{
-        Affinity, EnvVar, LocalObjectReference, PodSecurityContext, ResourceRequirements, Toleration, Volume,
-        VolumeMount,
-    },
-    apimachinery::pkg::api::resource::Quantity,
+use k8s_openapi::api::core::v1::{
+    Affinity, EnvVar, LocalObjectReference, PodSecurityContext, ResourceRequirements, Toleration, Volume, VolumeMount,
 };
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Decimal, ModelSource};
+use super::{GpuPrice, Gpus, ModelSource};
 
 /// The server process that runs the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -79,7 +75,15 @@ impl EngineKind {
         "has(self.image) || !has(self.gpus) || !has(self.gpus.resourceName) || self.gpus.resourceName.startsWith('nvidia.com/')",
         "the default images are for NVIDIA's GPUs: set image to one for this gpus.resourceName"
     ),
-    validation = ("!has(self.price) || has(self.gpus)", "price is per GPU hour and needs gpus")
+    validation = ("!has(self.price) || has(self.gpus)", "price is per GPU hour and needs gpus"),
+    validation = (
+        "!has(self.nodes) || self.nodes == 1 || self.engine in ['VLLM', 'SGLang']",
+        "nodes above 1 is for engines that spread a model over machines: VLLM and SGLang"
+    ),
+    validation = (
+        "!has(self.nodes) || self.nodes == 1 || (has(self.gpus) && has(self.gpus.count))",
+        "nodes above 1 needs gpus.count, the GPUs of each node"
+    )
 )]
 pub struct LocalBackend {
     /// The engine.
@@ -111,6 +115,11 @@ pub struct LocalBackend {
     /// GPUs of one pod; none means CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpus: Option<Gpus>,
+    /// Machines that one copy of the model is spread over, each with `gpus`; 1 when absent. With more, a replica is a group of so many pods,
+    /// made by a LeaderWorkerSet, whose leader answers.
+    #[schemars(range(min = 1, max = 64))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<u32>,
     /// Resources of the engine's container. GPUs belong into `gpus`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
@@ -136,71 +145,12 @@ impl LocalBackend {
     pub fn parallel(&self) -> u32 {
         self.parallel.unwrap_or_else(|| self.engine.parallel())
     }
-}
 
-/// GPUs of one pod.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = ("has(self.count) != has(self.claimTemplate)", "gpus has exactly one of count and claimTemplate"),
-    validation = (
-        "!has(self.claimTemplate) || !(has(self.resourceName) || has(self.product) || has(self.minMemory))",
-        "with claimTemplate the claim selects the GPUs: resourceName, product and minMemory would do nothing"
-    )
-)]
-pub struct Gpus {
-    /// GPUs a pod gets.
-    #[schemars(range(min = 1, max = 64))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub count: Option<u32>,
-    /// The extended resource that counts them; `nvidia.com/gpu` when absent.
-    #[schemars(
-        length(min = 3, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
-    )]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resource_name: Option<String>,
-    /// Value of the node label `nvidia.com/gpu.product`.
-    #[schemars(length(min = 1, max = 63))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub product: Option<String>,
-    /// Memory a GPU has at least, for example `40Gi`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_memory: Option<Quantity>,
-    /// A ResourceClaimTemplate of the same namespace (dynamic resource allocation).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub claim_template: Option<ClaimTemplate>,
-}
-
-impl Gpus {
-    /// Name of the extended resource.
+    /// Machines that one copy of the model is spread over; 1 when absent.
     #[must_use]
-    pub fn resource_name(&self) -> &str {
-        self.resource_name.as_deref().unwrap_or("nvidia.com/gpu")
+    pub fn nodes(&self) -> u32 {
+        self.nodes.unwrap_or(1)
     }
-
-    /// GPUs a pod gets.
-    #[must_use]
-    pub fn count(&self) -> u32 {
-        self.count.unwrap_or(1)
-    }
-}
-
-/// A ResourceClaimTemplate of the same namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ClaimTemplate {
-    /// Its name.
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
-    pub name: String,
-}
-
-/// What GPU time costs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct GpuPrice {
-    /// USD for one GPU and hour.
-    pub per_gpu_hour: Decimal,
 }
 
 /// The usual overrides of a pod, an explicit list: never a whole pod template.

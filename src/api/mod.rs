@@ -10,6 +10,7 @@ mod budget;
 mod circuit;
 pub mod conditions;
 mod deployment;
+mod devices;
 mod duration;
 mod gpu;
 mod lease;
@@ -34,11 +35,12 @@ pub use circuit::{
     ProbeToken, ReplicaCircuit,
 };
 pub use deployment::{InferenceDeployment, InferenceDeploymentSpec};
+pub use devices::{CelSelector, ClaimTemplate, DeviceSelector, GpuPrice, Gpus};
 pub use duration::DurationString;
 pub use gpu::{GpuDevice, GpuFault, GpuFaultReason, GpuReport, GpuSuspect, GpuTrouble, ReplacedPod};
 pub use lease::{BudgetReport, Denied, EndedProcess, LeaseGrant, LeaseReport, ReplicaBudget, Want, WindowEnd};
 pub use ledger::{BudgetStatus, BudgetWindow, ClosedWindow, GpuCharge, GpuTime, LeaseRow, LostLedger};
-pub use local::{ClaimTemplate, EngineKind, GpuPrice, Gpus, LocalBackend, PodOverrides};
+pub use local::{EngineKind, LocalBackend, PodOverrides};
 pub use money::{Decimal, MoneyError, NanoUsd, PicoUsd};
 pub use price::{PriceTier, TokenPrice};
 pub use remote::{

@@ -15,6 +15,8 @@ pub const LABEL_TIER: &str = "inference-operator.dev/tier";
 pub const TIER_LOCAL: &str = "local";
 /// GPU-less pods that only forward.
 pub const TIER_REMOTE: &str = "remote";
+/// Pods that hold a part of an engine whose leader is in another pod of their group.
+pub const TIER_FOLLOWER: &str = "follower";
 /// The recommended label that says who manages an object.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The recommended label with the application's name.

@@ -18,7 +18,7 @@ use inference_operator::{
             exec,
             gpu::{probe, watch},
         },
-        serve::{Options, run},
+        serve::{FollowOptions, Options, ServeError, follow, run},
     },
 };
 use tracing::{error, info};
@@ -58,6 +58,15 @@ enum Command {
         allow_endpoint_addresses: Option<AllowedAddresses>,
         /// Address of the Hugging Face hub or of a mirror, from which models are downloaded.
         // The operator's alone for the same reason: the token of a source is sent there.
+        #[arg(long, value_name = "URL", default_value = names::HUGGING_FACE)]
+        hugging_face_endpoint: String,
+    },
+    /// Runs this pod's part of an engine whose leader is in another pod.
+    Follow {
+        /// Address of /livez and /readyz.
+        #[arg(long, default_value = "0.0.0.0:9000")]
+        admin: SocketAddr,
+        /// Address of the Hugging Face hub or of a mirror, from which models are downloaded.
         #[arg(long, value_name = "URL", default_value = names::HUGGING_FACE)]
         hugging_face_endpoint: String,
     },
@@ -112,7 +121,7 @@ fn main() -> ExitCode {
             keys,
             allow_endpoint_addresses,
             hugging_face_endpoint,
-        } => serve(Options {
+        } => block_on(run(Options {
             file,
             keys,
             address,
@@ -120,7 +129,14 @@ fn main() -> ExitCode {
             peer,
             allowed: allow_endpoint_addresses,
             hub: hugging_face_endpoint,
-        }),
+        })),
+        Command::Follow {
+            admin,
+            hugging_face_endpoint,
+        } => block_on(follow(FollowOptions {
+            admin,
+            hub: hugging_face_endpoint,
+        })),
         Command::Install { dir } => match install(&dir) {
             Ok(target) => {
                 info!(target = %target.display(), "installed");
@@ -139,11 +155,11 @@ fn idle(text: &str) -> Result<(String, u64), String> {
     parsed.ok_or_else(|| format!("{text:?} is not UUID=BYTES"))
 }
 
-fn serve(options: Options) -> ExitCode {
+fn block_on(served: impl Future<Output = Result<u8, ServeError>> + Send + 'static) -> ExitCode {
     // The number of workers follows the cgroup's CPU limit, which available_parallelism reads.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     // In a worker, not in this thread: the heap that reading the schema leaves behind is then the one that requests use.
-    match runtime.map(|runtime| runtime.block_on(async { tokio::spawn(run(options)).await })) {
+    match runtime.map(|runtime| runtime.block_on(async { tokio::spawn(served).await })) {
         Ok(Ok(Ok(code))) => ExitCode::from(code),
         Ok(Ok(Err(error))) => fail(&error),
         Ok(Err(error)) => fail(&error),

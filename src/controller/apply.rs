@@ -20,9 +20,10 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    build::{Applied, BuildError, Prepared, Resources, Subject, set_template},
+    build::{Applied, BuildError, Prepared, Resources, Subject, set_template, set_templates},
     call::{CallError, call},
     dereference::{Live, controller_of},
+    groups::LeaderWorkerSet,
     kinds::{Child, Kind},
     memory::Memory,
     metrics::{Metrics, Verb},
@@ -92,9 +93,11 @@ impl Writer<'_> {
             role,
             binding,
             services,
+            claims,
             revisions,
             deployments,
             disruptions,
+            group,
             replicas,
             stage: PhantomData,
         } = resources;
@@ -104,20 +107,30 @@ impl Writer<'_> {
         let role = self.settle(role).await?;
         let binding = self.settle(binding).await?;
         let services = self.settle_all(services).await?;
+        let claims = match claims {
+            Some(claims) => Some(self.settle_once(claims).await?),
+            None => None,
+        };
         let mut settled = Vec::new();
         for revision in revisions {
-            settled.push(self.settle_revision(revision).await?);
+            settled.push(self.settle_once(revision).await?);
         }
         let deployments = Box::pin(self.settle_deployments(deployments, &settled)).await?;
         let disruptions = self.settle_all(disruptions).await?;
+        let group = match group {
+            Some(group) => Some(Box::pin(self.settle_group(group, &settled)).await?),
+            None => None,
+        };
         let resources = Resources {
             account,
             role,
             binding,
             services,
+            claims,
             revisions: settled,
             deployments,
             disruptions,
+            group,
             replicas,
             stage: PhantomData,
         };
@@ -174,9 +187,11 @@ impl Writer<'_> {
         revisions: &[ControllerRevision],
     ) -> Result<Vec<Deployment>, ApplyError> {
         let mut settled = Vec::with_capacity(prepared.len());
-        for (mut deployment, revision) in prepared.into_iter().zip(revisions) {
+        for mut deployment in prepared {
             // The revision that exists decides, even when another process made it a moment ago.
-            set_template(&mut deployment, revision)?;
+            if let Some(revision) = revision_of(&deployment, revisions) {
+                set_template(&mut deployment, revision)?;
+            }
             let applied = Box::pin(self.settle(deployment)).await?;
             // An unchanged one comes back as prepared: its status is in the cache.
             let live = self.live.workload(&applied.name_any());
@@ -185,24 +200,42 @@ impl Writer<'_> {
         Ok(settled)
     }
 
-    /// A revision is never changed: the first one stays.
-    async fn settle_revision(&self, prepared: ControllerRevision) -> Result<ControllerRevision, ApplyError> {
+    async fn settle_group(
+        &self,
+        mut group: LeaderWorkerSet,
+        revisions: &[ControllerRevision],
+    ) -> Result<LeaderWorkerSet, ApplyError> {
+        if let Some(revision) = revision_of(&group, revisions) {
+            set_templates(&mut group, revision)?;
+        }
+        let applied = Box::pin(self.settle(group)).await?;
+        let live = self
+            .live
+            .groups
+            .iter()
+            .find(|live| live.name_any() == applied.name_any());
+        let live = live.filter(|_| applied.status.is_none());
+        Ok(live.map_or(applied, |live| (**live).clone()))
+    }
+
+    /// What is never changed: the first one stays.
+    async fn settle_once<K: Child>(&self, prepared: K) -> Result<K, ApplyError> {
         let name = prepared.name_any();
-        if let Some(found) = self.live.find(Kind::ControllerRevision, &name) {
-            self.must_be_ours(Kind::ControllerRevision, &found.meta)?;
+        if let Some(found) = self.live.find(K::KIND, &name) {
+            self.must_be_ours(K::KIND, &found.meta)?;
             return Ok(prepared);
         }
         let desired = digest(&prepared)?;
         match self.create(&prepared).await {
             Err(error) if error.is_already_exists() => {
-                let found: ControllerRevision = self.get(&name).await?;
-                self.must_be_ours(Kind::ControllerRevision, &found.metadata)?;
-                self.remember::<ControllerRevision>(desired, &found.metadata);
+                let found: K = self.get(&name).await?;
+                self.must_be_ours(K::KIND, found.meta())?;
+                self.remember::<K>(desired, found.meta());
                 Ok(found)
             }
             created => {
                 let created = created?;
-                self.remember::<ControllerRevision>(desired, &created.metadata);
+                self.remember::<K>(desired, created.meta());
                 Ok(created)
             }
         }
@@ -313,6 +346,14 @@ impl Writer<'_> {
             }),
         }
     }
+}
+
+/// The revision of the same tier.
+fn revision_of<'a>(workload: &impl ResourceExt, revisions: &'a [ControllerRevision]) -> Option<&'a ControllerRevision> {
+    let tier = workload.labels().get(names::LABEL_TIER);
+    revisions
+        .iter()
+        .find(|revision| revision.labels().get(names::LABEL_TIER) == tier)
 }
 
 /// Takes the budget's finalizer off an `InferenceReplica`. One that is gone or changed meanwhile is left to the next look.

@@ -14,6 +14,7 @@ use kube::{Api, Client, Resource, ResourceExt, api::ListParams, runtime::reflect
 use super::{
     build::Subject,
     call::{CallError, call},
+    groups::LeaderWorkerSet,
     kinds::Kind,
     memory::{Memory, Unseen},
     stores::Stores,
@@ -66,6 +67,8 @@ pub struct Live {
     pub replicas: Vec<InferenceReplica>,
     /// Its Deployments.
     pub workloads: Vec<Arc<Deployment>>,
+    /// Its LeaderWorkerSets.
+    pub groups: Vec<Arc<LeaderWorkerSet>>,
     /// Its rendered pod templates.
     pub revisions: Vec<Arc<ControllerRevision>>,
 }
@@ -142,6 +145,7 @@ fn read(stores: &Stores, subject: &Subject) -> Live {
         pods: labelled(&stores.pods, subject),
         replicas: replicas(stores, subject),
         workloads: labelled(&stores.workloads, subject),
+        groups: labelled(&stores.groups, subject),
         revisions: labelled(&stores.revisions, subject),
     };
     let children = &mut live.children;
@@ -154,8 +158,14 @@ fn read(stores: &Stores, subject: &Subject) -> Live {
         &labelled(&stores.disruptions, subject),
     );
     gather(children, Kind::Service, &labelled(&stores.services, subject));
+    gather(
+        children,
+        Kind::ResourceClaimTemplate,
+        &labelled(&stores.claims, subject),
+    );
     gather(children, Kind::ControllerRevision, &live.revisions);
     gather(children, Kind::Deployment, &live.workloads);
+    gather(children, Kind::LeaderWorkerSet, &live.groups);
     gather(children, Kind::InferenceReplica, &labelled(&stores.replicas, subject));
     live
 }

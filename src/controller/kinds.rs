@@ -9,11 +9,13 @@ use k8s_openapi::{
         core::v1::{Service, ServiceAccount},
         policy::v1::PodDisruptionBudget,
         rbac::v1::{Role, RoleBinding},
+        resource::v1::ResourceClaimTemplate,
     },
 };
 use kube::{Resource, core::ApiResource};
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::groups::LeaderWorkerSet;
 use crate::api::InferenceReplica;
 
 /// Kinds of objects that an `InferenceDeployment` owns.
@@ -27,12 +29,16 @@ pub enum Kind {
     RoleBinding,
     /// Where clients and peers find them.
     Service,
+    /// From which claims on devices are made.
+    ResourceClaimTemplate,
     /// A rendered pod template.
     ControllerRevision,
     /// The pods of a tier.
     Deployment,
     /// How many of them may be evicted at a time.
     PodDisruptionBudget,
+    /// The local pods of a model that is spread over nodes.
+    LeaderWorkerSet,
     /// The channel to one pod.
     InferenceReplica,
 }
@@ -51,9 +57,11 @@ impl Kind {
             Self::Role => ApiResource::erase::<Role>(&()),
             Self::RoleBinding => ApiResource::erase::<RoleBinding>(&()),
             Self::Service => ApiResource::erase::<Service>(&()),
+            Self::ResourceClaimTemplate => ApiResource::erase::<ResourceClaimTemplate>(&()),
             Self::ControllerRevision => ApiResource::erase::<ControllerRevision>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
             Self::PodDisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
+            Self::LeaderWorkerSet => ApiResource::erase::<LeaderWorkerSet>(&()),
             Self::InferenceReplica => ApiResource::erase::<InferenceReplica>(&()),
         }
     }
@@ -88,8 +96,10 @@ child!(
     Role,
     RoleBinding,
     Service,
+    ResourceClaimTemplate,
     ControllerRevision,
     Deployment,
     PodDisruptionBudget,
+    LeaderWorkerSet,
     InferenceReplica
 );

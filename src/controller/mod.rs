@@ -15,6 +15,8 @@
 //! | inference-operator.dev | inferencereplicas | get, list, watch, create, patch, delete |
 //! | inference-operator.dev | inferencereplicas/status | patch * |
 //! | apps | deployments, controllerrevisions | get, list, watch, create, patch, delete |
+//! | resource.k8s.io | resourceclaimtemplates | get, list, watch, create, delete |
+//! | leaderworkerset.x-k8s.io | leaderworkersets | get, list, watch, create, patch, delete |
 //! | (core) | services, serviceaccounts | get, list, watch, create, patch, delete |
 //! | (core) | pods | list, watch |
 //! | policy | poddisruptionbudgets | get, list, watch, create, patch, delete |
@@ -32,6 +34,7 @@ mod decide;
 mod dereference;
 mod discover;
 mod events;
+mod groups;
 mod kinds;
 mod lease;
 mod memory;

@@ -15,7 +15,7 @@ use super::{
     build::{self, Defaults, Subject},
     call::CallError,
     decide::{self, Decisions, Situation, decide, held},
-    dereference::{DereferenceError, dereference, read_live},
+    dereference::{DereferenceError, Live, dereference, read_live},
     discover,
     events::Events,
     memory::Memory,
@@ -360,20 +360,24 @@ async fn update_status(
     turn: &mut Turn<'_>,
     context: &Context,
 ) -> Result<(), StatusError> {
-    let workloads = &situation.live.workloads;
-    let cached: Vec<Deployment> = workloads.iter().map(|d| (**d).clone()).collect();
     let (deployments, kept, problem) = match outcome {
-        Ok(Outcome { resources, kept, .. }) => (&resources.deployments, kept.as_slice(), None),
-        Err(problem) => (&cached, [].as_slice(), Some(problem.clone())),
+        Ok(Outcome { resources, kept, .. }) => (resources.workloads(), kept.as_slice(), None),
+        Err(problem) => (cached(situation.live), [].as_slice(), Some(problem.clone())),
     };
     if let Some(ledger) = &decisions.record.budget {
         let Subject { namespace, name, .. } = situation.subject;
         context.metrics.budget(namespace, name, ledger);
     }
-    let view = View::new(situation, deployments, kept, problem, &decisions.record);
+    let view = View::new(situation, &deployments, kept, problem, &decisions.record);
     let old = situation.deployment.status.clone().unwrap_or_default();
     let new = status::compute(&view, &old, &Time(situation.now));
     publish(situation.subject, &old, &new, turn, context).await
+}
+
+/// What makes pods, as the caches have it.
+fn cached(live: &Live) -> Vec<Deployment> {
+    let groups = live.groups.iter().map(|group| group.as_deployment());
+    groups.chain(live.workloads.iter().map(|d| (**d).clone())).collect()
 }
 
 /// Writes a status that differs and tells of its transitions. What is recorded by conditional writes is not compared here.

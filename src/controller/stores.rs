@@ -5,12 +5,14 @@ use k8s_openapi::api::{
     core::v1::{Pod, Service, ServiceAccount},
     policy::v1::PodDisruptionBudget,
     rbac::v1::{Role, RoleBinding},
+    resource::v1::ResourceClaimTemplate,
 };
 use kube::{
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::reflector::Store,
 };
 
+use super::groups::LeaderWorkerSet;
 use crate::api::{InferenceDeployment, InferenceReplica};
 
 /// An object of ours as a watch delivers it: one that cannot be decoded must not stop the others.
@@ -37,6 +39,10 @@ pub struct Stores {
     pub roles: Store<PartialObjectMeta<Role>>,
     /// RoleBindings with our label.
     pub bindings: Store<PartialObjectMeta<RoleBinding>>,
+    /// ResourceClaimTemplates with our label; none where the cluster does not have their API.
+    pub claims: Store<PartialObjectMeta<ResourceClaimTemplate>>,
     /// PodDisruptionBudgets with our label.
     pub disruptions: Store<PartialObjectMeta<PodDisruptionBudget>>,
+    /// LeaderWorkerSets with our label, likewise.
+    pub groups: Store<LeaderWorkerSet>,
 }

@@ -1,13 +1,14 @@
 //! Fills the caches and says whom a change concerns. Children are watched by label; what no step reads is dropped before it is kept.
 
-use std::{convert::Infallible, fmt::Debug, sync::Arc};
+use std::{convert::Infallible, fmt::Debug, sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt, stream::BoxStream};
+use futures::{FutureExt, Stream, StreamExt, stream::BoxStream};
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, Deployment},
     core::v1::{Container, Pod, PodSpec, Service, ServiceAccount},
     policy::v1::PodDisruptionBudget,
     rbac::v1::{Role, RoleBinding},
+    resource::v1::ResourceClaimTemplate,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -21,6 +22,8 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use super::{
+    discover::is_served,
+    groups::LeaderWorkerSet,
     metrics::Metrics,
     stores::{Guarded, Stores},
 };
@@ -31,8 +34,28 @@ pub type Target = ObjectRef<Guarded<InferenceDeployment>>;
 /// A stream of [`Target`]s that never fails: watches start again by themselves.
 pub type Targets = BoxStream<'static, Result<Target, Infallible>>;
 
+/// How often is looked whether an API has come that was not there.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
 /// Objects of a page of the first list: bounds what is in memory twice.
 const PAGE: u32 = 100;
+
+/// What can be watched.
+trait Watched:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+{
+}
+
+impl<K> Watched for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}
 
 struct Watches<'a> {
     client: &'a Client,
@@ -64,7 +87,9 @@ pub fn start(
         accounts: watches.children(|_: &mut PartialObjectMeta<ServiceAccount>| {}),
         roles: watches.children(|_: &mut PartialObjectMeta<Role>| {}),
         bindings: watches.children(|_: &mut PartialObjectMeta<RoleBinding>| {}),
+        claims: watches.optional_children(|_: &mut PartialObjectMeta<ResourceClaimTemplate>| {}),
         disruptions: watches.children(|_: &mut PartialObjectMeta<PodDisruptionBudget>| {}),
+        groups: watches.optional_children(|_: &mut LeaderWorkerSet| {}),
     };
     let targets = futures::stream::select_all(watches.streams).map(Ok).boxed();
     (stores, targets)
@@ -85,7 +110,9 @@ pub async fn synced(stores: &Stores) -> Result<(), WriterDropped> {
         accounts,
         roles,
         bindings,
+        claims,
         disruptions,
+        groups,
     } = stores;
     deployments.wait_until_ready().await?;
     pods.wait_until_ready().await?;
@@ -96,7 +123,9 @@ pub async fn synced(stores: &Stores) -> Result<(), WriterDropped> {
     accounts.wait_until_ready().await?;
     roles.wait_until_ready().await?;
     bindings.wait_until_ready().await?;
-    disruptions.wait_until_ready().await
+    claims.wait_until_ready().await?;
+    disruptions.wait_until_ready().await?;
+    groups.wait_until_ready().await
 }
 
 impl Watches<'_> {
@@ -117,54 +146,43 @@ impl Watches<'_> {
         reader
     }
 
-    fn children<K>(&mut self, strip: impl Fn(&mut K) + Send + Sync + 'static) -> Store<K>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + Sync
-            + 'static,
-    {
-        let config = watcher::Config::default()
-            .page_size(PAGE)
-            .labels(names::LABEL_DEPLOYMENT);
-        let (reader, events) = self.reflect(config, strip);
+    fn children<K: Watched>(&mut self, strip: impl Fn(&mut K) + Send + Sync + 'static) -> Store<K> {
+        let (reader, events) = self.reflect(labelled(), strip);
+        self.concern(events);
+        reader
+    }
+
+    /// The same of a kind whose API not every cluster has: there are none until it has.
+    fn optional_children<K: Watched>(&mut self, strip: impl Fn(&mut K) + Send + Sync + 'static) -> Store<K> {
+        let (reader, writer) = store();
+        let watch = watcher(self.api::<K>(), labelled()).default_backoff();
+        let events = once_served::<K>(self.client.clone(), watch.boxed());
+        self.concern(slim(events, strip).reflect(writer).boxed());
+        reader
+    }
+
+    fn concern<K: Watched>(&mut self, events: BoxStream<'static, watcher::Result<Event<K>>>) {
         let targets = self
             .touched(events)
             .filter_map(|object| std::future::ready(owner(&object)));
         self.streams.push(targets.boxed());
-        reader
     }
 
-    fn reflect<K>(
+    fn reflect<K: Watched>(
         &self,
         config: watcher::Config,
         strip: impl Fn(&mut K) + Send + Sync + 'static,
-    ) -> (Store<K>, BoxStream<'static, watcher::Result<Event<K>>>)
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + Sync
-            + 'static,
-    {
-        let api: Api<K> = match self.namespace {
+    ) -> (Store<K>, BoxStream<'static, watcher::Result<Event<K>>>) {
+        let (reader, writer) = store();
+        let events = slim(watcher(self.api::<K>(), config).default_backoff(), strip);
+        (reader, events.reflect(writer).boxed())
+    }
+
+    fn api<K: Watched>(&self) -> Api<K> {
+        match self.namespace {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
             None => Api::all(self.client.clone()),
-        };
-        let (reader, writer) = store();
-        let events = watcher(api, config)
-            .modify(move |object| {
-                object.managed_fields_mut().clear();
-                strip(object);
-            })
-            .default_backoff()
-            .reflect(writer);
-        (reader, events.boxed())
+        }
     }
 
     fn touched<K: ResourceExt + Send + 'static>(
@@ -183,6 +201,44 @@ impl Watches<'_> {
             })
             .boxed()
     }
+}
+
+fn labelled() -> watcher::Config {
+    let config = watcher::Config::default().page_size(PAGE);
+    config.labels(names::LABEL_DEPLOYMENT)
+}
+
+/// Without what no step reads.
+fn slim<K: Watched>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    strip: impl Fn(&mut K) + Send + Sync + 'static,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static {
+    events.modify(move |object| {
+        object.managed_fields_mut().clear();
+        strip(object);
+    })
+}
+
+/// `watch` as soon as the cluster serves the API of its kind; an empty list before, so that nobody waits for it.
+fn once_served<K: Watched>(
+    client: Client,
+    watch: BoxStream<'static, watcher::Result<Event<K>>>,
+) -> BoxStream<'static, watcher::Result<Event<K>>> {
+    let group = K::api_version(&()).into_owned();
+    let begin = async move {
+        if matches!(is_served(&client, &group).await, Ok(true)) {
+            return watch;
+        }
+        let none = futures::stream::iter([Ok(Event::Init), Ok(Event::InitDone)]);
+        let later = async move {
+            while !matches!(is_served(&client, &group).await, Ok(true)) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            watch
+        };
+        none.chain(later.flatten_stream()).boxed()
+    };
+    begin.flatten_stream().boxed()
 }
 
 /// The deployment that a child's label names.

@@ -37,7 +37,7 @@ const LLAMA_CPP: [OwnFlag; 27] = [
     ("--no-webui", ""),
 ];
 
-const VLLM: [OwnFlag; 12] = [
+const VLLM: [OwnFlag; 16] = [
     ("--host", ""),
     ("--port", ""),
     ("--uds", ""),
@@ -48,12 +48,16 @@ const VLLM: [OwnFlag; 12] = [
     ("--api-key", "access"),
     ("--ssl-keyfile", ""),
     ("--ssl-certfile", ""),
+    ("--nnodes", "nodes"),
+    ("--node-rank", "nodes"),
+    ("--master-addr", "nodes"),
+    ("--master-port", "nodes"),
     // Both take away the API that the runtime asks.
     ("--headless", ""),
     ("--grpc", ""),
 ];
 
-const SGLANG: [OwnFlag; 12] = [
+const SGLANG: [OwnFlag; 16] = [
     ("--host", ""),
     ("--port", ""),
     ("--model-path", "source"),
@@ -64,6 +68,10 @@ const SGLANG: [OwnFlag; 12] = [
     ("--api-key", "access"),
     ("--ssl-keyfile", ""),
     ("--ssl-certfile", ""),
+    ("--nnodes", "nodes"),
+    ("--node-rank", "nodes"),
+    ("--dist-init-addr", "nodes"),
+    ("--nccl-init-addr", "nodes"),
     ("--grpc-mode", ""),
     ("--smg-grpc-mode", ""),
 ];

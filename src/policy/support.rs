@@ -84,6 +84,11 @@ fn check_local(found: &mut Findings, path: &str, local: &LocalBackend, mode: Mod
         format!("{path}.price"),
         "GPU time is charged by the controller of a cluster; remove the field",
     );
+    found.add_if(
+        local.nodes() > 1 && mode == Mode::File,
+        format!("{path}.nodes"),
+        "a model is spread over the nodes of a cluster; remove the field",
+    );
     let claimed = local.gpus.as_ref().is_some_and(|gpus| gpus.claim_template.is_some());
     found.add_if(
         local.price.is_some() && claimed && mode == Mode::Cluster,
@@ -121,7 +126,12 @@ fn check_gpus(found: &mut Findings, path: &str, gpus: &Gpus, mode: Mode) {
     ];
     let labelled = gpus.resource_name().starts_with(NVIDIAS);
     let set = selects.into_iter().filter(|(_, set)| *set).map(|(field, _)| field);
-    for field in set.chain(gpus.claim_template.as_ref().map(|_| "claimTemplate")) {
+    let claims = [
+        ("claimTemplate", gpus.claim_template.is_some()),
+        ("deviceClassName", gpus.device_class_name.is_some()),
+    ];
+    let claimed = claims.into_iter().filter(|(_, set)| *set).map(|(field, _)| field);
+    for field in set.chain(claimed) {
         if mode == Mode::File {
             found.add(
                 format!("{path}.{field}"),
@@ -322,8 +332,17 @@ mod tests {
         let spec = local(json!({"gpus": {"count": 1}, "price": {"perGpuHour": "2"}}));
         assert_eq!(fields(spec.clone(), Mode::Cluster), Vec::<String>::new());
         assert_eq!(fields(spec, Mode::File), vec!["spec.backends[0].local.price"]);
+        let inline = json!({"gpus": {"count": 1, "deviceClassName": "c"}, "price": {"perGpuHour": "2"}});
+        assert_eq!(fields(local(inline), Mode::Cluster), Vec::<String>::new());
         let claimed = local(json!({"gpus": {"claimTemplate": {"name": "c"}}, "price": {"perGpuHour": "2"}}));
         assert_eq!(fields(claimed, Mode::Cluster), vec!["spec.backends[0].local.price"]);
+    }
+
+    #[test]
+    fn a_model_is_spread_over_nodes_in_a_cluster_only() {
+        let spec = local(json!({"engine": "VLLM", "nodes": 2, "gpus": {"count": 8}}));
+        assert_eq!(fields(spec.clone(), Mode::Cluster), Vec::<String>::new());
+        assert_eq!(fields(spec, Mode::File), vec!["spec.backends[0].local.nodes"]);
     }
 
     #[test]
@@ -332,6 +351,10 @@ mod tests {
             (json!({"count": 1, "product": "A100"}), "product"),
             (json!({"count": 1, "minMemory": "40Gi"}), "minMemory"),
             (json!({"claimTemplate": {"name": "c"}}), "claimTemplate"),
+            (
+                json!({"count": 1, "deviceClassName": "gpu.nvidia.com"}),
+                "deviceClassName",
+            ),
         ] {
             let spec = local(json!({"gpus": gpus}));
             assert_eq!(fields(spec.clone(), Mode::Cluster), Vec::<String>::new());

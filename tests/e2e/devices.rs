@@ -186,3 +186,75 @@ async fn a_device_of_a_driver_is_claimed_for_a_pod_and_its_health_is_told() {
     ends(namespace).await;
     kubectl(&["delete", "deviceclass", DRIVER]);
 }
+
+#[tokio::test]
+async fn devices_of_a_class_are_chosen_by_what_they_are() {
+    const CLASS: &str = "chosen.e2e.example";
+    let namespace = Namespace::create("device-class").await;
+    let _devices = driver(CLASS);
+    let with_memory = |memory: &str| {
+        let expression = format!("device.capacity['{CLASS}'].memory.isGreaterThan(quantity('{memory}'))");
+        let gpus = json!({"count": 1, "deviceClassName": CLASS, "selectors": [{"cel": {"expression": expression}}]});
+        with_gpus("assistant", gpus)
+    };
+    let templates = || namespace.kubectl(&["get", "resourceclaimtemplates", "-o", "name"]);
+    namespace.apply(&with_memory("79Gi")).await;
+    namespace.wait("assistant", "Ready", "True").await;
+    answers(&namespace, "assistant").await;
+    let pod = namespace.pods("assistant").await.remove(0);
+    assert_eq!(variable(&namespace, &pod, "FAKE_DEVICE"), "gpu-1");
+    let first = templates();
+    assert_eq!(first.lines().count(), 1, "{first}");
+
+    // Both would do now: any other choice is another template and other pods, and the old template goes.
+    namespace.apply(&with_memory("39Gi")).await;
+    until("the new pod is there", PODS, async || {
+        let pods = namespace.pods("assistant").await;
+        let is_new = pods.iter().any(|new| new.metadata.uid != pod.metadata.uid);
+        if is_new {
+            Ok(())
+        } else {
+            Err(format!("{} pods", pods.len()))
+        }
+    })
+    .await;
+    namespace.wait("assistant", "Ready", "True").await;
+    let second = until("the old template is gone", PODS, async || {
+        let left = templates();
+        if left.lines().count() == 1 && left != first {
+            Ok(left)
+        } else {
+            Err(left)
+        }
+    })
+    .await;
+
+    // What the API server refuses is told, and the pods stay.
+    namespace
+        .apply(&with_gpus(
+            "assistant",
+            json!({"count": 1, "deviceClassName": CLASS, "selectors": [{"cel": {"expression": "1 +"}}]}),
+        ))
+        .await;
+    namespace
+        .wait_reason("assistant", "Stalled", "True", "ApplyFailed")
+        .await;
+    let status = namespace.status("assistant").await;
+    let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled").unwrap();
+    assert!(
+        stalled.message.contains("ResourceClaimTemplate") && stalled.message.contains("expression"),
+        "{}",
+        stalled.message
+    );
+    assert_eq!(templates(), second);
+    answers(&namespace, "assistant").await;
+
+    namespace.apply(&harness::local("assistant")).await;
+    until("no template is left", PODS, async || {
+        let left = templates();
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    })
+    .await;
+    ends(namespace).await;
+    kubectl(&["delete", "deviceclass", CLASS]);
+}

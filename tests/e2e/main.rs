@@ -18,6 +18,7 @@ mod conflict;
 mod devices;
 mod faults;
 mod gpu;
+mod groups;
 mod harness;
 mod hop;
 #[allow(dead_code, reason = "faults that only the tests without a cluster need")]

@@ -23,6 +23,7 @@ mod drain;
 mod engines;
 mod exhausted;
 mod failures;
+mod follow;
 mod formats;
 mod fuzz;
 mod hangup;

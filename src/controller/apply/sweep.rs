@@ -9,12 +9,15 @@ use kube::{
 };
 
 use super::{ApplyError, Writer};
-use crate::controller::{
-    build::{Applied, Resources},
-    call::call,
-    dereference::Found,
-    kinds::Kind,
-    metrics::Verb,
+use crate::{
+    api::names,
+    controller::{
+        build::{Applied, Resources},
+        call::call,
+        dereference::Found,
+        kinds::Kind,
+        metrics::Verb,
+    },
 };
 
 impl Writer<'_> {
@@ -25,7 +28,7 @@ impl Writer<'_> {
             let ours = c.owner().is_some_and(|o| o.uid == self.subject.uid);
             ours && c.meta.deletion_timestamp.is_none() && !wanted.contains(&key(c))
         });
-        let (kept, doomed) = divide(orphans.collect(), resources.deployments.iter().all(is_complete));
+        let (kept, doomed) = divide(orphans.collect(), &resources.workloads());
         for orphan in doomed {
             self.delete(orphan).await?;
         }
@@ -66,9 +69,11 @@ fn wanted(resources: &Resources<Applied>) -> HashSet<(Kind, String)> {
         role,
         binding,
         services,
+        claims,
         revisions,
         deployments,
         disruptions,
+        group,
         replicas,
         stage: _,
     } = resources;
@@ -78,18 +83,25 @@ fn wanted(resources: &Resources<Applied>) -> HashSet<(Kind, String)> {
         (Kind::RoleBinding, binding.name_any()),
     ]);
     all.extend(services.iter().map(|o| (Kind::Service, o.name_any())));
+    all.extend(claims.iter().map(|o| (Kind::ResourceClaimTemplate, o.name_any())));
     all.extend(revisions.iter().map(|o| (Kind::ControllerRevision, o.name_any())));
     all.extend(deployments.iter().map(|o| (Kind::Deployment, o.name_any())));
     all.extend(disruptions.iter().map(|o| (Kind::PodDisruptionBudget, o.name_any())));
+    all.extend(group.iter().map(|o| (Kind::LeaderWorkerSet, o.name_any())));
     all.extend(replicas.iter().map(|o| (Kind::InferenceReplica, o.name_any())));
     all
 }
 
-/// While the wanted Deployments are not complete, an old one goes on serving, with its Service and its revision.
-fn divide(orphans: Vec<&Found>, complete: bool) -> (Vec<String>, Vec<&Found>) {
+/// While the wanted Deployments are not complete, an old one goes on serving, with its Service and its revision; while they still have old
+/// pods, these find the template that their claims are made from. One that another kind takes the place of goes at once: there may be no
+/// GPUs for both.
+fn divide<'a>(orphans: Vec<&'a Found>, deployments: &[Deployment]) -> (Vec<String>, Vec<&'a Found>) {
+    let complete = deployments.iter().all(is_complete);
+    let spared = |o: &&Found| complete && deployments.iter().all(is_new) || o.kind != Kind::ResourceClaimTemplate;
+    let orphans: Vec<_> = orphans.into_iter().filter(spared).collect();
     let old: Vec<String> = orphans
         .iter()
-        .filter(|o| o.kind == Kind::Deployment)
+        .filter(|o| is_workload(o.kind) && !deployments.iter().any(|new| takes_its_place(new, o)))
         .filter_map(|o| o.meta.name.clone())
         .collect();
     if complete || old.is_empty() {
@@ -97,9 +109,28 @@ fn divide(orphans: Vec<&Found>, complete: bool) -> (Vec<String>, Vec<&Found>) {
     }
     let doomed = orphans
         .into_iter()
-        .filter(|o| !matches!(o.kind, Kind::Deployment | Kind::Service | Kind::ControllerRevision))
+        .filter(|o| !is_workload(o.kind) && !matches!(o.kind, Kind::Service | Kind::ControllerRevision))
         .collect();
     (old, doomed)
+}
+
+const fn is_workload(kind: Kind) -> bool {
+    matches!(kind, Kind::Deployment | Kind::LeaderWorkerSet)
+}
+
+fn takes_its_place(new: &Deployment, old: &Found) -> bool {
+    let tier = old
+        .meta
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(names::LABEL_TIER));
+    new.labels().get(names::LABEL_TIER) == tier
+}
+
+/// There are no pods of an earlier template.
+fn is_new(deployment: &Deployment) -> bool {
+    let status = deployment.status.clone().unwrap_or_default();
+    status.observed_generation >= deployment.metadata.generation && status.replicas == status.updated_replicas
 }
 
 /// All wanted pods are Ready; a Deployment scaled to 0 is complete at once.

@@ -24,7 +24,7 @@ pub fn image(local: &LocalBackend) -> &str {
 /// The resources of its container, GPUs among them.
 pub fn resources(local: &LocalBackend) -> ResourceRequirements {
     let mut resources = local.resources.clone().unwrap_or_default();
-    if let Some((gpus, count)) = local.gpus.as_ref().and_then(|g| Some((g, g.count?))) {
+    if let Some((gpus, count)) = local.gpus.as_ref().and_then(gpus::counted) {
         let limits = resources.limits.get_or_insert_default();
         limits.insert(gpus.resource_name().to_owned(), Quantity(count.to_string()));
     }

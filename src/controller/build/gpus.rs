@@ -1,9 +1,18 @@
 //! Which node and which devices a pod gets for its `gpus`.
 
-use k8s_openapi::api::core::v1::{
-    Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodResourceClaim, ResourceClaim,
-    Toleration,
+use k8s_openapi::api::{
+    core::v1::{
+        Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodResourceClaim,
+        PodTemplateSpec, ResourceClaim, Toleration,
+    },
+    resource::v1::{
+        CELDeviceSelector, DeviceClaim, DeviceRequest, DeviceSelector, ExactDeviceRequest, ResourceClaimSpec,
+        ResourceClaimTemplate, ResourceClaimTemplateSpec,
+    },
 };
+use serde_json::json;
+
+use super::{Subject, Tier, revision};
 
 use crate::{
     api::{Gpus, LocalBackend},
@@ -13,6 +22,11 @@ use crate::{
 /// Name by which the container knows the claim of its pod.
 const CLAIM: &str = "gpus";
 const MIB: u64 = 1 << 20;
+
+/// The extended resource that counts the GPUs, and how many; `None` when a claim holds them.
+pub fn counted(gpus: &Gpus) -> Option<(&Gpus, u32)> {
+    Some((gpus, gpus.count?)).filter(|_| !gpus.are_claimed())
+}
 
 /// What the labels of GPU feature discovery must say, in the names that it gives them: those of the resource, `nvidia.com/gpu` or a MIG
 /// profile.
@@ -61,8 +75,11 @@ const WHOLE: &str = "nvidia.com/gpu";
 /// The user's tolerations, and one of the taint that keeps pods without GPUs from nodes with them: it is named as their resource, by
 /// convention, and some clusters add this toleration by themselves.
 pub fn tolerations(theirs: &[Toleration], local: &LocalBackend) -> Vec<Toleration> {
-    let counted = local.gpus.as_ref().filter(|gpus| gpus.count.is_some());
-    let name = counted.map(Gpus::resource_name);
+    let name = local
+        .gpus
+        .as_ref()
+        .and_then(counted)
+        .map(|(gpus, _)| gpus.resource_name());
     let whole = name
         .filter(|name| *name != WHOLE && name.starts_with(NVIDIAS))
         .map(|_| WHOLE);
@@ -77,20 +94,75 @@ pub fn tolerations(theirs: &[Toleration], local: &LocalBackend) -> Vec<Toleratio
 }
 
 /// The claim of the pod, made anew for each from the template.
-pub fn pod_claims(local: &LocalBackend) -> Option<Vec<PodResourceClaim>> {
-    let template = local.gpus.as_ref()?.claim_template.as_ref()?;
+pub fn pod_claims(subject: &Subject, local: &LocalBackend) -> Option<Vec<PodResourceClaim>> {
+    let gpus = local.gpus.as_ref().filter(|gpus| gpus.are_claimed())?;
+    let theirs = gpus.claim_template.as_ref().map(|template| template.name.clone());
     Some(vec![PodResourceClaim {
         name: CLAIM.to_owned(),
         resource_claim_name: None,
-        resource_claim_template_name: Some(template.name.clone()),
+        resource_claim_template_name: Some(theirs.unwrap_or_else(|| template_name(subject, gpus))),
     }])
+}
+
+/// A template cannot be changed: another choice of devices is another template, and other pods.
+fn template_name(subject: &Subject, gpus: &Gpus) -> String {
+    let chosen = json!({"count": gpus.count, "deviceClassName": gpus.device_class_name, "selectors": gpus.selectors});
+    format!("{}-gpus-{}", subject.name, revision::hash(&chosen))
+}
+
+/// The template of claims on devices of a class, by the name that the pods know it by: they may have been rendered by another version.
+pub fn claim_template(
+    subject: &Subject,
+    local: &LocalBackend,
+    pods: &PodTemplateSpec,
+) -> Option<ResourceClaimTemplate> {
+    let gpus = local.gpus.as_ref()?;
+    let class = gpus.device_class_name.as_ref()?;
+    let claims = pods.spec.as_ref()?.resource_claims.as_ref()?;
+    let name = claims
+        .iter()
+        .find(|claim| claim.name == CLAIM)?
+        .resource_claim_template_name
+        .clone()?;
+    Some(ResourceClaimTemplate {
+        metadata: subject.meta(name, subject.tier_labels(Tier::Local)),
+        spec: Some(ResourceClaimTemplateSpec {
+            metadata: None,
+            spec: Some(ResourceClaimSpec {
+                devices: Some(DeviceClaim {
+                    requests: Some(vec![request(class, gpus)]),
+                    ..DeviceClaim::default()
+                }),
+            }),
+        }),
+    })
+}
+
+fn request(class: &str, gpus: &Gpus) -> DeviceRequest {
+    let selectors = gpus.selectors.iter().map(|selector| DeviceSelector {
+        cel: Some(CELDeviceSelector {
+            expression: selector.cel.expression.clone(),
+        }),
+    });
+    DeviceRequest {
+        name: CLAIM.to_owned(),
+        exactly: Some(ExactDeviceRequest {
+            device_class_name: class.to_owned(),
+            allocation_mode: Some("ExactCount".to_owned()),
+            count: Some(i64::from(gpus.count())),
+            selectors: Some(selectors.collect()).filter(|all: &Vec<_>| !all.is_empty()),
+            ..ExactDeviceRequest::default()
+        }),
+        ..DeviceRequest::default()
+    }
 }
 
 /// The same for the engine's container.
 pub fn container_claims(gpus: &Gpus) -> Option<Vec<ResourceClaim>> {
-    gpus.claim_template.as_ref()?;
-    Some(vec![ResourceClaim {
-        name: CLAIM.to_owned(),
-        request: None,
-    }])
+    gpus.are_claimed().then(|| {
+        vec![ResourceClaim {
+            name: CLAIM.to_owned(),
+            request: None,
+        }]
+    })
 }

@@ -6,6 +6,7 @@ mod engine;
 #[cfg(test)]
 pub mod fixtures;
 mod gpus;
+mod group;
 mod pod;
 mod rbac;
 mod replica;
@@ -21,12 +22,13 @@ use k8s_openapi::{
         core::v1::{Service, ServiceAccount},
         policy::v1::PodDisruptionBudget,
         rbac::v1::{Role, RoleBinding},
+        resource::v1::ResourceClaimTemplate,
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kube::Resource;
 
-use super::{decide::Orders, dereference::Live};
+use super::{decide::Orders, dereference::Live, groups::LeaderWorkerSet};
 use crate::{
     api::{InferenceDeployment, InferenceDeploymentSpec, InferenceReplica, LocalBackend, names},
     policy::reach::AllowedAddresses,
@@ -92,13 +94,15 @@ impl Subject {
     }
 }
 
-/// The two kinds of pods (design section 4).
+/// The kinds of pods (design section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {
     /// Pods that hold the engine.
     Local,
     /// GPU-less pods that only forward.
     Remote,
+    /// Pods with a part of an engine, beside the local pod that leads their group: nobody sends them requests.
+    Follower,
 }
 
 impl Tier {
@@ -107,6 +111,7 @@ impl Tier {
         match self {
             Self::Local => names::TIER_LOCAL,
             Self::Remote => names::TIER_REMOTE,
+            Self::Follower => names::TIER_FOLLOWER,
         }
     }
 
@@ -167,16 +172,28 @@ pub struct Resources<S: Stage> {
     pub binding: RoleBinding,
     /// The one for clients, and the headless one for peers.
     pub services: Vec<Service>,
+    /// From which the local pods' claims on devices of a class are made.
+    pub claims: Option<ResourceClaimTemplate>,
     /// A rendered pod template a tier.
     pub revisions: Vec<ControllerRevision>,
-    /// A Deployment a tier, in the order of `revisions`.
+    /// A Deployment a tier.
     pub deployments: Vec<Deployment>,
     /// One a tier of two or more pods.
     pub disruptions: Vec<PodDisruptionBudget>,
+    /// In place of the local pods' Deployment when a model is spread over nodes.
+    pub group: Option<LeaderWorkerSet>,
     /// One a pod.
     pub replicas: Vec<InferenceReplica>,
     /// The stage.
     pub stage: PhantomData<S>,
+}
+
+impl<S: Stage> Resources<S> {
+    /// What makes pods: the Deployments, and the group as a Deployment would tell of it.
+    pub fn workloads(&self) -> Vec<Deployment> {
+        let group = self.group.as_ref().map(LeaderWorkerSet::as_deployment);
+        group.into_iter().chain(self.deployments.iter().cloned()).collect()
+    }
 }
 
 /// What the controller adds to a spec.
@@ -206,13 +223,22 @@ pub fn build(
     orders: &BTreeMap<String, Orders>,
     defaults: &Defaults,
 ) -> Result<Resources<Prepared>, BuildError> {
-    let mut revisions = Vec::new();
-    let mut deployments = Vec::new();
-    let mut disruptions = Vec::new();
+    let (mut revisions, mut deployments, mut disruptions) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut claims, mut group) = (None, None);
     for (tier, replicas) in tiers(spec) {
         let revision = revision::build(subject, spec, tier, live, defaults)?;
-        let downloads = tier == Tier::Local && spec.local().is_some_and(|(_, local)| volumes::downloads(local));
-        deployments.push(deployment::build(subject, tier, replicas, downloads, &revision)?);
+        let local = spec.local().filter(|_| tier == Tier::Local).map(|(_, local)| local);
+        let spread = local.filter(|local| local.nodes() > 1);
+        let deployment = if let Some(local) = spread {
+            group
+                .insert(group::build(subject, replicas, local.nodes(), &revision)?)
+                .as_deployment()
+        } else {
+            let downloads = local.is_some_and(volumes::downloads);
+            deployment::build(subject, tier, replicas, downloads, &revision)?
+        };
+        claims = claims.or(local.and_then(|local| gpus::claim_template(subject, local, &deployment.spec.template)));
+        deployments.extend(Some(deployment).filter(|_| spread.is_none()));
         revisions.push(revision);
         disruptions.extend(disruption::build(subject, tier, replicas));
     }
@@ -221,15 +247,18 @@ pub fn build(
         role: rbac::role(subject),
         binding: rbac::binding(subject),
         services: services::build(subject, spec),
+        claims,
         revisions,
         deployments,
         disruptions,
+        group,
         replicas: replica::build(subject, live, orders),
         stage: PhantomData,
     })
 }
 
 pub use deployment::set_template;
+pub use group::set_templates;
 pub use pod::grace_seconds;
 pub use replica::{build as replicas, tier_of};
 

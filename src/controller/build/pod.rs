@@ -39,20 +39,21 @@ pub fn render(
     hash: &str,
 ) -> Result<PodTemplateSpec, BuildError> {
     let runtime_image = spec.runtime_image.as_ref().unwrap_or(&defaults.runtime_image);
-    let local = spec.local().filter(|_| tier == Tier::Local).map(|(_, local)| local);
+    let local = spec.local().filter(|_| tier != Tier::Remote).map(|(_, local)| local);
     let overrides = local.and_then(|l| l.pod_template.clone()).unwrap_or_default();
     let mut mounts = volumes::common(subject, spec, tier);
     mounts.extend(local.map(volumes::local).unwrap_or_default());
     mounts.retain(|ours| !ours.is_replaced(&overrides.volume_mounts));
     let (volumes, mounts): (Vec<_>, Vec<_>) = mounts.into_iter().map(|m| (m.volume, m.mount)).unzip();
     let mut container = match local {
+        Some(local) if tier == Tier::Follower => following(local),
         Some(local) => serving_local(local, runtime_image),
         None => forwarder(runtime_image),
     };
     container
         .command
         .get_or_insert_default()
-        .extend(operators_flags(defaults, local));
+        .extend(operators_flags(defaults, tier, local));
     container.env = Some(environment(subject, spec, local, &overrides)?);
     container.volume_mounts = Some(mounts.into_iter().chain(overrides.volume_mounts.clone()).collect());
     let pod = PodSpec {
@@ -71,9 +72,10 @@ pub fn render(
 }
 
 /// Flags, not variables of the environment: those the user's own `podTemplate.env` or the engine's image could set.
-fn operators_flags(defaults: &Defaults, local: Option<&LocalBackend>) -> impl Iterator<Item = String> {
+fn operators_flags(defaults: &Defaults, tier: Tier, local: Option<&LocalBackend>) -> impl Iterator<Item = String> {
     let addresses = &defaults.addresses;
-    let addresses = (!addresses.is_empty()).then(|| format!("--allow-endpoint-addresses={addresses}"));
+    let addresses =
+        (!addresses.is_empty() && tier != Tier::Follower).then(|| format!("--allow-endpoint-addresses={addresses}"));
     let hub = defaults
         .hub_of(local)
         .map(|hub| format!("--hugging-face-endpoint={hub}"));
@@ -103,7 +105,7 @@ fn placement(subject: &Subject, local: Option<&LocalBackend>, overrides: &PodOve
         node_selector: non_empty_map(&overrides.node_selector),
         tolerations: tolerations.filter(|all| !all.is_empty()),
         affinity: local.and_then(|local| gpus::affinity(overrides.affinity.as_ref(), local)),
-        resource_claims: local.and_then(gpus::pod_claims),
+        resource_claims: local.and_then(|local| gpus::pod_claims(subject, local)),
         priority_class_name: overrides.priority_class_name.clone(),
         runtime_class_name: overrides.runtime_class_name.clone(),
         image_pull_secrets: non_empty(&overrides.image_pull_secrets),
@@ -207,6 +209,18 @@ fn serving_local(local: &LocalBackend, runtime_image: &str) -> Container {
         ..serving(
             container(ENGINE, engine::image(local), &[&binary, "serve"]),
             &LOCAL_PORTS,
+        )
+    }
+}
+
+/// The container of a pod that follows: its engine is asked by the leader's alone, and it has no port that the Service sends to.
+fn following(local: &LocalBackend) -> Container {
+    let binary = format!("{}{RUNTIME_BINARY}", names::DIR_RUNTIME);
+    Container {
+        resources: Some(engine::resources(local)),
+        ..serving(
+            container(ENGINE, engine::image(local), &[&binary, "follow"]),
+            &[("admin", names::PORT_ADMIN)],
         )
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use super::{Subject, Tier};
+use super::{Subject, Tier, group};
 use crate::{
     api::{InferenceReplica, InferenceReplicaSpec, names},
     controller::{
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// The replicas of all pods that exist, ending ones included: they still have news to tell.
+/// The replicas of all pods that exist and answer, ending ones included: they still have news to tell.
 pub fn build(subject: &Subject, live: &Live, orders: &BTreeMap<String, Orders>) -> Vec<InferenceReplica> {
     let told = |pod: &Pod| orders.get(&pod.name_any()).cloned().unwrap_or_default();
     live.pods
@@ -24,7 +24,7 @@ pub fn build(subject: &Subject, live: &Live, orders: &BTreeMap<String, Orders>) 
 }
 
 fn replica(subject: &Subject, pod: &Pod, orders: Orders) -> Option<InferenceReplica> {
-    let tier = tier_of(subject, pod)?;
+    let tier = tier_of(subject, pod).filter(|tier| *tier != Tier::Follower)?;
     let Orders {
         circuits,
         budget,
@@ -49,11 +49,18 @@ fn replica(subject: &Subject, pod: &Pod, orders: Orders) -> Option<InferenceRepl
     Some(replica)
 }
 
-/// The tier of a pod, if a ReplicaSet of ours made it: a label alone proves nothing.
+/// The tier of a pod, if a ReplicaSet of ours made it, or a StatefulSet of a LeaderWorkerSet of ours: a label alone proves nothing.
 pub fn tier_of(subject: &Subject, pod: &Pod) -> Option<Tier> {
     let owner = controller_of(&pod.metadata)?;
     let label = pod.labels().get(names::LABEL_TIER)?;
-    let tier = [Tier::Local, Tier::Remote].into_iter().find(|t| t.as_str() == label)?;
-    let prefix = format!("{}-", tier.workload(&subject.name));
-    (owner.kind == "ReplicaSet" && owner.name.starts_with(&prefix)).then_some(tier)
+    let mut tiers = [Tier::Local, Tier::Remote, Tier::Follower].into_iter();
+    let tier = tiers.find(|t| t.as_str() == label)?;
+    let below = |workload: String| owner.name.starts_with(&format!("{workload}-"));
+    let ours = match (owner.kind.as_str(), tier) {
+        ("ReplicaSet", Tier::Local | Tier::Remote) => below(tier.workload(&subject.name)),
+        ("StatefulSet", Tier::Local) => owner.name == group::name(subject),
+        ("StatefulSet", Tier::Follower) => below(group::name(subject)),
+        _ => false,
+    };
+    ours.then_some(tier)
 }

@@ -3,15 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::{
-    api::{apps::v1::ControllerRevision, core::v1::PodTemplateSpec},
-    apimachinery::pkg::runtime::RawExtension,
-};
+use k8s_openapi::{api::apps::v1::ControllerRevision, apimachinery::pkg::runtime::RawExtension};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{BuildError, Defaults, Subject, Tier, pod};
+use super::{BuildError, Defaults, Subject, Tier, group, pod};
 use crate::{
     api::{Backend, InferenceDeploymentSpec, SecretKeyRef, Serving, names},
     controller::dereference::{Live, controller_of},
@@ -36,8 +33,13 @@ pub fn build(
     if let Some(kept) = kept(live, subject, &name) {
         return Ok(kept);
     }
-    let template = pod::render(subject, spec, tier, defaults, &hash)?;
-    revision(subject, tier, name, hash, &template, next_number(live, tier))
+    let spread = tier == Tier::Local && spec.local().is_some_and(|(_, local)| local.nodes() > 1);
+    let pods = if spread {
+        serde_json::to_value(group::render(subject, spec, defaults, &hash)?)?
+    } else {
+        serde_json::to_value(pod::render(subject, spec, tier, defaults, &hash)?)?
+    };
+    Ok(revision(subject, tier, name, hash, pods, next_number(live, tier)))
 }
 
 fn kept(live: &Live, subject: &Subject, name: &str) -> Option<ControllerRevision> {
@@ -46,21 +48,14 @@ fn kept(live: &Live, subject: &Subject, name: &str) -> Option<ControllerRevision
     ours.then(|| (**found).clone())
 }
 
-fn revision(
-    subject: &Subject,
-    tier: Tier,
-    name: String,
-    hash: String,
-    template: &PodTemplateSpec,
-    number: i64,
-) -> Result<ControllerRevision, BuildError> {
+fn revision(subject: &Subject, tier: Tier, name: String, hash: String, pods: Value, number: i64) -> ControllerRevision {
     let mut metadata = subject.meta(name, subject.tier_labels(tier));
     metadata.annotations = Some(BTreeMap::from([(names::ANNOTATION_POD_HASH.to_owned(), hash)]));
-    Ok(ControllerRevision {
+    ControllerRevision {
         metadata,
-        data: RawExtension(serde_json::to_value(template)?),
+        data: RawExtension(pods),
         revision: Some(number),
-    })
+    }
 }
 
 /// Counted a tier: what is there of the other one must not matter.
@@ -91,15 +86,17 @@ pub fn local_backend(spec: &InferenceDeploymentSpec) -> Option<Backend> {
 }
 
 /// References to keys in Secrets of all backends and of callers' access, and in pods with the engine of the model's source: the set is
-/// pod-shaped, the content is not.
+/// pod-shaped, the content is not. Who follows sends nothing to providers and takes nothing from callers.
 pub fn secrets(spec: &InferenceDeploymentSpec, tier: Tier) -> BTreeSet<SecretKeyRef> {
+    let answers = tier != Tier::Follower;
     let remote = spec.backends.iter().filter_map(|b| b.remote.as_ref());
     let credentials = remote.filter_map(|r| r.credentials.as_ref()).map(|c| &c.secret);
     let access = spec.access.as_ref().and_then(|a| a.api_key.as_ref()).map(|k| &k.secret);
-    let local = spec.local().filter(|_| tier == Tier::Local);
+    let answering = credentials.chain(access).filter(|_| answers);
+    let local = spec.local().filter(|_| tier != Tier::Remote);
     let source = local.and_then(|(_, local)| local.source.as_ref());
     let token = source.and_then(|source| source.hugging_face.as_ref()?.token_secret.as_ref());
-    credentials.chain(access).chain(token).cloned().collect()
+    answering.chain(token).cloned().collect()
 }
 
 /// Seconds that requests in flight have after SIGTERM.
@@ -123,7 +120,7 @@ fn pod_shape(
         .map(|s| format!("{}/{}", s.name, s.key))
         .collect();
     let local = match tier {
-        Tier::Local => local_backend(spec).map(with_defaults),
+        Tier::Local | Tier::Follower => local_backend(spec).map(with_defaults),
         Tier::Remote => None,
     };
     Ok(json!({
@@ -140,6 +137,7 @@ fn pod_shape(
 fn with_defaults(mut backend: Backend) -> Backend {
     if let Some(local) = &mut backend.local {
         local.parallel = Some(local.parallel());
+        local.nodes = local.nodes.filter(|nodes| *nodes > 1);
         if let Some(gpus) = &mut local.gpus {
             gpus.resource_name = Some(gpus.resource_name().to_owned());
         }
@@ -148,7 +146,7 @@ fn with_defaults(mut backend: Backend) -> Backend {
 }
 
 /// `v1-` and ten hexadecimal digits of the canonical JSON's SHA-256.
-fn hash(value: &Value) -> String {
+pub fn hash(value: &Value) -> String {
     let digest = Sha256::digest(canonical(value));
     let number = digest.iter().take(5).fold(0_u64, |n, byte| (n << 8) | u64::from(*byte));
     format!("{HASH_VERSION}-{number:010x}")

@@ -135,6 +135,7 @@ fn every_way_to_get_a_gpu_has_the_golden_pod() {
             "gpus-claim",
             serde_json::json!({"gpus": {"claimTemplate": {"name": "one-h100"}}, "resources": {"requests": {"cpu": "2"}}}),
         ),
+        ("gpus-class", serde_json::json!({"gpus": of_a_class()})),
     ] {
         let mut local =
             serde_json::json!({"engine": "LlamaCpp", "source": {"image": {"reference": "m:1", "path": "m.gguf"}}});
@@ -144,6 +145,51 @@ fn every_way_to_get_a_gpu_has_the_golden_pod() {
             .extend(fields.as_object().unwrap().clone());
         golden(name, &pod_of(local));
     }
+}
+
+/// Two devices of a class with much memory.
+fn of_a_class() -> serde_json::Value {
+    let large = "device.capacity['gpu.nvidia.com'].memory.isGreaterThan(quantity('79Gi'))";
+    serde_json::json!({"count": 2, "deviceClassName": "gpu.nvidia.com", "selectors": [{"cel": {"expression": large}}]})
+}
+
+#[test]
+fn claims_on_devices_of_a_class_are_made_from_the_golden_template() {
+    let mut deployment = both();
+    let gpus = |deployment: &mut InferenceDeployment, gpus: serde_json::Value| {
+        deployment.spec.backends[0].local.as_mut().unwrap().gpus = Some(serde_json::from_value(gpus).unwrap());
+    };
+    gpus(&mut deployment, of_a_class());
+    let first = built(&deployment, &Live::default());
+    golden("claim-template", first.claims.as_ref().unwrap());
+
+    // Pods that another version rendered know another name for it.
+    let mut kept = first.revisions.clone();
+    kept[0].data.0["spec"]["resourceClaims"][0]["resourceClaimTemplateName"] = "assistant-gpus-v0-1".into();
+    let live = Live {
+        revisions: kept.into_iter().map(Into::into).collect(),
+        ..Live::default()
+    };
+    assert_eq!(
+        built(&deployment, &live).claims.unwrap().name_any(),
+        "assistant-gpus-v0-1"
+    );
+
+    gpus(
+        &mut deployment,
+        serde_json::json!({"count": 2, "deviceClassName": "gpu.nvidia.com"}),
+    );
+    let other = built(&deployment, &live);
+    assert_ne!(
+        other.claims.as_ref().unwrap().name_any(),
+        first.claims.unwrap().name_any()
+    );
+    assert_ne!(
+        other.revisions[0].name_any(),
+        first.revisions[0].name_any(),
+        "and other pods"
+    );
+    assert!(built(&both(), &live).claims.is_none());
 }
 
 #[test]
@@ -172,6 +218,87 @@ fn what_gpus_select_holds_in_every_choice_of_the_users_and_nothing_is_said_twice
             ("nvidia.com/gpu.product", vec!["NVIDIA-L4".to_owned()])
         );
     }
+}
+
+/// A model on two nodes with eight GPUs each, from a hub that wants a token.
+fn spread() -> InferenceDeployment {
+    let mut deployment = both();
+    let local = serde_json::json!({
+        "engine": "VLLM", "nodes": 2, "gpus": {"count": 8}, "price": {"perGpuHour": "2"},
+        "source": {"huggingFace": {"repository": "owner/model", "tokenSecret": {"name": "hugging-face", "key": "token"}}},
+    });
+    deployment.spec.backends[0].local = Some(serde_json::from_value(local).unwrap());
+    crate::controller::validate::validate(&deployment).unwrap();
+    deployment
+}
+
+#[test]
+fn a_model_on_several_nodes_has_the_golden_groups() {
+    let resources = built(&spread(), &Live::default());
+    golden("group", resources.group.as_ref().unwrap());
+    let names: Vec<String> = resources.deployments.iter().map(ResourceExt::name_any).collect();
+    assert_eq!(
+        names,
+        ["assistant-remote"],
+        "groups take the place of the local Deployment"
+    );
+
+    let follower =
+        serde_json::to_string(&resources.group.unwrap().spec.leader_worker_template.worker_template).unwrap();
+    assert!(follower.contains("hugging-face/token"), "it brings the model itself");
+    for secret in [
+        "openai/api-key",
+        "inference-peer",
+        "inference-api-access",
+        "inference-journal",
+    ] {
+        assert!(
+            !follower.contains(secret),
+            "{secret} is no business of a pod that follows"
+        );
+    }
+}
+
+#[test]
+fn groups_keep_what_another_version_rendered_and_one_node_is_the_default() {
+    let first = built(&spread(), &Live::default());
+    let live = Live {
+        revisions: first.revisions.iter().cloned().map(Into::into).collect(),
+        ..Live::default()
+    };
+    let newer = Defaults {
+        runtime_image: "runtime:2".into(),
+        ..defaults()
+    };
+    let second = build(&subject(), &spread().spec, &live, &newer).unwrap();
+    assert_eq!(second.group, first.group);
+    let nodes = |nodes: Option<u32>| {
+        let mut deployment = both();
+        deployment.spec.backends[0].local.as_mut().unwrap().nodes = nodes;
+        built(&deployment, &Live::default()).revisions[0].name_any()
+    };
+    assert_eq!(nodes(Some(1)), nodes(None));
+    assert_ne!(nodes(Some(2)), nodes(None));
+}
+
+#[test]
+fn pods_of_a_group_are_known_by_the_sets_that_made_them() {
+    let tier = |owner: &str, label: &str| {
+        let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(serde_json::json!({"metadata": {
+            "name": "p", "uid": "p-1", "labels": {"inference-operator.dev/tier": label},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": owner, "uid": "s", "controller": true}],
+        }}))
+        .unwrap();
+        let live = Live {
+            pods: vec![pod.clone().into()],
+            ..Live::default()
+        };
+        (tier_of(&subject(), &pod), built(&spread(), &live).replicas.len())
+    };
+    assert_eq!(tier("assistant-nodes", "local"), (Some(Tier::Local), 1));
+    assert_eq!(tier("assistant-nodes-0", "follower"), (Some(Tier::Follower), 0));
+    assert_eq!(tier("assistant-nodes-0", "local"), (None, 0));
+    assert_eq!(tier("other", "local"), (None, 0));
 }
 
 #[test]

@@ -52,19 +52,21 @@ fn mounted(volume: Volume, path: &str, read_only: bool) -> Mounted {
     Mounted { volume, mount }
 }
 
-/// What every pod mounts.
+/// What every pod mounts; one that follows has nothing to say to the API server and to peers, and no budget.
 pub fn common(subject: &Subject, spec: &InferenceDeploymentSpec, tier: Tier) -> Vec<Mounted> {
-    let mut all = vec![
-        mounted(empty_dir(TEMPORARY, Some("1Gi"), false), "/tmp", false),
-        mounted(api_access(), DIR_API_ACCESS, true),
-        mounted(peer_token(subject), names::DIR_PEER_TOKEN, true),
-        // In memory: it must not outlive the node, and it is written twice a request.
-        mounted(
-            empty_dir("inference-journal", Some("1Mi"), true),
-            names::DIR_JOURNAL,
-            false,
-        ),
-    ];
+    let mut all = vec![mounted(empty_dir(TEMPORARY, Some("1Gi"), false), "/tmp", false)];
+    if tier != Tier::Follower {
+        all.extend([
+            mounted(api_access(), DIR_API_ACCESS, true),
+            mounted(peer_token(subject), names::DIR_PEER_TOKEN, true),
+            // In memory: it must not outlive the node, and it is written twice a request.
+            mounted(
+                empty_dir("inference-journal", Some("1Mi"), true),
+                names::DIR_JOURNAL,
+                false,
+            ),
+        ]);
+    }
     all.extend(keys(spec, tier).map(|volume| mounted(volume, names::DIR_KEYS, true)));
     all
 }

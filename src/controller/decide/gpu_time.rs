@@ -21,7 +21,12 @@ pub fn terms(spec: &InferenceDeploymentSpec) -> Option<GpuTerms> {
     let (price, gpus) = (local.price.as_ref()?, local.gpus.as_ref()?);
     let per_gpu_hour = price.per_gpu_hour.usd();
     Some(GpuTerms {
-        per_pod_hour: NanoUsd(per_gpu_hour.0.saturating_mul(u64::from(gpus.count()))),
+        // The pod that leads a group stands for all of it.
+        per_pod_hour: NanoUsd(
+            per_gpu_hour
+                .0
+                .saturating_mul(u64::from(gpus.count().saturating_mul(local.nodes()))),
+        ),
         leave: Duration::from_secs(u64::try_from(grace_seconds(spec)).unwrap_or(0)),
         pods: u32::try_from(spec.replicas()).unwrap_or(0),
         release: budget.on_exhausted == Some(OnExhausted::ScaleToZero),
@@ -68,4 +73,23 @@ fn running(subject: &Subject, live: &Live) -> i32 {
     let pods = live.pods.iter().map(AsRef::as_ref).filter(stays);
     let local = pods.filter(|pod| tier_of(subject, pod) == Some(Tier::Local));
     i32::try_from(local.count()).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::controller::build::fixtures;
+
+    #[test]
+    fn a_group_costs_the_gpus_of_all_its_nodes() {
+        let mut spec = fixtures::both().spec;
+        spec.budget = serde_json::from_value(json!({"limit": "100"})).unwrap();
+        spec.backends[0].local = serde_json::from_value(json!({
+            "engine": "VLLM", "nodes": 2, "gpus": {"count": 8}, "price": {"perGpuHour": "2"},
+        }))
+        .unwrap();
+        assert_eq!(terms(&spec).unwrap().per_pod_hour, NanoUsd(32_000_000_000));
+    }
 }

@@ -61,7 +61,9 @@ fn stores(server: &Server) -> Stores {
         accounts: filled(server, "serviceaccounts"),
         roles: filled(server, "roles"),
         bindings: filled(server, "rolebindings"),
+        claims: filled(server, "resourceclaimtemplates"),
         disruptions: filled(server, "poddisruptionbudgets"),
+        groups: filled(server, "leaderworkersets"),
     }
 }
 
@@ -121,9 +123,8 @@ async fn a_claim_needs_an_api_and_is_carried_out_once_it_is_there() {
     assert!(server.list("deployments").is_empty(), "no pod without a GPU");
 
     server.put(
-        "/apis/resource.k8s.io",
-        json!({"kind": "APIGroup", "apiVersion": "v1", "metadata": {}, "name": "resource.k8s.io",
-            "versions": [{"groupVersion": "resource.k8s.io/v1", "version": "v1"}]}),
+        RESOURCE_API,
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "metadata": {}, "groupVersion": "resource.k8s.io/v1", "resources": []}),
     );
     let (_, result) = once(next(&context, &server)).await;
     result.unwrap();
@@ -135,6 +136,106 @@ async fn a_claim_needs_an_api_and_is_carried_out_once_it_is_there() {
         claims.contains(&json!([{"name": "gpus", "resourceClaimTemplateName": "one-h100"}])),
         "{claims:?}"
     );
+}
+
+const RESOURCE_API: &str = "/apis/resource.k8s.io/v1";
+
+/// The local pods get two devices of a class with this much memory.
+fn of_a_class(server: &Server, generation: i64, memory: &str) {
+    let mut deployment = server
+        .list("inferencedeployments")
+        .pop()
+        .unwrap_or(json!(fixtures::both()));
+    let expression = format!("device.capacity['x'].memory.isGreaterThan(quantity('{memory}'))");
+    deployment["metadata"]["generation"] = json!(generation);
+    deployment["spec"]["backends"][0]["local"]["gpus"] =
+        json!({"count": 2, "deviceClassName": "x", "selectors": [{"cel": {"expression": expression}}]});
+    server.put(MAIN, deployment);
+}
+
+/// What the Deployments say of their pods: that all are of the newest template, or none.
+fn pods_are_new(server: &Server, new: bool) {
+    for mut workload in server.list("deployments") {
+        let replicas = workload["spec"]["replicas"].clone();
+        let updated = if new { replicas.clone() } else { json!(0) };
+        workload["status"] = json!({"replicas": replicas, "updatedReplicas": updated, "readyReplicas": replicas});
+        let name = workload["metadata"]["name"].as_str().unwrap();
+        let path = format!("/apis/apps/v1/namespaces/default/deployments/{name}");
+        server.put(&path, workload.clone());
+    }
+}
+
+#[tokio::test]
+async fn a_template_of_claims_is_made_once_and_stays_until_no_pod_of_it_may_come() {
+    let server = Server::default();
+    server.put(
+        RESOURCE_API,
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "metadata": {}, "groupVersion": "resource.k8s.io/v1", "resources": []}),
+    );
+    of_a_class(&server, 61, "40Gi");
+    settle(&server, process(&server)).await;
+    let templates = server.list("resourceclaimtemplates");
+    assert_eq!(templates.len(), 1, "{templates:#?}");
+    assert_eq!(templates[0]["metadata"]["ownerReferences"][0]["uid"], "u-1");
+    pods_are_new(&server, false);
+    of_a_class(&server, 62, "80Gi");
+    settle(&server, process(&server)).await;
+    assert_eq!(
+        server.list("resourceclaimtemplates").len(),
+        2,
+        "old pods may be made again"
+    );
+    pods_are_new(&server, true);
+    settle(&server, process(&server)).await;
+    let left = server.list("resourceclaimtemplates");
+    assert_eq!(left.len(), 1);
+    assert_ne!(left[0]["metadata"]["name"], templates[0]["metadata"]["name"]);
+}
+
+#[tokio::test]
+async fn a_model_on_several_nodes_needs_an_api_and_its_groups_take_the_place_of_the_deployment() {
+    let server = cluster();
+    settle(&server, process(&server)).await;
+    let mut deployment = server.list("inferencedeployments").pop().unwrap();
+    deployment["metadata"]["generation"] = json!(71);
+    deployment["spec"]["backends"][0]["local"]["engine"] = json!("VLLM");
+    deployment["spec"]["backends"][0]["local"]["nodes"] = json!(2);
+    server.put(MAIN, deployment);
+    settle(&server, process(&server)).await;
+    let (reason, message) = stalled(&server);
+    assert_eq!(reason, "Unsupported");
+    assert!(
+        message.contains("spec.backends[0].local.nodes") && message.contains("leaderworkerset.x-k8s.io/v1"),
+        "{message}"
+    );
+    let names = |plural: &str| -> Vec<String> {
+        let objects = server.list(plural).into_iter();
+        objects
+            .map(|o| o["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(
+        names("deployments"),
+        ["assistant-local", "assistant-remote"],
+        "what runs goes on"
+    );
+
+    server.put(
+        "/apis/leaderworkerset.x-k8s.io/v1",
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "metadata": {}, "groupVersion": "leaderworkerset.x-k8s.io/v1", "resources": []}),
+    );
+    settle(&server, process(&server)).await;
+    assert_eq!(stalled(&server).0, "");
+    assert_eq!(names("leaderworkersets"), ["assistant-nodes"]);
+    assert_eq!(names("deployments"), ["assistant-remote"]);
+
+    let path = "/apis/leaderworkerset.x-k8s.io/v1/namespaces/default/leaderworkersets/assistant-nodes";
+    let mut group = server.list("leaderworkersets").remove(0);
+    group["status"] = json!({"replicas": 2, "readyReplicas": 1, "updatedReplicas": 2, "hpaPodSelector": "x"});
+    server.put(path, group);
+    settle(&server, process(&server)).await;
+    let status = server.0.lock().unwrap().objects[MAIN]["status"].clone();
+    assert_eq!((&status["replicas"], &status["readyReplicas"]), (&json!(2), &json!(1)));
 }
 
 /// Objects without what differs from run to run.

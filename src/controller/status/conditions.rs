@@ -102,7 +102,7 @@ fn no_ready_pod(view: &View<'_>) -> Verdict {
     if let Some(problem) = view.problem.as_ref().filter(|_| view.members.is_empty()) {
         return verdict(types::READY, FALSE, problem.reason, problem.message.clone());
     }
-    if let Some(failure) = pods::gravest(view.members.iter().map(|m| m.pod)) {
+    if let Some(failure) = pods::gravest(view.pods()) {
         return verdict(types::READY, FALSE, failure.reason, failure.message);
     }
     if let Some(loaded) = model_loaded(view).filter(|l| l.status == FALSE) {
@@ -125,10 +125,10 @@ fn reconciling(view: &View<'_>) -> Option<Verdict> {
         return says("the children are being created".into());
     }
     if let Some(deployment) = view.deployments.iter().find(|d| !is_rolled_out(d)) {
-        return says(format!("Deployment {} is being rolled out", deployment.name_any()));
+        return says(format!("{} is being rolled out", deployment.name_any()));
     }
     if let Some(kept) = view.kept.first() {
-        return says(format!("Deployment {kept} stays until the new pods are Ready"));
+        return says(format!("{kept} stays until the new pods are Ready"));
     }
     let generation = Some(view.generation);
     let mut staying = view
@@ -176,12 +176,8 @@ fn stalled(view: &View<'_>) -> Option<Verdict> {
         .deployments
         .iter()
         .find(|d| progressing(d) == Some("ProgressDeadlineExceeded"))?;
-    let cause = pods::gravest(view.members.iter().map(|m| m.pod))
-        .map_or_else(|| "see the conditions of its pods".to_owned(), |f| f.message);
-    let message = format!(
-        "Deployment {} made no progress within its deadline: {cause}",
-        late.name_any()
-    );
+    let cause = pods::gravest(view.pods()).map_or_else(|| "see the conditions of its pods".to_owned(), |f| f.message);
+    let message = format!("{} made no progress within its deadline: {cause}", late.name_any());
     Some(verdict(
         types::STALLED,
         TRUE,
@@ -191,8 +187,8 @@ fn stalled(view: &View<'_>) -> Option<Verdict> {
 }
 
 fn scheduled(view: &View<'_>) -> Verdict {
-    let unschedulable = view.members.iter().filter_map(|m| pods::classify(m.pod));
-    if let Some(failure) = unschedulable.into_iter().find(|f| f.reason == reason::UNSCHEDULABLE) {
+    let mut unschedulable = view.pods().filter_map(pods::classify);
+    if let Some(failure) = unschedulable.find(|f| f.reason == reason::UNSCHEDULABLE) {
         return verdict(types::SCHEDULED, FALSE, failure.reason, failure.message);
     }
     if view.wanted() == 0 {
@@ -443,7 +439,7 @@ fn degraded(view: &View<'_>) -> Verdict {
             .map(|b| (reason, backend_words(b)))
     };
     let cause = with(reason::INTERNAL_ERROR)
-        .or_else(|| pods::gravest(view.members.iter().map(|m| m.pod)).map(|f| (f.reason, f.message)))
+        .or_else(|| pods::gravest(view.pods()).map(|f| (f.reason, f.message)))
         .or_else(|| engine_trouble(view))
         .or_else(|| unavailable(view))
         .or_else(|| with(reason::UPSTREAM_RATE_LIMITED))

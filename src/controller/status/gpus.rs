@@ -1,5 +1,6 @@
 //! `GPUHealthy`: what replicas report of their GPUs, what pods left behind that gave up on theirs, and pods that are held.
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::{
@@ -23,8 +24,10 @@ pub fn healthy(view: &View<'_>) -> Option<Verdict> {
     };
     let (_, local) = view.spec.local()?;
     let members = || view.members.iter().filter(|member| member.tier == Tier::Local);
-    let faults = members().filter_map(|member| fault(member).or_else(|| unhealthy(member, local.gpus.as_ref()?)));
-    let faults: Vec<(&'static str, String)> = faults.collect();
+    let known = |pod: &Pod| unhealthy(pod, local.gpus.as_ref()?);
+    let faults = members().filter_map(|member| fault(member).or_else(|| known(member.pod)));
+    let followers = view.followers.iter().filter_map(|pod| known(pod));
+    let faults: Vec<(&'static str, String)> = faults.chain(followers).collect();
     for reason in [reason::GPU_FAULTY, reason::CONTEXT_POISONED, reason::GPU_UNAVAILABLE] {
         if let Some((reason, message)) = faults.iter().find(|(found, _)| *found == reason) {
             return Some(verdict("False", reason, message.clone()));
@@ -56,7 +59,7 @@ pub fn healthy(view: &View<'_>) -> Option<Verdict> {
 fn fault(member: &Member<'_>) -> Option<(&'static str, String)> {
     let reported = member.report.and_then(|report| report.gpu.as_ref()?.fault.as_ref());
     let words = |suspects: &[GpuSuspect], message: &str| {
-        let (pod, node) = (member.pod.name_any(), node(member));
+        let (pod, node) = (member.pod.name_any(), node(member.pod));
         format!("pod {pod} on node {node}, {}: {message}", devices(suspects))
     };
     if let Some(fault) = reported {
@@ -74,7 +77,7 @@ fn fault(member: &Member<'_>) -> Option<(&'static str, String)> {
             "pod {} on node {}: its container has no driver ({why}), so an engine computes without GPUs, if it can; the usual cause is that \
              podTemplate.runtimeClassName does not name the runtime class of NVIDIA's container toolkit",
             member.pod.name_any(),
-            node(member)
+            node(member.pod)
         );
         return Some((reason::GPU_UNAVAILABLE, message));
     }
@@ -89,12 +92,15 @@ fn fault(member: &Member<'_>) -> Option<(&'static str, String)> {
 }
 
 /// What the kubelet knows of the pod's devices from their plugin or driver, which may see what no process has met yet.
-fn unhealthy(member: &Member<'_>, gpus: &Gpus) -> Option<(&'static str, String)> {
-    let containers = member.pod.status.as_ref()?.container_statuses.iter().flatten();
+fn unhealthy(pod: &Pod, gpus: &Gpus) -> Option<(&'static str, String)> {
+    let containers = pod.status.as_ref()?.container_statuses.iter().flatten();
     let resources = containers.flat_map(|container| container.allocated_resources_status.iter().flatten());
-    let ours = resources.filter(|resource| match &gpus.claim_template {
-        Some(_) => resource.name.starts_with("claim:"),
-        None => resource.name == gpus.resource_name(),
+    let ours = resources.filter(|resource| {
+        if gpus.are_claimed() {
+            resource.name.starts_with("claim:")
+        } else {
+            resource.name == gpus.resource_name()
+        }
     });
     let mut devices = ours.flat_map(|resource| resource.resources.iter().flatten());
     let bad = devices.find(|device| device.health.as_deref() == Some("Unhealthy"))?;
@@ -104,15 +110,15 @@ fn unhealthy(member: &Member<'_>, gpus: &Gpus) -> Option<(&'static str, String)>
         .map_or_else(String::new, |message| format!(": {message}"));
     let message = format!(
         "pod {} on node {}: the kubelet calls device {} unhealthy{said}",
-        member.pod.name_any(),
-        node(member),
+        pod.name_any(),
+        node(pod),
         bad.resource_id
     );
     Some((reason::GPU_FAULTY, message))
 }
 
-fn node<'a>(member: &Member<'a>) -> &'a str {
-    let spec = member.pod.spec.as_ref();
+fn node(pod: &Pod) -> &str {
+    let spec = pod.spec.as_ref();
     spec.and_then(|spec| spec.node_name.as_deref()).unwrap_or("unknown")
 }
 

@@ -58,7 +58,7 @@ fn replica(name: &str, tier: &str) -> InferenceReplica {
 fn deployments() -> Vec<Deployment> {
     let one = |name: &str, replicas: i32| {
         parse(json!({
-            "metadata": {"name": name, "generation": 1},
+            "metadata": {"name": name, "generation": 1, "labels": {"inference-operator.dev/tier": name.trim_start_matches("assistant-")}},
             "spec": {"replicas": replicas, "selector": {}, "template": {}},
             "status": {"observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas,
                 "conditions": [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]},
@@ -508,4 +508,35 @@ fn the_status_has_no_budget_for_server_side_apply_to_touch() {
     );
     assert_eq!(body.pointer("/status/budget"), None);
     assert_eq!(body.pointer("/metadata/uid"), Some(&json!("u-1")));
+}
+
+#[test]
+fn a_pod_that_follows_is_no_replica_and_its_troubles_are_told() {
+    let mut case = Case::new();
+    case.spec.backends[0].local.as_mut().unwrap().nodes = Some(2);
+    let mut follower = pod("assistant-nodes-0-1", "follower", false);
+    let owner = &mut follower.metadata.owner_references.as_mut().unwrap()[0];
+    (owner.kind, owner.name) = ("StatefulSet".into(), "assistant-nodes-0".into());
+    follower.status.as_mut().unwrap().container_statuses = parse(json!([{
+        "name": "engine", "image": "i", "imageID": "i", "ready": true, "restartCount": 0,
+        "allocatedResourcesStatus": [{"name": "nvidia.com/gpu", "resources": [{"resourceID": "GPU-far", "health": "Unhealthy"}]}],
+    }]));
+    case.live.pods.push(Arc::new(follower.clone()));
+    case.expect("Ready", "True", "Available", "3 of 3 replicas");
+    case.expect(
+        "GPUHealthy",
+        "False",
+        "GPUFaulty",
+        "pod assistant-nodes-0-1 on node unknown: the kubelet calls device GPU-far",
+    );
+
+    follower.status = parse(json!({"conditions": [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "Insufficient nvidia.com/gpu."}]}));
+    *case.live.pods.last_mut().unwrap() = Arc::new(follower);
+    case.expect(
+        "Scheduled",
+        "False",
+        "Unschedulable",
+        "no node fits pod assistant-nodes-0-1",
+    );
 }

@@ -7,7 +7,7 @@ use super::{budget, pods};
 use crate::{
     api::{
         Backend, BackendReport, BudgetStatus, CircuitStatus, GpuTrouble, InferenceDeploymentSpec, InferenceReplica,
-        InferenceReplicaStatus, NanoUsd,
+        InferenceReplicaStatus, NanoUsd, names,
     },
     controller::{
         build::{Subject, Tier, scaled_tier, tier_of, tiers},
@@ -70,6 +70,8 @@ pub struct View<'a> {
     pub problem: Option<Problem>,
     /// Pods with their reports, in order of their names.
     pub members: Vec<Member<'a>>,
+    /// Pods that follow the leader of their group: of no use alone, and as much needed.
+    pub followers: Vec<&'a Pod>,
     /// The merged circuits.
     pub circuits: Vec<CircuitStatus>,
     /// GPUs that pods failed on.
@@ -103,6 +105,7 @@ impl<'a> View<'a> {
             kept,
             problem,
             members: members(subject, live),
+            followers: followers(subject, live),
             gpus: record.gpus.clone(),
             circuits: record.circuits.clone(),
             ledger: record.budget.as_ref(),
@@ -130,8 +133,9 @@ impl<'a> View<'a> {
 
     /// Pods of the scaled kind as their Deployment counts them.
     pub fn scaled(&self) -> Counts {
-        let name = scaled_tier(self.spec).workload(&self.subject.name);
-        let deployment = self.deployments.iter().find(|d| d.name_any() == name);
+        let tier = scaled_tier(self.spec).as_str();
+        let is_scaled = |d: &&Deployment| d.labels().get(names::LABEL_TIER).is_some_and(|label| label == tier);
+        let deployment = self.deployments.iter().find(is_scaled);
         let status = deployment.and_then(|d| d.status.as_ref());
         status.map_or_else(Counts::default, |s| Counts {
             replicas: s.replicas.unwrap_or(0),
@@ -149,6 +153,12 @@ impl<'a> View<'a> {
     /// Pods that are Ready.
     pub fn ready(&self) -> impl Iterator<Item = &Member<'a>> {
         self.members.iter().filter(|m| m.is_ready())
+    }
+
+    /// All pods that must run.
+    pub fn pods(&self) -> impl Iterator<Item = &'a Pod> {
+        let followers = self.followers.iter().copied();
+        self.members.iter().map(|member| member.pod).chain(followers)
     }
 
     /// Reports of pods that are not going.
@@ -190,12 +200,18 @@ fn is_denied(replica: &InferenceReplica) -> bool {
     replica.metadata.deletion_timestamp.is_none() && told.is_some_and(|told| told.denied.is_some())
 }
 
+fn followers<'a>(subject: &Subject, live: &'a Live) -> Vec<&'a Pod> {
+    let pods = live.pods.iter().map(AsRef::as_ref);
+    pods.filter(|pod| tier_of(subject, pod) == Some(Tier::Follower))
+        .collect()
+}
+
 fn members<'a>(subject: &Subject, live: &'a Live) -> Vec<Member<'a>> {
     live.pods
         .iter()
         .filter_map(|pod| {
             Some(Member {
-                tier: tier_of(subject, pod)?,
+                tier: tier_of(subject, pod).filter(|tier| *tier != Tier::Follower)?,
                 pod,
                 report: report(&live.replicas, pod).filter(|_| !has_ended(pod)),
             })

@@ -44,6 +44,14 @@ pub fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
+/// The service of the admin port of a pod that follows: it is ready as long as it runs, for whether its engine computes only the leader
+/// knows.
+pub fn follower() -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok" }))
+        .route("/readyz", get(|| async { "ok" }))
+}
+
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
     match admin.front() {
         Some(front) if front.lifecycle.ready() => (StatusCode::OK, "ok"),

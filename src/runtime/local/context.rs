@@ -50,7 +50,8 @@ pub struct Parts {
     pub command: Command,
     pub marker: String,
     pub engine: Arc<dyn Engine>,
-    pub prober: Prober,
+    /// What asks it; none where it has no API.
+    pub prober: Option<Prober>,
     pub wanted: Limits,
 }
 
@@ -128,10 +129,12 @@ impl Context {
         ))
     }
 
-    fn attend(mut self, watch: &Arc<Watch>, prober: Prober, wanted: Limits, waiter: Waiter) -> Self {
+    fn attend(mut self, watch: &Arc<Watch>, prober: Option<Prober>, wanted: Limits, waiter: Waiter) -> Self {
         let group = self.group;
         self.tasks.spawn(Arc::clone(watch).wait(group, waiter));
-        self.tasks.spawn(Arc::clone(watch).probe(prober, wanted));
+        if let Some(prober) = prober {
+            self.tasks.spawn(Arc::clone(watch).probe(prober, wanted));
+        }
         self
     }
 

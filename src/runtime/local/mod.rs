@@ -34,6 +34,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 pub use activity::{Activity, InFlight};
+pub use engine::ENV_GROUP_LEADER;
 pub use options::{
     ENV_ENGINE_PATH, ENV_ENGINE_PORT, ENV_MODEL_DIR, ENV_TERMINATION_LOG, Options, OptionsError, Timing,
 };

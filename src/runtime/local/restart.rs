@@ -11,12 +11,23 @@ pub const WINDOW: Duration = Duration::from_secs(60);
 /// The rebuilds so far.
 #[derive(Debug, Default)]
 pub struct RestartPolicy {
+    /// None, ever.
+    never: bool,
     recent: VecDeque<Duration>,
     since_ready: usize,
     total: u32,
 }
 
 impl RestartPolicy {
+    /// The end of a part of an engine is the end of all: the group of pods begins anew as a whole.
+    #[must_use]
+    pub fn never() -> Self {
+        Self {
+            never: true,
+            ..Self::default()
+        }
+    }
+
     /// A context failed at `now`, a time since the worker's start: how many pauses of the back-off to wait before the next one (0, 1, 2),
     /// or `None` to give up.
     pub fn rebuild(&mut self, now: Duration) -> Option<u32> {
@@ -27,7 +38,7 @@ impl RestartPolicy {
         {
             self.recent.pop_front();
         }
-        if self.recent.len() >= REBUILDS || self.since_ready >= REBUILDS {
+        if self.never || self.recent.len() >= REBUILDS || self.since_ready >= REBUILDS {
             return None;
         }
         let pauses = u32::try_from(self.since_ready).unwrap_or(u32::MAX);
@@ -65,6 +76,11 @@ mod tests {
             policy.ready();
         }
         assert_eq!(policy.rebuild(at(30)), None);
+    }
+
+    #[test]
+    fn a_part_is_never_rebuilt_alone() {
+        assert_eq!(RestartPolicy::never().rebuild(at(0)), None);
     }
 
     #[test]

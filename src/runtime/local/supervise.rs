@@ -26,7 +26,7 @@ use super::{
     activity::Activity,
     children::Children,
     context::{Context, ENV_MARKER, Events, Parts},
-    engine::{self, Engine, Limits, Placement, SetupError},
+    engine::{self, Engine, Group, Limits, Placement, SetupError},
     environment, exec,
     gpu::{
         ask,
@@ -38,6 +38,7 @@ use super::{
     },
     options::Options,
     prober::Prober,
+    restart::RestartPolicy,
     termination::{Termination, said},
     view::EngineView,
     worker::{Action, Event, Worker},
@@ -59,6 +60,8 @@ pub struct Setup {
     wanted: Limits,
     /// The pod was to get GPUs of NVIDIA, by number.
     asks_nvidia: bool,
+    /// Where this pod is among those that the engine runs in.
+    group: Option<Group>,
     activity: Arc<Activity>,
 }
 
@@ -77,6 +80,7 @@ impl Setup {
             named: environment::named_by(backend),
             wanted: Limits::wanted(backend),
             asks_nvidia: backend.gpus.as_ref().is_some_and(counts_nvidias),
+            group: Group::of(backend, &options.environment)?,
             options,
             activity,
         })
@@ -93,6 +97,7 @@ impl Setup {
             model: self.model.as_deref(),
             name: &self.name,
             program: self.options.engine.as_deref(),
+            group: self.group.as_ref(),
             // The standard library reads affinity and the quotas of both cgroup versions.
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         };
@@ -103,13 +108,14 @@ impl Setup {
             .env(ENV_MARKER, &marker)
             .process_group(0)
             .kill_on_drop(true);
-        let prober = Prober {
+        let follows = self.group.as_ref().is_some_and(Group::follows);
+        let prober = (!follows).then(|| Prober {
             address,
             api_key: Some(api_key),
             name: self.name.clone(),
             timing: self.options.timing,
             activity: Arc::clone(&self.activity),
-        };
+        });
         Ok(Parts {
             number,
             command,
@@ -160,7 +166,7 @@ impl Setup {
 
 /// GPUs that NVIDIA's device plugin counts: its driver belongs to the container then.
 fn counts_nvidias(gpus: &api::Gpus) -> bool {
-    gpus.count.is_some() && gpus.resource_name().starts_with(NVIDIAS)
+    gpus.count.is_some() && !gpus.are_claimed() && gpus.resource_name().starts_with(NVIDIAS)
 }
 
 /// 128 random bits as text.
@@ -226,7 +232,11 @@ impl Supervisor {
     pub async fn run(mut self, shutdown: CancellationToken) -> Option<Termination> {
         let gpus = shutdown.run_until_cancelled(self.look_for_gpus()).await?;
         self.idle.clone_from(&gpus.devices);
-        let (mut worker, mut actions) = Worker::start(gpus);
+        let policy = match self.setup.group {
+            Some(_) => RestartPolicy::never(),
+            None => RestartPolicy::default(),
+        };
+        let (mut worker, mut actions) = Worker::start(gpus, policy);
         let mut stopping = false;
         loop {
             for action in actions {

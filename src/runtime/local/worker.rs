@@ -103,10 +103,10 @@ pub struct Worker {
 impl Worker {
     /// A worker in a pod with these GPUs, and its first actions.
     #[must_use]
-    pub fn start(gpus: Gpus) -> (Self, Vec<Action>) {
+    pub fn start(gpus: Gpus, policy: RestartPolicy) -> (Self, Vec<Action>) {
         let worker = Self {
             phase: Phase::Loading,
-            policy: RestartPolicy::default(),
+            policy,
             gpus,
             fault: None,
         };

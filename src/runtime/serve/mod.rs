@@ -4,6 +4,7 @@ mod assemble;
 mod cluster;
 mod drain;
 mod engine;
+mod follow;
 mod listen;
 mod tend;
 
@@ -34,6 +35,7 @@ use super::{
 use assemble::Parts;
 use drain::{Servers, Signals, drain};
 use engine::Supervised;
+pub use follow::{FollowOptions, follow};
 
 /// Requests at remote backends may finish for so long when the engine was given up: the pod is replaced.
 const LAST_REQUESTS: Duration = Duration::from_secs(30);

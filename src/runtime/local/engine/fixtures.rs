@@ -10,7 +10,7 @@ use std::{
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use super::{Engine, EngineCommand, Placement};
+use super::{Engine, EngineCommand, Group, Placement};
 use crate::{
     api::LocalBackend,
     runtime::local::{classify::Evidence, said},
@@ -25,6 +25,11 @@ pub fn backend(engine: &str, json: Value) -> LocalBackend {
 
 /// What is run of it in a pod.
 pub fn command(engine: &dyn Engine) -> EngineCommand {
+    command_in(engine, None)
+}
+
+/// What is run of it in a pod of a group.
+pub fn command_in(engine: &dyn Engine, group: Option<&Group>) -> EngineCommand {
     engine
         .command(&Placement {
             address: ([127, 0, 0, 1], 18_000).into(),
@@ -32,6 +37,7 @@ pub fn command(engine: &dyn Engine) -> EngineCommand {
             model: Some(Path::new("/models/m")),
             name: "assistant",
             program: Some(Path::new("/opt/engine")),
+            group,
             threads: 8,
         })
         .unwrap()

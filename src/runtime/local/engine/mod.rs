@@ -2,6 +2,7 @@
 
 mod custom;
 mod external;
+mod group;
 mod llama_cpp;
 mod log;
 mod openai;
@@ -25,6 +26,7 @@ use crate::{
 };
 
 pub use external::External;
+pub use group::{Group, LEADER as ENV_GROUP_LEADER};
 
 /// Why an engine cannot even be started. Starting again would not help.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -62,6 +64,14 @@ pub enum SetupError {
         /// The field that would give it one.
         field: &'static str,
     },
+    /// A part of an engine does not know which one it is.
+    #[error(
+        "{variable} does not say where in its group this pod is: pods of several nodes are made by a LeaderWorkerSet"
+    )]
+    NoGroup {
+        /// Name of the variable.
+        variable: &'static str,
+    },
     /// An engine elsewhere has no usable address.
     #[error("url {0:?} is no address like http://HOST:PORT")]
     NoAddress(String),
@@ -79,6 +89,8 @@ pub struct Placement<'a> {
     pub name: &'a str,
     /// The engine's program when it is not to be searched for.
     pub program: Option<&'a Path>,
+    /// The part that this pod runs of an engine in several.
+    pub group: Option<&'a Group>,
     /// Threads the container's CPU limit and the node allow.
     pub threads: usize,
 }

@@ -12,6 +12,8 @@ use crate::{api::LocalBackend, runtime::local::classify::Symptom};
 
 const PROGRAM: &str = "python3";
 const USUAL: &str = "/usr/bin/python3";
+/// Port of the leader at which the parts of an engine find each other.
+const PORT_GROUP: u16 = 20_000;
 
 /// With one of these the user says how the GPUs are shared out.
 const SPREAD: [&str; 9] = [
@@ -38,8 +40,10 @@ impl Sglang {
         }
     }
 
+    /// Over all GPUs of all nodes.
     fn tensor_parallel(&self) -> Option<u32> {
-        gpus(&self.backend).filter(|&count| count > 1 && !has_flag(&self.backend.args, &SPREAD))
+        let all = gpus(&self.backend)?.saturating_mul(self.backend.nodes());
+        Some(all).filter(|&count| count > 1 && !has_flag(&self.backend.args, &SPREAD))
     }
 }
 
@@ -78,6 +82,11 @@ impl Engine for Sglang {
         if let Some(count) = self.tensor_parallel() {
             set("--tp-size", count.to_string());
         }
+        if let Some(group) = place.group {
+            set("--nnodes", group.size.to_string());
+            set("--node-rank", group.rank.to_string());
+            set("--dist-init-addr", format!("{}:{PORT_GROUP}", group.leader));
+        }
         // Its /health would compute a token for every look at it, and those pile up in an engine that hangs; the canary does that.
         let mut env = vec![("SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION".into(), "false".into())];
         env.extend(torch_threads(&self.backend, place.threads));
@@ -109,7 +118,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::runtime::local::engine::fixtures::{backend, cause, command, words};
+    use crate::runtime::local::engine::{
+        Group,
+        fixtures::{backend, cause, command, command_in, words},
+    };
 
     fn engine(json: serde_json::Value) -> Sglang {
         Sglang::new(&backend("SGLang", json))
@@ -131,6 +143,21 @@ mod tests {
                 ("SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION".into(), "false".into()),
                 ("OMP_NUM_THREADS".into(), "4".into()),
             ]
+        );
+    }
+
+    #[test]
+    fn a_model_is_spread_over_the_nodes_of_a_group() {
+        let group = Group {
+            leader: "lead.team".into(),
+            size: 2,
+            rank: 1,
+        };
+        let engine = engine(json!({"nodes": 2, "gpus": {"count": 8}}));
+        let args = words(&command_in(&engine, Some(&group)).args);
+        assert!(
+            args.ends_with("--tp-size=16 --nnodes=2 --node-rank=1 --dist-init-addr=lead.team:20000"),
+            "{args}"
         );
     }
 

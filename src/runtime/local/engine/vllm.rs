@@ -5,14 +5,16 @@ use std::ffi::OsString;
 use secrecy::ExposeSecret;
 
 use super::{
-    About, Engine, EngineCommand, Placement, Readiness, Server, SetupError, gpus, has_flag, log, openai, program,
-    torch_threads,
+    About, Engine, EngineCommand, Group, Placement, Readiness, Server, SetupError, gpus, has_flag, log, openai,
+    program, torch_threads,
 };
 use crate::{api::LocalBackend, runtime::local::classify::Symptom};
 
 const PROGRAM: &str = "vllm";
 const USUAL: &str = "/usr/local/bin/vllm";
 
+/// Port of the leader at which the parts of an engine find each other.
+const PORT_MASTER: u16 = 29_501;
 /// The executor of a worker that was killed.
 const WORKER_LOST: &str = "died unexpectedly, shutting down executor";
 
@@ -40,6 +42,19 @@ impl Vllm {
 
     fn tensor_parallel(&self) -> Option<u32> {
         gpus(&self.backend).filter(|&count| count > 1 && !has_flag(&self.backend.args, &SPREAD))
+    }
+
+    /// One stage of the pipeline a node, for what layers say to each other within a stage is too much for a network; by processes of its
+    /// own, without Ray. Parts that follow have no API.
+    fn spread(&self, group: &Group, set: &mut impl FnMut(&str, String)) {
+        if !has_flag(&self.backend.args, &SPREAD) {
+            set("--pipeline-parallel-size", group.size.to_string());
+        }
+        set("--distributed-executor-backend", "mp".to_owned());
+        set("--nnodes", group.size.to_string());
+        set("--node-rank", group.rank.to_string());
+        set("--master-addr", group.leader.clone());
+        set("--master-port", PORT_MASTER.to_string());
     }
 }
 
@@ -69,6 +84,12 @@ impl Engine for Vllm {
         }
         if let Some(count) = self.tensor_parallel() {
             set("--tensor-parallel-size", count.to_string());
+        }
+        if let Some(group) = place.group {
+            self.spread(group, &mut set);
+        }
+        if place.group.is_some_and(Group::follows) {
+            args.push("--headless".into());
         }
         let mut env = vec![("VLLM_API_KEY".into(), place.api_key.expose_secret().into())];
         env.extend(torch_threads(&self.backend, place.threads));
@@ -142,7 +163,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::runtime::local::engine::fixtures::{backend, cause, command, words};
+    use crate::runtime::local::engine::fixtures::{backend, cause, command, command_in, words};
 
     fn engine(json: serde_json::Value) -> Vllm {
         Vllm::new(&backend("VLLM", json))
@@ -164,6 +185,36 @@ mod tests {
             "serve /models/m --enforce-eager --host=127.0.0.1 --port=18000 --served-model-name=assistant --max-num-seqs=64 \
              --max-model-len=8192 --tensor-parallel-size=2"
         );
+    }
+
+    #[test]
+    fn a_model_is_spread_over_the_nodes_of_a_group() {
+        let part = |rank: u32, args: serde_json::Value| {
+            let group = Group {
+                leader: "lead.team".into(),
+                size: 2,
+                rank,
+            };
+            let engine = engine(json!({"nodes": 2, "gpus": {"count": 8}, "args": args}));
+            words(&command_in(&engine, Some(&group)).args)
+        };
+        let spread = "--tensor-parallel-size=8 --pipeline-parallel-size=2 --distributed-executor-backend=mp --nnodes=2";
+        let leader = part(0, json!([]));
+        assert!(
+            leader.ends_with(&format!(
+                "{spread} --node-rank=0 --master-addr=lead.team --master-port=29501"
+            )),
+            "{leader}"
+        );
+        let follower = part(1, json!([]));
+        assert!(
+            follower.ends_with(&format!(
+                "{spread} --node-rank=1 --master-addr=lead.team --master-port=29501 --headless"
+            )),
+            "{follower}"
+        );
+        let own = part(0, json!(["-tp=16"]));
+        assert!(!own.contains("pipeline") && own.contains("--nnodes=2"), "{own}");
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn seconds(n: u64) -> Duration {
 
 #[test]
 fn loads_serves_and_stops() {
-    let (mut worker, actions) = Worker::start(Gpus::default());
+    let (mut worker, actions) = Worker::start(Gpus::default(), RestartPolicy::default());
     assert_eq!(names(&actions), ["loading", "start+0"]);
     assert_eq!(names(&worker.on(Event::Ready(target()), seconds(1))), ["ready"]);
     assert_eq!(names(&worker.on(Event::Stop, seconds(2))), ["terminate"]);
@@ -103,7 +103,7 @@ fn loads_serves_and_stops() {
 
 #[test]
 fn a_poisoned_context_is_killed_and_rebuilt() {
-    let (mut worker, _) = Worker::start(Gpus::default());
+    let (mut worker, _) = Worker::start(Gpus::default(), RestartPolicy::default());
     worker.on(Event::Ready(target()), seconds(1));
     assert_eq!(
         names(&worker.on(Event::Sick(poison()), seconds(2))),
@@ -118,7 +118,7 @@ fn a_poisoned_context_is_killed_and_rebuilt() {
 
 #[test]
 fn a_hang_that_turns_out_to_be_poison_is_called_poison() {
-    let (mut worker, _) = Worker::start(Gpus::default());
+    let (mut worker, _) = Worker::start(Gpus::default(), RestartPolicy::default());
     worker.on(Event::Ready(target()), seconds(1));
     worker.on(Event::Sick(hang()), seconds(2));
     assert_eq!(
@@ -129,7 +129,7 @@ fn a_hang_that_turns_out_to_be_poison_is_called_poison() {
 
 #[test]
 fn an_engine_that_cannot_load_is_given_up_after_three_rebuilds() {
-    let (mut worker, _) = Worker::start(Gpus::default());
+    let (mut worker, _) = Worker::start(Gpus::default(), RestartPolicy::default());
     for pauses in 0..3 {
         let actions = worker.on(Event::Ended(crash().into()), seconds(pauses));
         assert_eq!(names(&actions), ["restarting:server_error", &format!("start+{pauses}")]);
@@ -147,7 +147,7 @@ fn an_engine_that_cannot_load_is_given_up_after_three_rebuilds() {
 
 #[test]
 fn stop_wins_over_everything() {
-    let (mut worker, _) = Worker::start(Gpus::default());
+    let (mut worker, _) = Worker::start(Gpus::default(), RestartPolicy::default());
     worker.on(Event::Sick(hang()), seconds(1));
     assert_eq!(names(&worker.on(Event::Stop, seconds(2))), ["terminate"]);
     assert!(worker.on(Event::Ready(target()), seconds(3)).is_empty());
@@ -160,7 +160,7 @@ fn stop_wins_over_everything() {
 
 /// A worker whose engine is ready, on two GPUs.
 fn serving() -> Worker {
-    let (mut worker, actions) = Worker::start(gpus());
+    let (mut worker, actions) = Worker::start(gpus(), RestartPolicy::default());
     assert_eq!(names(&actions), ["loading", "gpu", "start+0"]);
     worker.on(Event::Ready(target()), seconds(1));
     worker
@@ -248,7 +248,7 @@ fn a_gpu_that_is_busy_is_probed_again_and_then_left_to_the_engine() {
 
 #[test]
 fn every_end_of_an_engine_on_a_gpu_is_probed_and_the_policy_holds_all_the_same() {
-    let (mut worker, _) = Worker::start(gpus());
+    let (mut worker, _) = Worker::start(gpus(), RestartPolicy::default());
     for pauses in 0..3 {
         assert_eq!(
             names(&worker.on(Event::Ended(crash().into()), seconds(pauses))),
@@ -316,7 +316,7 @@ fn a_model_that_does_not_fit_is_given_up_at_once_with_what_is_missing() {
         },
         short: crate::runtime::local::shortage::read(line).map(|short| (short, line.to_owned())),
     };
-    let (mut worker, _) = Worker::start(gpus());
+    let (mut worker, _) = Worker::start(gpus(), RestartPolicy::default());
     let actions = worker.on(Event::Ended(short()), seconds(1));
     assert_eq!(names(&actions), ["failed:server_error", "gave up:CUDAOutOfMemory"]);
     let Some(Action::Finish(Some(termination))) = actions.last() else {
@@ -357,7 +357,7 @@ proptest! {
     /// says Ready before a new Ready came.
     #[test]
     fn never_two_contexts_and_nothing_after_the_end(events in events(), on_gpus in any::<bool>()) {
-        let (mut worker, actions) = Worker::start(if on_gpus { gpus() } else { Gpus::default() });
+        let (mut worker, actions) = Worker::start(if on_gpus { gpus() } else { Gpus::default() }, RestartPolicy::default());
         // A GPU is never computed on after an end before a new process has shown that it works.
         let mut proved = true;
         let mut started = actions.iter().filter(|a| matches!(a, Action::Start { .. })).count();
