@@ -49,7 +49,7 @@ pub use replica::{
     BackendReport, DownloadStatus, EngineIsolation, EngineState, EngineStatus, InferenceReplica, InferenceReplicaSpec,
     InferenceReplicaStatus,
 };
-pub use serving::{Queue, ScaleToZero, Serving, Spill};
+pub use serving::{Hold, Queue, ScaleToZero, Serving, Spill};
 pub use share::{OrderedRate, ReportedRate, ShareOrder, ShareReport};
 pub use source::{HuggingFaceSource, ImageSource, ModelSource, PersistentVolumeClaimSource, UrlSource};
 pub use status::{ErrorRow, InferenceDeploymentStatus};

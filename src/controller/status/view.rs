@@ -122,10 +122,7 @@ impl<'a> View<'a> {
 
     /// The limit at which the local pods were let go because the budget does not pay for their GPUs.
     pub fn released(&self) -> Option<NanoUsd> {
-        let ledger = self
-            .ledger
-            .filter(|ledger| self.spec.budget.is_some() && ledger.lost.is_none())?;
-        ledger.gpu_time.as_ref()?.released_at
+        self.ledger.filter(|_| self.spec.budget.is_some())?.released_at()
     }
 
     /// Pods of the scaled kind as their Deployment counts them.
