@@ -28,6 +28,7 @@ mod local;
 mod placement;
 mod rate;
 mod remote;
+mod scale;
 mod schema;
 mod sources;
 #[path = "../support/mod.rs"]

@@ -105,8 +105,14 @@ impl Case {
             read_live: false,
             jitter: 0.0,
         };
-        let record = decide(&situation).record;
-        let view = View::new(situation, &self.deployments, &self.kept, self.problem.clone(), &record);
+        let decisions = decide(&situation);
+        let view = View::new(
+            situation,
+            &self.deployments,
+            &self.kept,
+            self.problem.clone(),
+            &decisions,
+        );
         compute(&view, old, &Time(at))
     }
 
@@ -499,3 +505,5 @@ fn the_status_has_no_budget_for_server_side_apply_to_touch() {
     assert_eq!(body.pointer("/status/budget"), None);
     assert_eq!(body.pointer("/metadata/uid"), Some(&json!("u-1")));
 }
+
+mod idle;

@@ -38,15 +38,16 @@ const CAUSES: [&str; 6] = [
     types::MODEL_LOADED,
 ];
 /// What every deployment passes through is no event.
-const QUIET: [&str; 7] = [
+const QUIET: [&str; 6] = [
     reason::DOWNLOADING,
     reason::PENDING,
     reason::LOADING,
     reason::ROLLING_OUT,
     reason::NO_READY_REPLICAS,
     reason::AS_EXPECTED,
-    reason::SCALED_TO_ZERO,
 ];
+/// What is False because it was asked for is news and no trouble, nor the cause of any.
+const INTENDED: [&str; 2] = [reason::SCALED_TO_ZERO, reason::WAKING];
 
 /// The transitions from `old` to `new`.
 pub fn transitions(old: &InferenceDeploymentStatus, new: &InferenceDeploymentStatus) -> Vec<Transition> {
@@ -65,7 +66,8 @@ pub fn transitions(old: &InferenceDeploymentStatus, new: &InferenceDeploymentSta
 fn follows(type_: &str, new: &InferenceDeploymentStatus) -> bool {
     let bad = |c: &str| {
         let condition = new.conditions.iter().find(|n| n.type_ == c);
-        condition.is_some_and(|n| is_good(&n.type_, &n.status) == Some(false))
+        let trouble = condition.filter(|n| !INTENDED.contains(&n.reason.as_str()));
+        trouble.is_some_and(|n| is_good(&n.type_, &n.status) == Some(false))
     };
     CONSEQUENCES.contains(&type_) && CAUSES.iter().any(|c| bad(c))
 }
@@ -83,7 +85,7 @@ fn transition(type_: &str, old: &InferenceDeploymentStatus, new: &InferenceDeplo
         return None;
     }
     Some(Transition {
-        warning: good == Some(false),
+        warning: good == Some(false) && !INTENDED.contains(&now.reason.as_str()),
         reason: now.reason,
         condition: now.type_,
         message: now.message,
@@ -144,6 +146,30 @@ mod tests {
         assert!(transitions(&bad, &bad).is_empty());
         let back = transitions(&bad, &good);
         assert!(back.iter().all(|t| !t.warning) && back.len() == 2, "{back:?}");
+    }
+
+    #[test]
+    fn pods_that_go_and_come_back_are_one_event_each_and_no_warning() {
+        let model = |status_: &'static str, reason| ("ModelLoaded", status_, reason);
+        let up = status(&[("Ready", "True", "Available"), model("True", "Loaded")]);
+        let away = status(&[("Ready", "True", "ScaledToZero"), model("False", "ScaledToZero")]);
+        let waking = status(&[("Ready", "True", "Waking"), model("False", "Waking")]);
+        let loading = status(&[("Ready", "True", "Waking"), model("False", "Loading")]);
+        let told = |old, new| {
+            let all = transitions(old, new).into_iter();
+            all.map(|t| (t.warning, t.reason)).collect::<Vec<_>>()
+        };
+        let news = |reason: &str| (false, reason.to_owned());
+        assert_eq!(told(&up, &away), [news("ScaledToZero")]);
+        assert_eq!(told(&away, &waking), [news("Waking")]);
+        assert_eq!(told(&waking, &loading), []);
+        assert_eq!(told(&loading, &up), [news("Loaded"), news("Available")]);
+        let gone = status(&[("Ready", "False", "CrashLoop"), model("False", "ScaledToZero")]);
+        assert_eq!(
+            told(&away, &gone),
+            [(true, "CrashLoop".to_owned())],
+            "what is asked for excuses nothing"
+        );
     }
 
     #[test]

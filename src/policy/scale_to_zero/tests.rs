@@ -126,18 +126,8 @@ fn who_goes_and_who_comes_back() {
         // Pods that are away.
         (true, vec![], true, "nobody asks"),
         (true, vec![forwarder(Serving, no)], true, "nobody asks"),
-        (
-            true,
-            vec![forwarder(Serving, unknown)],
-            true,
-            "a restart wakes nobody",
-        ),
-        (
-            true,
-            vec![forwarder(Serving, yes)],
-            false,
-            "a request waits",
-        ),
+        (true, vec![forwarder(Serving, unknown)], true, "a restart wakes nobody"),
+        (true, vec![forwarder(Serving, yes)], false, "a request waits"),
         (
             true,
             vec![forwarder(Serving, no), forwarder(Starting, yes)],
@@ -312,7 +302,7 @@ proptest! {
             if world.decide() {
                 prop_assert!(world.open.is_empty(), "a request was in hand");
                 let last = world.last.iter().flatten().max();
-                prop_assert!(last.is_none_or(|last| world.now - *last >= IDLE), "a request came {last:?}, it is {:?}", world.now);
+                prop_assert!(last.is_none_or(|last| world.now >= *last + IDLE), "a request came {last:?}, it is {:?}", world.now);
             }
         }
         let hear_all = |world: &mut World| {

@@ -87,7 +87,11 @@ mod tests {
         let signals = Arc::<Signals>::default();
         let demand = Arc::new(Demand::new(Clock::start(), Arc::clone(&signals)));
         drop(demand.begin());
-        assert_eq!((demand.wanted(None), signals.count()), (None, 0), "nobody wants to know");
+        assert_eq!(
+            (demand.wanted(None), signals.count()),
+            (None, 0),
+            "nobody wants to know"
+        );
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(demand.wanted(IDLE), Some(false));
         let long = demand.begin();

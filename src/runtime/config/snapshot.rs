@@ -45,12 +45,10 @@ impl Snapshot {
 
 impl From<InferenceDeployment> for Snapshot {
     fn from(object: InferenceDeployment) -> Self {
-        let InferenceDeployment {
-            metadata,
-            spec,
-            status,
-        } = object;
-        let ledger = status.and_then(|status| status.budget).filter(|_| spec.budget.is_some());
+        let InferenceDeployment { metadata, spec, status } = object;
+        let ledger = status
+            .and_then(|status| status.budget)
+            .filter(|_| spec.budget.is_some());
         Self {
             released: ledger.is_some_and(|ledger| ledger.released_at().is_some()),
             namespace: metadata.namespace.unwrap_or_else(|| "default".into()),

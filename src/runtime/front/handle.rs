@@ -184,7 +184,10 @@ impl Front {
         loop {
             let slot = self.admission.enter(priority, limits(&routing, patience)).await;
             journey.admitted(slot.map_err(|away| self.shed(away))?);
-            let lost = match self.unless_cut(self.dispatcher.dispatch(&routing, job)).await? {
+            // Dropped before its end an attempt books what was reserved as uncertain: that must come before the process's last report.
+            let cut = &self.lifecycle.cut;
+            let dispatched = cut.run_until_cancelled(self.dispatcher.dispatch(&routing, job));
+            let lost = match dispatched.await.ok_or_else(cut_off)? {
                 Ok(reply) => {
                     journey.answered_by(&reply.backend);
                     return Ok(Answered::Reply(Box::new(reply)));
@@ -196,16 +199,11 @@ impl Front {
                 return Err(Rejection::from(&lost));
             };
             journey.waits();
-            let came = self.unless_cut(self.dispatcher.hold(bounds)).await?;
-            came.map_err(|reason| self.shed(self.admission.turned_away(reason, priority)))?;
+            let came = cut.run_until_cancelled(self.dispatcher.hold(bounds)).await;
+            came.ok_or_else(cut_off)?
+                .map_err(|reason| self.shed(self.admission.turned_away(reason, priority)))?;
             routing = self.registry.routing();
         }
-    }
-
-    /// Dropped before its end an attempt books what was reserved as uncertain: that must come before the process's last report.
-    async fn unless_cut<T>(&self, work: impl Future<Output = T>) -> Result<T, Rejection> {
-        let done = self.lifecycle.cut.run_until_cancelled(work).await;
-        done.ok_or_else(|| Rejection::new(shut_down().into(), None))
     }
 
     fn respond(&self, answered: Answered, mut journey: Journey, id: &HeaderValue) -> Response<Body> {
@@ -272,6 +270,10 @@ fn job(
         priority: parts.headers.get(PRIORITY).cloned(),
         hop: port == Port::Peer,
     })
+}
+
+fn cut_off() -> Rejection {
+    Rejection::new(shut_down().into(), None)
 }
 
 /// How long the client waits for an answer, when it says so.

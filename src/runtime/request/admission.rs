@@ -77,7 +77,9 @@ impl Shed {
             Self::Engine => "all places of the engine are taken",
             Self::HoldFull => "the model comes back from scaleToZero and as many requests as hold.capacity wait for it",
             Self::HoldTimeout => "the model did not come back from scaleToZero within hold.timeout",
-            Self::Off => "no local pod comes back: the deployment was switched off, or the budget does not pay for its GPUs",
+            Self::Off => {
+                "no local pod comes back: the deployment was switched off, or the budget does not pay for its GPUs"
+            }
         }
     }
 }

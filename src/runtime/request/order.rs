@@ -148,14 +148,14 @@ impl Dispatcher {
                 self.registry.errors.note(&backend.name, &miss.classified.error);
             }
             asleep |= miss.asleep;
-            let last = narrowed.narrow(backend, &miss);
+            let ends = narrowed.narrow(backend, &miss);
             let lost = Lost {
                 backend: Arc::clone(&backend.name),
                 miss,
                 asleep: false,
             };
             told = Some(worth_telling(told, lost));
-            if last {
+            if ends {
                 break;
             }
         }

@@ -95,7 +95,11 @@ async fn held_requests_are_answered_by_the_pod_that_comes_and_one_word_brings_it
         urgent + 1,
         "40 requests are one urgent word"
     );
-    assert_eq!(forwarder.front.admission.in_flight(), 0, "they keep no turn from others");
+    assert_eq!(
+        forwarder.front.admission.in_flight(),
+        0,
+        "they keep no turn from others"
+    );
     assert!(
         forwarder.front.registry.errors.rows().is_empty(),
         "that a pod is away is no error"
@@ -119,7 +123,10 @@ async fn no_more_are_held_than_may_be_and_who_leaves_makes_room() {
         (503, &json!("backpressure")),
         "{body}"
     );
-    assert!(body["error"]["message"].as_str().unwrap().contains("hold.capacity"), "{body}");
+    assert!(
+        body["error"]["message"].as_str().unwrap().contains("hold.capacity"),
+        "{body}"
+    );
     asked.pop().unwrap().abort();
     until("its place is free", || held(&forwarder) == 1).await;
     asked.extend(super::hold::asked(&forwarder, 1).await);
@@ -133,12 +140,13 @@ async fn no_more_are_held_than_may_be_and_who_leaves_makes_room() {
 #[tokio::test]
 async fn none_is_held_longer_than_it_may_be_or_than_its_client_waits() {
     let world = World::new().await;
-    let forwarder = world
-        .forwarder(vec![], sleepy(json!({"timeout": "300ms"}), None))
-        .await;
+    let forwarder = world.forwarder(vec![], sleepy(json!({"timeout": "300ms"}), None)).await;
     let (status, _, body) = ask(forwarder.api, &[]).await;
     assert_eq!((status, &body["error"]["code"]), (503, &json!("backpressure")));
-    assert!(body["error"]["message"].as_str().unwrap().contains("hold.timeout"), "{body}");
+    assert!(
+        body["error"]["message"].as_str().unwrap().contains("hold.timeout"),
+        "{body}"
+    );
     configure(&forwarder, sleepy(json!({"timeout": "1h"}), None));
     let (status, ..) = ask(forwarder.api, &[("x-stainless-timeout", "0.3")]).await;
     assert_eq!(status, 503);
@@ -170,11 +178,21 @@ async fn who_is_switched_off_is_not_waited_for() {
     configure(&forwarder, off);
     for answer in asked {
         let (status, _, body) = answer.await.unwrap();
-        assert_eq!((status, &body["error"]["code"]), (503, &json!("backpressure")), "{body}");
+        assert_eq!(
+            (status, &body["error"]["code"]),
+            (503, &json!("backpressure")),
+            "{body}"
+        );
     }
     let (status, _, body) = ask(forwarder.api, &[]).await;
     assert_eq!(status, 503);
-    assert!(body["error"]["message"].as_str().unwrap().contains("spec.replicas is 0"), "{body}");
+    assert!(
+        body["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("spec.replicas is 0"),
+        "{body}"
+    );
     let before = forwarder.front.registry.routing();
     forwarder.front.registry.configure(Arc::new(Snapshot {
         released: true,
