@@ -1,5 +1,7 @@
 //! Scaling: local pods go while nobody asks and come back for a request that waits, and the scale subresource.
 
+mod autoscaler;
+
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
