@@ -27,7 +27,7 @@ use crate::api::{
 };
 
 pub use gpu_time::affordable;
-pub use idle::awake;
+pub use idle::{awake, local_pods};
 pub use shares::share;
 
 /// What is known.

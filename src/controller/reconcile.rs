@@ -22,7 +22,7 @@ use super::{
     metrics::Metrics,
     pace::{Pace, Turn},
     server_time::ServerTime,
-    status::{self, Problem, StatusError, View, circuit_transitions, transitions},
+    status::{self, Problem, StatusError, View, circuit_transitions, scaled, transitions},
     stores::{Guarded, Stores},
     tried::Tried,
     validate::{ValidateError, Validated, subject},
@@ -232,6 +232,10 @@ async fn follow(situation: Situation<'_>, decisions: Decisions, context: &Contex
         let prepared = build::build(subject, &spec, live, &decisions.orders, &context.defaults)?;
         match Box::pin(writer.apply(prepared)).await {
             Ok(mut outcome) => {
+                let before = decide::local_pods(subject, live);
+                if let Some(transition) = scaled(&deployment.spec, decisions.idle, before, spec.replicas()) {
+                    context.events.tell(subject, transition);
+                }
                 let missed = outcome.missed.take();
                 (Ok(outcome), missed, RESYNC)
             }

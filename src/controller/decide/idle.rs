@@ -10,7 +10,8 @@ use super::{Decisions, Situation};
 use crate::{
     api::{InferenceDeploymentSpec, InferenceReplica},
     controller::{
-        build::{Tier, tier_of},
+        build::{Subject, Tier, tier_of},
+        dereference::Live,
         status::{classify, has_ended, is_ready},
     },
     policy::scale_to_zero::{Member, State, away},
@@ -22,7 +23,7 @@ pub fn decide(situation: &Situation<'_>, decisions: &mut Decisions) {
     if spec.scale_to_zero.is_none() || spec.replicas() == 0 {
         return;
     }
-    let before = are_away(situation);
+    let before = local_pods(situation.subject, situation.live) == Some(0);
     let now = away(before, &members(situation));
     let unsure = now && !before && !situation.read_live;
     decisions.look_live |= unsure;
@@ -40,10 +41,9 @@ pub fn awake(spec: &InferenceDeploymentSpec, idle: bool) -> Cow<'_, InferenceDep
     })
 }
 
-fn are_away(situation: &Situation<'_>) -> bool {
-    let name = Tier::Local.workload(&situation.subject.name);
-    let workload = situation.live.workload(&name);
-    workload.is_some_and(|workload| workload.spec.replicas == Some(0))
+/// Local pods that were wanted last.
+pub fn local_pods(subject: &Subject, live: &Live) -> Option<i32> {
+    live.workload(&Tier::Local.workload(&subject.name))?.spec.replicas
 }
 
 fn members(situation: &Situation<'_>) -> Vec<Member> {

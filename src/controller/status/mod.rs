@@ -31,7 +31,7 @@ pub use budget::warnings;
 pub use circuits::circuit_transitions;
 pub use conditions::Verdict;
 pub use pods::{classify, gpu_end, scheduled_at};
-pub use transitions::{Transition, transitions};
+pub use transitions::{Transition, scaled, transitions};
 pub use view::{Problem, View, has_ended, is_ready};
 
 use crate::{

@@ -1,7 +1,7 @@
 //! Which changes of a status are worth an Event: transitions only, and one Warning a cause. Those of circuits are told when they are
 //! recorded, see [`super::circuit_transitions`].
 
-use crate::api::{InferenceDeploymentStatus, conditions as types, conditions::reason};
+use crate::api::{InferenceDeploymentSpec, InferenceDeploymentStatus, conditions as types, conditions::reason};
 
 /// A change that people should hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,15 +38,18 @@ const CAUSES: [&str; 6] = [
     types::MODEL_LOADED,
 ];
 /// What every deployment passes through is no event.
-const QUIET: [&str; 6] = [
+const QUIET: [&str; 8] = [
     reason::DOWNLOADING,
     reason::PENDING,
     reason::LOADING,
     reason::ROLLING_OUT,
     reason::NO_READY_REPLICAS,
     reason::AS_EXPECTED,
+    // Told when it is done: the status may be written too late to show it.
+    reason::SCALED_TO_ZERO,
+    reason::WAKING,
 ];
-/// What is False because it was asked for is news and no trouble, nor the cause of any.
+/// What is False because it was asked for is no cause of trouble.
 const INTENDED: [&str; 2] = [reason::SCALED_TO_ZERO, reason::WAKING];
 
 /// The transitions from `old` to `new`.
@@ -60,6 +63,32 @@ pub fn transitions(old: &InferenceDeploymentStatus, new: &InferenceDeploymentSta
         }
     }
     all
+}
+
+/// That `scaleToZero` let local pods go, or brought them back: `before` and `now` are how many were
+/// and are wanted, `idle` says that nobody asks for them.
+pub fn scaled(spec: &InferenceDeploymentSpec, idle: bool, before: Option<i32>, now: i32) -> Option<Transition> {
+    let terms = spec.scale_to_zero.as_ref().filter(|_| spec.replicas() > 0)?;
+    let (reason, message) = match (before?, now) {
+        (0, 1..) => (
+            reason::WAKING,
+            format!("requests ask for the model: {now} local pods come back"),
+        ),
+        (1.., 0) if idle => (
+            reason::SCALED_TO_ZERO,
+            format!(
+                "there was no request for {}: the local pods are let go until the next one",
+                terms.idle_after
+            ),
+        ),
+        _ => return None,
+    };
+    Some(Transition {
+        warning: false,
+        reason: reason.to_owned(),
+        condition: types::MODEL_LOADED.to_owned(),
+        message,
+    })
 }
 
 /// True when another condition that is bad now is the cause.
@@ -85,7 +114,7 @@ fn transition(type_: &str, old: &InferenceDeploymentStatus, new: &InferenceDeplo
         return None;
     }
     Some(Transition {
-        warning: good == Some(false) && !INTENDED.contains(&now.reason.as_str()),
+        warning: good == Some(false),
         reason: now.reason,
         condition: now.type_,
         message: now.message,
@@ -105,6 +134,7 @@ fn is_good(type_: &str, status: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+    use serde_json::json;
 
     use super::*;
 
@@ -149,27 +179,36 @@ mod tests {
     }
 
     #[test]
-    fn pods_that_go_and_come_back_are_one_event_each_and_no_warning() {
-        let model = |status_: &'static str, reason| ("ModelLoaded", status_, reason);
-        let up = status(&[("Ready", "True", "Available"), model("True", "Loaded")]);
-        let away = status(&[("Ready", "True", "ScaledToZero"), model("False", "ScaledToZero")]);
-        let waking = status(&[("Ready", "True", "Waking"), model("False", "Waking")]);
-        let loading = status(&[("Ready", "True", "Waking"), model("False", "Loading")]);
-        let told = |old, new| {
-            let all = transitions(old, new).into_iter();
-            all.map(|t| (t.warning, t.reason)).collect::<Vec<_>>()
+    fn pods_that_go_and_come_back_are_one_event_each_and_excuse_nothing() {
+        let spec = |replicas: i32| -> InferenceDeploymentSpec {
+            let spec = json!({"replicas": replicas, "backends": [], "scaleToZero": {"idleAfter": "10m"}});
+            serde_json::from_value(spec).unwrap()
         };
-        let news = |reason: &str| (false, reason.to_owned());
-        assert_eq!(told(&up, &away), [news("ScaledToZero")]);
-        assert_eq!(told(&away, &waking), [news("Waking")]);
-        assert_eq!(told(&waking, &loading), []);
-        assert_eq!(told(&loading, &up), [news("Loaded"), news("Available")]);
-        let gone = status(&[("Ready", "False", "CrashLoop"), model("False", "ScaledToZero")]);
+        let told = |before, now| scaled(&spec(2), now == 0, before, now).map(|t| (t.warning, t.reason));
+        assert_eq!(told(Some(2), 0), Some((false, "ScaledToZero".into())));
+        assert_eq!(told(Some(0), 2), Some((false, "Waking".into())));
+        for (before, now) in [(None, 2), (Some(0), 0), (Some(2), 2), (Some(2), 3)] {
+            assert_eq!(told(before, now), None);
+        }
+        assert_eq!(scaled(&spec(0), false, Some(2), 0), None, "switched off by hand");
         assert_eq!(
-            told(&away, &gone),
-            [(true, "CrashLoop".to_owned())],
-            "what is asked for excuses nothing"
+            scaled(&spec(2), false, Some(2), 0),
+            None,
+            "by the budget, which tells it itself"
         );
+        let away = status(&[
+            ("Ready", "True", "ScaledToZero"),
+            ("ModelLoaded", "False", "ScaledToZero"),
+        ]);
+        let waking = status(&[("Ready", "True", "Waking"), ("ModelLoaded", "False", "Waking")]);
+        let gone = status(&[
+            ("Ready", "False", "CrashLoop"),
+            ("ModelLoaded", "False", "ScaledToZero"),
+        ]);
+        let up = status(&[("Ready", "True", "Available"), ("ModelLoaded", "True", "Loaded")]);
+        assert_eq!(transitions(&up, &away), []);
+        assert_eq!(transitions(&away, &waking), []);
+        assert_eq!(transitions(&away, &gone).len(), 1);
     }
 
     #[test]

@@ -37,7 +37,11 @@ impl MetricsServer {
             )
             .args([format!("--bind-address={node}"), format!("--secure-port={PORT}")])
             .arg(format!("--cert-dir={}", folder.path().display()))
-            .args(["--metric-resolution=10s", "--kubelet-insecure-tls"])
+            .args([
+                "--metric-resolution=10s",
+                "--kubelet-request-timeout=5s",
+                "--kubelet-insecure-tls",
+            ])
             .args([
                 "--kubelet-preferred-address-types=InternalIP",
                 "--kubelet-use-node-status-port",
