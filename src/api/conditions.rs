@@ -33,8 +33,10 @@ pub mod reason {
     pub const PENDING: &str = "Pending";
     /// Pods are being replaced or have not acted on the newest generation.
     pub const ROLLING_OUT: &str = "RollingOut";
-    /// `replicas: 0`.
+    /// `replicas: 0`, no request for so long as `scaleToZero` says, or a budget that does not pay for GPUs.
     pub const SCALED_TO_ZERO: &str = "ScaledToZero";
+    /// Local pods were let go and come back: requests wait for them.
+    pub const WAKING: &str = "Waking";
     /// The spec breaks a rule of the schema.
     pub const INVALID_SPEC: &str = "InvalidSpec";
     /// The spec asks for what this version does not do.

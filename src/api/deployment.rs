@@ -76,8 +76,9 @@ pub struct InferenceDeploymentSpec {
     #[schemars(length(min = 1, max = 200))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Pods of the local backend; GPU-less pods when there is none. 1 when absent, 0 means off.
-    #[schemars(range(min = 0, max = 1000))]
+    /// Pods of the local backend; GPU-less pods when there is none. 1 when absent, 0 means off. The API server writes the 1: its scale
+    /// subresource needs a number, and with it `kubectl scale` and autoscalers.
+    #[schemars(range(min = 0, max = 1000), extend("default" = 1))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
     /// Image of the runtime; the controller's own release when absent. Pod-shaped.

@@ -55,6 +55,14 @@ pub struct BudgetStatus {
     pub closed_windows: Vec<ClosedWindow>,
 }
 
+impl BudgetStatus {
+    /// The limit at which local pods were let go because it does not pay for their GPUs; absent while it does, and while the ledger is lost.
+    #[must_use]
+    pub fn released_at(&self) -> Option<NanoUsd> {
+        self.gpu_time.as_ref().filter(|_| self.lost.is_none())?.released_at
+    }
+}
+
 /// From `start` until `end`; a `Total` budget has neither.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -2,7 +2,8 @@
 //!
 //! Group `inference-operator.dev`, version `v1alpha1`. [`InferenceDeployment`] is what people write, [`InferenceReplica`] is the
 //! narrow channel between the controller and one runtime pod (design section 4). Optional fields have no schema default: an absent
-//! field means the default that its accessor documents, so that defaults may be read in one place and never sit in stored objects.
+//! field means the default that its accessor documents, so that defaults may be read in one place and never sit in stored objects. The one
+//! exception is `replicas`, for the scale subresource.
 
 mod access;
 mod backend;
@@ -51,7 +52,7 @@ pub use replica::{
     BackendReport, DownloadStatus, EngineIsolation, EngineState, EngineStatus, InferenceReplica, InferenceReplicaSpec,
     InferenceReplicaStatus,
 };
-pub use serving::{Queue, ScaleToZero, Serving, Spill};
+pub use serving::{Hold, Queue, ScaleToZero, Serving, Spill};
 pub use share::{OrderedRate, ReportedRate, ShareOrder, ShareReport};
 pub use source::{HuggingFaceSource, ImageSource, ModelSource, PersistentVolumeClaimSource, UrlSource};
 pub use status::{ErrorRow, InferenceDeploymentStatus};

@@ -96,6 +96,10 @@ pub struct InferenceReplicaStatus {
     #[schemars(length(max = 8))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shares: Vec<ShareReport>,
+    /// With `scaleToZero`: true while a request for the local backend is in hand or came within `idleAfter`, false when none came for so
+    /// long. Absent while the process is younger than that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<bool>,
 }
 
 /// Whether a replica may send to a backend now.

@@ -35,6 +35,11 @@ pub fn inference_deployment_crd() -> Result<CustomResourceDefinition, CrdError> 
             status.insert("default".into(), json!({"observedGeneration": -1}));
         }
     }
+    // The default of `replicas` takes the place of null too.
+    let replicas = crd.pointer_mut(&format!("{OPEN_API_ROOT}/properties/spec/properties/replicas"));
+    if let Some(replicas) = replicas.and_then(Value::as_object_mut) {
+        replicas.remove("nullable");
+    }
     for field in ["podTemplate", "resources"] {
         if let Some(schema) = crd.pointer_mut(&format!("{LOCAL_ROOT}/{field}/properties")) {
             strip_descriptions(schema, 0);

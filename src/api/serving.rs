@@ -55,11 +55,52 @@ pub struct Spill {
 }
 
 /// Local pods are 0 while idle.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "duration(self.idleAfter) >= duration('10s')",
+    "scaleToZero.idleAfter is at least 10s: with less, pods would only come and go"
+))]
 pub struct ScaleToZero {
-    /// Time without a request after which local pods go.
+    /// Time without a request for the local backend after which its pods go, at least `10s`. The next request brings them back.
     pub idle_after: DurationString,
+    /// Requests that wait for the pods to come back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+}
+
+/// Requests that no backend can take while the local pods are away wait in GPU-less pods until one is Ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "!has(self.capacity) || self.capacity > 0 || !has(self.timeout)",
+    "with hold.capacity 0 no request is held and a timeout would do nothing"
+))]
+pub struct Hold {
+    /// Requests that one GPU-less pod holds; 256 when absent. With 0 none is held, and a request brings the pods back all the same.
+    #[schemars(range(min = 0, max = 100_000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u32>,
+    /// How long a request is held at most; `5m` when absent. A model has to be loaded in this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<DurationString>,
+}
+
+impl ScaleToZero {
+    /// Requests that one GPU-less pod holds.
+    #[must_use]
+    pub fn hold_capacity(&self) -> usize {
+        self.hold.as_ref().and_then(|h| h.capacity).map_or(256, |n| n as usize)
+    }
+
+    /// How long a request is held at most.
+    #[must_use]
+    pub fn hold_timeout(&self) -> Duration {
+        self.hold
+            .as_ref()
+            .and_then(|h| h.timeout.as_ref())
+            .map_or(Duration::from_secs(300), DurationString::get)
+    }
 }
 
 impl Serving {

@@ -9,6 +9,7 @@ mod budget;
 mod circuits;
 mod gpu_time;
 mod gpus;
+mod idle;
 mod shares;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -26,6 +27,7 @@ use crate::api::{
 };
 
 pub use gpu_time::affordable;
+pub use idle::{awake, local_pods};
 pub use shares::share;
 
 /// What is known.
@@ -89,6 +91,8 @@ pub struct Decisions {
     pub orders: BTreeMap<String, Orders>,
     /// To be deleted, once that is recorded.
     pub replace: Vec<Doomed>,
+    /// Local pods are away because nobody asks for them.
+    pub idle: bool,
     /// It cannot wait for the next routine write.
     pub urgent: bool,
     /// When to decide again, though nothing changes.
@@ -142,12 +146,14 @@ pub fn held(situation: &Situation<'_>) -> Decisions {
         let circuits = circuits::told(deployment, &record.circuits, &name, &told.circuits);
         (name, Orders { circuits, ..told })
     }));
-    Decisions {
+    let mut decisions = Decisions {
         replace: gpus::doomed(&record.gpus, live),
         record,
         orders,
         ..Decisions::default()
-    }
+    };
+    idle::decide(situation, &mut decisions);
+    decisions
 }
 
 /// What is recorded now.

@@ -22,7 +22,7 @@ use super::{
     metrics::Metrics,
     pace::{Pace, Turn},
     server_time::ServerTime,
-    status::{self, Problem, StatusError, View, circuit_transitions, transitions},
+    status::{self, Problem, StatusError, View, circuit_transitions, scaled, transitions},
     stores::{Guarded, Stores},
     tried::Tried,
     validate::{ValidateError, Validated, subject},
@@ -227,10 +227,15 @@ async fn follow(situation: Situation<'_>, decisions: Decisions, context: &Contex
         let (_, missed) = writer.apply_replicas(replicas).await?;
         (Err(problem), missed, look_again)
     } else {
-        let spec = decide::affordable(&deployment.spec, decisions.record.budget.as_ref(), subject, live);
+        let spec = decide::awake(&deployment.spec, decisions.idle);
+        let spec = decide::affordable(&spec, decisions.record.budget.as_ref(), subject, live);
         let prepared = build::build(subject, &spec, live, &decisions.orders, &context.defaults)?;
         match Box::pin(writer.apply(prepared)).await {
             Ok(mut outcome) => {
+                let before = decide::local_pods(subject, live);
+                if let Some(transition) = scaled(&deployment.spec, decisions.idle, before, spec.replicas()) {
+                    context.events.tell(subject, transition);
+                }
                 let missed = outcome.missed.take();
                 (Ok(outcome), missed, RESYNC)
             }
@@ -368,7 +373,7 @@ async fn update_status(
         let Subject { namespace, name, .. } = situation.subject;
         context.metrics.budget(namespace, name, ledger);
     }
-    let view = View::new(situation, &deployments, kept, problem, &decisions.record);
+    let view = View::new(situation, &deployments, kept, problem, decisions);
     let old = situation.deployment.status.clone().unwrap_or_default();
     let new = status::compute(&view, &old, &Time(situation.now));
     publish(situation.subject, &old, &new, turn, context).await

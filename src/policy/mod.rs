@@ -14,5 +14,6 @@ pub mod quantity;
 pub mod rate_share;
 pub mod reach;
 pub mod retry;
+pub mod scale_to_zero;
 pub mod support;
 pub mod write_rate;

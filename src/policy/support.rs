@@ -36,9 +36,9 @@ pub fn unsupported(spec: &InferenceDeploymentSpec, mode: Mode) -> Vec<Unsupporte
         check_backend(&mut found, &format!("spec.backends[{index}]"), backend, mode);
     }
     found.add_if(
-        spec.scale_to_zero.is_some(),
+        spec.scale_to_zero.is_some() && mode == Mode::File,
         "spec.scaleToZero",
-        "this version does not scale to zero; remove the field",
+        "pods are scaled in a cluster; remove the field",
     );
     check_budget(&mut found, spec, mode);
     let service_account = spec
@@ -377,6 +377,15 @@ mod tests {
         assert_eq!(fields(spec.clone(), Mode::File), vec!["spec.budget.warnAtPercent"]);
         spec["budget"] = json!({"limit": "1", "timeZone": "Mars/Olympus"});
         assert_eq!(fields(spec, Mode::File), vec!["spec.budget.timeZone"]);
+    }
+
+    #[test]
+    fn pods_are_scaled_in_a_cluster_only() {
+        let mut spec = local(json!({}));
+        spec["spill"] = json!({"replicas": 1});
+        spec["scaleToZero"] = json!({"idleAfter": "10m"});
+        assert_eq!(fields(spec.clone(), Mode::Cluster), Vec::<String>::new());
+        assert_eq!(fields(spec, Mode::File), vec!["spec.scaleToZero"]);
     }
 
     #[test]

@@ -108,6 +108,7 @@ pub struct Metrics {
     share: Family<Tokens, Gauge<f64, AtomicU64>>,
     share_short: Family<Shortage, Counter>,
     queue_depth: Gauge,
+    held: Gauge,
     in_flight: Gauge,
     shed: Family<Reason, Counter>,
     refused: Family<Refusal, Counter>,
@@ -136,6 +137,7 @@ impl Default for Metrics {
             share: Family::default(),
             share_short: Family::default(),
             queue_depth: Gauge::default(),
+            held: Gauge::default(),
             in_flight: Gauge::default(),
             shed: Family::default(),
             refused: Family::default(),
@@ -186,6 +188,11 @@ impl Metrics {
             "queue_depth",
             "Requests that wait for their turn",
             self.queue_depth.clone(),
+        );
+        r.register(
+            "requests_held",
+            "Requests that wait for a local pod to come back, of scaleToZero",
+            self.held.clone(),
         );
         r.register(
             "requests_in_flight",
@@ -277,6 +284,11 @@ impl Metrics {
     pub fn admission(&self, waiting: usize, working: usize) {
         self.queue_depth.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         self.in_flight.set(i64::try_from(working).unwrap_or(i64::MAX));
+    }
+
+    /// Requests that wait for a local pod.
+    pub fn held(&self, count: usize) {
+        self.held.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// A request was turned away before any backend was asked.

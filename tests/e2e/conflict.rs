@@ -72,14 +72,21 @@ async fn a_strangers_service_is_left_alone_and_named() {
 #[tokio::test]
 async fn a_field_that_is_not_carried_out_is_refused_by_name() {
     let namespace = Namespace::create("unsupported").await;
-    let spilling = with(harness::local("assistant"), "/spec/spill", json!({"replicas": 1}));
     namespace
-        .apply(&with(spilling, "/spec/scaleToZero", json!({"idleAfter": "10m"})))
+        .apply(&with(
+            harness::local("assistant"),
+            "/spec/backends/0/local/args",
+            json!(["--port", "1"]),
+        ))
         .await;
     namespace
         .wait_reason("assistant", "Stalled", "True", "Unsupported")
         .await;
-    assert!(said(&namespace, "Stalled").await.contains("spec.scaleToZero"));
+    assert!(
+        said(&namespace, "Stalled")
+            .await
+            .contains("spec.backends[0].local.args[0]")
+    );
     assert_eq!(
         namespace.pods("assistant").await.len(),
         0,

@@ -32,6 +32,7 @@ mod placement;
 mod rate;
 mod remote;
 mod rollout;
+mod scale;
 mod schema;
 mod sources;
 #[path = "../support/mod.rs"]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use super::{Decisions, Situation, gpu_time};
+use super::{Decisions, Situation, awake, gpu_time};
 use crate::{
     api::{BudgetStatus, InferenceDeployment, InferenceReplica, ReplicaBudget, names},
     controller::status::has_ended,
@@ -23,7 +23,7 @@ const CLOCKS: Duration = Duration::from_secs(30);
 
 /// Decides on the ledger and on what the replicas are told of it.
 pub fn decide(situation: &Situation<'_>, decisions: &mut Decisions) {
-    let terms = terms(situation.deployment);
+    let terms = terms(situation.deployment, decisions.idle);
     if terms.is_none() && decisions.record.budget.is_none() {
         release(situation, decisions);
         return;
@@ -76,9 +76,9 @@ pub fn decide(situation: &Situation<'_>, decisions: &mut Decisions) {
 }
 
 /// What the spec says; nothing when there is no budget, or its time zone is unknown, which validation tells.
-fn terms(deployment: &InferenceDeployment) -> Option<Terms> {
+fn terms(deployment: &InferenceDeployment, idle: bool) -> Option<Terms> {
     let terms = Terms::new(deployment.spec.budget.as_ref()?).ok()?;
-    let gpu = gpu_time::terms(&deployment.spec);
+    let gpu = gpu_time::terms(&awake(&deployment.spec, idle));
     Some(Terms { gpu, ..terms })
 }
 

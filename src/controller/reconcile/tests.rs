@@ -1,6 +1,8 @@
 #[path = "tests/budget.rs"]
 mod budget;
 mod circuits;
+#[path = "tests/idle.rs"]
+mod idle;
 
 use kube::runtime::{
     reflector::{Lookup, Store, store},

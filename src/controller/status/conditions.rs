@@ -72,7 +72,7 @@ fn ready(view: &View<'_>) -> Verdict {
         return no_ready_pod(view);
     }
     let backends = backends_available(view);
-    if backends.status != TRUE {
+    if backends.status != TRUE || backends.reason != reason::AVAILABLE {
         return Verdict {
             type_: types::READY,
             ..backends
@@ -238,6 +238,9 @@ fn model_loaded(view: &View<'_>) -> Option<Verdict> {
             "the budget does not pay for GPUs: no engine is wanted".into(),
         );
     }
+    if view.idle {
+        return says(FALSE, reason::SCALED_TO_ZERO, idle(view));
+    }
     let mut reports = members().filter_map(|m| m.report);
     let failed = reports.find_map(|r| Some((r, r.engine.as_ref().filter(|e| e.state == EngineState::Failed)?)));
     if let Some((report, engine)) = failed {
@@ -263,7 +266,22 @@ fn model_loaded(view: &View<'_>) -> Option<Verdict> {
             or(&engine.message, "the engine is loading the model"),
         );
     }
+    if view.is_waking() {
+        return says(FALSE, reason::WAKING, "local pods come back".into());
+    }
     says(UNKNOWN, reason::PENDING, "no engine has reported yet".into())
+}
+
+fn idle(view: &View<'_>) -> String {
+    let after = view
+        .spec
+        .scale_to_zero
+        .as_ref()
+        .map(|terms| terms.idle_after.to_string());
+    format!(
+        "there was no request for {}: the local pods are away until the next one",
+        after.unwrap_or_default()
+    )
 }
 
 /// The replica gives the reason with its backends.
@@ -291,8 +309,20 @@ fn or(message: &str, otherwise: &str) -> String {
 
 fn backends_available(view: &View<'_>) -> Verdict {
     let says = |status, reason, message| verdict(types::BACKENDS_AVAILABLE, status, reason, message);
-    if let Some(active) = view.active_backend() {
+    if let Some(active) = view.answering_backend() {
         return says(TRUE, reason::AVAILABLE, format!("backend {active} takes requests"));
+    }
+    if let Some(held) = view.held_backend() {
+        let (reason, why) = if view.idle {
+            (reason::SCALED_TO_ZERO, idle(view))
+        } else {
+            (reason::WAKING, "the local pods come back".to_owned())
+        };
+        return says(
+            TRUE,
+            reason,
+            format!("{why}; requests for backend {held} are held meanwhile"),
+        );
     }
     if let Some(spent) = within_budget(view).filter(|_| view.available().next().is_some()) {
         let message = format!("only paid backends could take requests: {}", spent.message);

@@ -30,8 +30,8 @@ use super::{
 pub use budget::warnings;
 pub use circuits::circuit_transitions;
 pub use conditions::Verdict;
-pub use pods::{gpu_end, scheduled_at};
-pub use transitions::{Transition, transitions};
+pub use pods::{classify, gpu_end, scheduled_at};
+pub use transitions::{Transition, scaled, transitions};
 pub use view::{Problem, View, has_ended, is_ready};
 
 use crate::{

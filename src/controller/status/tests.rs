@@ -105,8 +105,14 @@ impl Case {
             read_live: false,
             jitter: 0.0,
         };
-        let record = decide(&situation).record;
-        let view = View::new(situation, &self.deployments, &self.kept, self.problem.clone(), &record);
+        let decisions = decide(&situation);
+        let view = View::new(
+            situation,
+            &self.deployments,
+            &self.kept,
+            self.problem.clone(),
+            &decisions,
+        );
         compute(&view, old, &Time(at))
     }
 
@@ -540,3 +546,5 @@ fn a_pod_that_follows_is_no_replica_and_its_troubles_are_told() {
         "no node fits pod assistant-nodes-0-1",
     );
 }
+
+mod idle;

@@ -1,7 +1,7 @@
 //! Which changes of a status are worth an Event: transitions only, and one Warning a cause. Those of circuits are told when they are
 //! recorded, see [`super::circuit_transitions`].
 
-use crate::api::{InferenceDeploymentStatus, conditions as types, conditions::reason};
+use crate::api::{InferenceDeploymentSpec, InferenceDeploymentStatus, conditions as types, conditions::reason};
 
 /// A change that people should hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,15 +38,19 @@ const CAUSES: [&str; 6] = [
     types::MODEL_LOADED,
 ];
 /// What every deployment passes through is no event.
-const QUIET: [&str; 7] = [
+const QUIET: [&str; 8] = [
     reason::DOWNLOADING,
     reason::PENDING,
     reason::LOADING,
     reason::ROLLING_OUT,
     reason::NO_READY_REPLICAS,
     reason::AS_EXPECTED,
+    // Told when it is done: the status may be written too late to show it.
     reason::SCALED_TO_ZERO,
+    reason::WAKING,
 ];
+/// What is False because it was asked for is no cause of trouble.
+const INTENDED: [&str; 2] = [reason::SCALED_TO_ZERO, reason::WAKING];
 
 /// The transitions from `old` to `new`.
 pub fn transitions(old: &InferenceDeploymentStatus, new: &InferenceDeploymentStatus) -> Vec<Transition> {
@@ -61,11 +65,38 @@ pub fn transitions(old: &InferenceDeploymentStatus, new: &InferenceDeploymentSta
     all
 }
 
+/// That `scaleToZero` let local pods go, or brought them back: `before` and `now` are how many were
+/// and are wanted, `idle` says that nobody asks for them.
+pub fn scaled(spec: &InferenceDeploymentSpec, idle: bool, before: Option<i32>, now: i32) -> Option<Transition> {
+    let terms = spec.scale_to_zero.as_ref().filter(|_| spec.replicas() > 0)?;
+    let (reason, message) = match (before?, now) {
+        (0, 1..) => (
+            reason::WAKING,
+            format!("requests ask for the model: {now} local pods come back"),
+        ),
+        (1.., 0) if idle => (
+            reason::SCALED_TO_ZERO,
+            format!(
+                "there was no request for {}: the local pods are let go until the next one",
+                terms.idle_after
+            ),
+        ),
+        _ => return None,
+    };
+    Some(Transition {
+        warning: false,
+        reason: reason.to_owned(),
+        condition: types::MODEL_LOADED.to_owned(),
+        message,
+    })
+}
+
 /// True when another condition that is bad now is the cause.
 fn follows(type_: &str, new: &InferenceDeploymentStatus) -> bool {
     let bad = |c: &str| {
         let condition = new.conditions.iter().find(|n| n.type_ == c);
-        condition.is_some_and(|n| is_good(&n.type_, &n.status) == Some(false))
+        let trouble = condition.filter(|n| !INTENDED.contains(&n.reason.as_str()));
+        trouble.is_some_and(|n| is_good(&n.type_, &n.status) == Some(false))
     };
     CONSEQUENCES.contains(&type_) && CAUSES.iter().any(|c| bad(c))
 }
@@ -103,6 +134,7 @@ fn is_good(type_: &str, status: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+    use serde_json::json;
 
     use super::*;
 
@@ -144,6 +176,39 @@ mod tests {
         assert!(transitions(&bad, &bad).is_empty());
         let back = transitions(&bad, &good);
         assert!(back.iter().all(|t| !t.warning) && back.len() == 2, "{back:?}");
+    }
+
+    #[test]
+    fn pods_that_go_and_come_back_are_one_event_each_and_excuse_nothing() {
+        let spec = |replicas: i32| -> InferenceDeploymentSpec {
+            let spec = json!({"replicas": replicas, "backends": [], "scaleToZero": {"idleAfter": "10m"}});
+            serde_json::from_value(spec).unwrap()
+        };
+        let told = |before, now| scaled(&spec(2), now == 0, before, now).map(|t| (t.warning, t.reason));
+        assert_eq!(told(Some(2), 0), Some((false, "ScaledToZero".into())));
+        assert_eq!(told(Some(0), 2), Some((false, "Waking".into())));
+        for (before, now) in [(None, 2), (Some(0), 0), (Some(2), 2), (Some(2), 3)] {
+            assert_eq!(told(before, now), None);
+        }
+        assert_eq!(scaled(&spec(0), false, Some(2), 0), None, "switched off by hand");
+        assert_eq!(
+            scaled(&spec(2), false, Some(2), 0),
+            None,
+            "by the budget, which tells it itself"
+        );
+        let away = status(&[
+            ("Ready", "True", "ScaledToZero"),
+            ("ModelLoaded", "False", "ScaledToZero"),
+        ]);
+        let waking = status(&[("Ready", "True", "Waking"), ("ModelLoaded", "False", "Waking")]);
+        let gone = status(&[
+            ("Ready", "False", "CrashLoop"),
+            ("ModelLoaded", "False", "ScaledToZero"),
+        ]);
+        let up = status(&[("Ready", "True", "Available"), ("ModelLoaded", "True", "Loaded")]);
+        assert_eq!(transitions(&up, &away), []);
+        assert_eq!(transitions(&away, &waking), []);
+        assert_eq!(transitions(&away, &gone).len(), 1);
     }
 
     #[test]

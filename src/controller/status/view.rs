@@ -6,12 +6,12 @@ use kube::ResourceExt;
 use super::{budget, pods};
 use crate::{
     api::{
-        Backend, BackendReport, BudgetStatus, CircuitStatus, GpuTrouble, InferenceDeploymentSpec, InferenceReplica,
-        InferenceReplicaStatus, NanoUsd, names,
+        Backend, BackendReport, BudgetStatus, CircuitStatus, GpuTrouble, InferenceDeployment, InferenceDeploymentSpec,
+        InferenceReplica, InferenceReplicaStatus, NanoUsd, conditions as types, names,
     },
     controller::{
         build::{Subject, Tier, scaled_tier, tier_of, tiers},
-        decide::{Record, Situation},
+        decide::{Decisions, Situation},
         dereference::Live,
     },
     policy::pricing::Prices,
@@ -80,6 +80,10 @@ pub struct View<'a> {
     pub ledger: Option<&'a BudgetStatus>,
     /// A replica was told that there is no money for what it wants.
     pub denied: bool,
+    /// Local pods are away because nobody asks for them.
+    pub idle: bool,
+    /// The deployment was Ready before.
+    pub was_ready: bool,
 }
 
 impl<'a> View<'a> {
@@ -89,7 +93,7 @@ impl<'a> View<'a> {
         deployments: &'a [Deployment],
         kept: &'a [String],
         problem: Option<Problem>,
-        record: &'a Record,
+        decisions: &'a Decisions,
     ) -> Self {
         let Situation {
             subject,
@@ -97,6 +101,7 @@ impl<'a> View<'a> {
             live,
             ..
         } = situation;
+        let record = &decisions.record;
         Self {
             subject,
             generation: deployment.metadata.generation.unwrap_or(0),
@@ -110,25 +115,24 @@ impl<'a> View<'a> {
             circuits: record.circuits.clone(),
             ledger: record.budget.as_ref(),
             denied: live.replicas.iter().any(is_denied),
+            idle: decisions.idle,
+            was_ready: was_ready(deployment),
         }
     }
 
     /// Wanted pods of all tiers.
     pub fn wanted(&self) -> i32 {
-        let released = self.released().is_some();
+        let away = self.idle || self.released().is_some();
         let tiers = tiers(self.spec).into_iter();
         tiers
-            .filter(|(tier, _)| *tier != Tier::Local || !released)
+            .filter(|(tier, _)| *tier != Tier::Local || !away)
             .map(|(_, replicas)| replicas)
             .sum()
     }
 
     /// The limit at which the local pods were let go because the budget does not pay for their GPUs.
     pub fn released(&self) -> Option<NanoUsd> {
-        let ledger = self
-            .ledger
-            .filter(|ledger| self.spec.budget.is_some() && ledger.lost.is_none())?;
-        ledger.gpu_time.as_ref()?.released_at
+        self.ledger.filter(|_| self.spec.budget.is_some())?.released_at()
     }
 
     /// Pods of the scaled kind as their Deployment counts them.
@@ -176,8 +180,32 @@ impl<'a> View<'a> {
         reports.flat_map(|r| &r.backends).filter(|b| b.name == name).collect()
     }
 
-    /// The first backend in order that some Ready pod may send to, and that the budget admits.
+    /// With `scaleToZero`, the local backend while its pods are away or come back: a GPU-less pod takes requests for it and holds them.
+    /// What does not come back by itself takes none, and what was never there does not come back.
+    pub fn held_backend(&self) -> Option<&'a str> {
+        self.spec.scale_to_zero.as_ref()?;
+        let off = self.spec.replicas() == 0 || self.released().is_some();
+        let is_held = self.ready().any(|member| member.tier == Tier::Remote);
+        let comes = self.idle || self.is_waking();
+        let (name, _) = self.spec.local().filter(|_| !off && is_held && comes)?;
+        Some(name)
+    }
+
+    /// Local pods come back.
+    pub fn is_waking(&self) -> bool {
+        let local = || self.members.iter().filter(|member| member.tier == Tier::Local);
+        let up = local().any(Member::is_ready);
+        let fails = pods::gravest(local().map(|member| member.pod)).is_some();
+        self.spec.scale_to_zero.is_some() && self.was_ready && !self.idle && !up && !fails
+    }
+
+    /// The first backend in order that takes requests, to answer or else to hold them.
     pub fn active_backend(&self) -> Option<&'a str> {
+        self.answering_backend().or_else(|| self.held_backend())
+    }
+
+    /// The first backend in order that some Ready pod may send to, and that the budget admits.
+    pub fn answering_backend(&self) -> Option<&'a str> {
         let paid = |backend: &Backend| {
             let price = backend.remote.as_ref().and_then(|remote| remote.price.as_ref());
             price.is_some_and(|price| !Prices::from(price).are_free())
@@ -193,6 +221,12 @@ impl<'a> View<'a> {
         let available = |backend: &&Backend| self.backend(&backend.name).iter().any(|b| b.available);
         self.spec.backends.iter().filter(available)
     }
+}
+
+fn was_ready(deployment: &InferenceDeployment) -> bool {
+    let conditions = deployment.status.iter().flat_map(|status| &status.conditions);
+    let mut ready = conditions.filter(|condition| condition.type_ == types::READY);
+    ready.any(|condition| condition.status == "True")
 }
 
 fn is_denied(replica: &InferenceReplica) -> bool {

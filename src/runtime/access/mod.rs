@@ -177,6 +177,7 @@ mod tests {
                 access,
                 ..InferenceDeploymentSpec::default()
             },
+            released: false,
         }
     }
 

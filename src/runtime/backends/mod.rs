@@ -1,6 +1,7 @@
 //! The backends of the configuration in force: circuits, sessions, money, and what went wrong of late.
 
 mod breaker;
+mod demand;
 mod errors;
 mod money;
 mod registry;
@@ -10,6 +11,7 @@ mod signals;
 mod status;
 
 pub use breaker::{Breaker, Leave};
+pub use demand::{Demand, Use};
 pub use errors::ErrorBook;
 pub use money::{Hold, Journal, Leased, Money, NoMoney, UnknownZone, kernel};
 pub use registry::{Backend, Engine, Kind, Local, Registry, Routing};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
-use super::{Breaker, ErrorBook, Leased, Means, Money, Remote, Share, Signals};
+use super::{Breaker, Demand, ErrorBook, Leased, Means, Money, Remote, Share, Signals};
 use crate::{
     api::{
         BackendKind, CircuitScope, EngineIsolation, GpuReport, InferenceReplica, LocalBackend, ReplicaCircuit,
@@ -102,6 +102,8 @@ pub struct Registry {
     pub signals: Arc<Signals>,
     /// What went wrong of late.
     pub errors: ErrorBook,
+    /// Whether requests want the local backend.
+    pub demand: Arc<Demand>,
     /// The own engine; `None` in a GPU-less pod.
     pub engine: Option<Engine>,
     /// False until remote backends may be used (design section 9).
@@ -130,6 +132,7 @@ impl Registry {
             told: Mutex::default(),
             version: ArcSwapOption::empty(),
             errors: ErrorBook::new(clock, Arc::clone(&signals)),
+            demand: Arc::new(Demand::new(clock, Arc::clone(&signals))),
             means,
             clock,
             signals,

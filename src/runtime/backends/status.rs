@@ -37,12 +37,18 @@ pub fn replica_news(registry: &Registry, boot_id: &str, ready: bool) -> News {
         errors: registry.errors.rows(),
         budget: budget(registry, &routing),
         shares: shares(&routing),
+        wanted: wanted(registry, &routing),
     };
     News {
         status,
         urgent,
         over: told.filter(|_| accepting),
     }
+}
+
+fn wanted(registry: &Registry, routing: &Routing) -> Option<bool> {
+    let terms = routing.snapshot.spec.scale_to_zero.as_ref();
+    registry.demand.wanted(terms.map(|terms| terms.idle_after.get()))
 }
 
 /// What became of the money that was granted, also of a budget that is no more.

@@ -13,6 +13,8 @@ pub struct Snapshot {
     pub generation: Option<i64>,
     /// The spec.
     pub spec: InferenceDeploymentSpec,
+    /// The budget does not pay for GPUs: there are no local pods, whoever wants them.
+    pub released: bool,
 }
 
 impl Snapshot {
@@ -28,6 +30,12 @@ impl Snapshot {
         format!("{}/{}", self.namespace, self.name)
     }
 
+    /// True when local pods that were let go come back for a request.
+    #[must_use]
+    pub fn comes_back(&self) -> bool {
+        self.spec.scale_to_zero.is_some() && self.spec.replicas() > 0 && !self.released
+    }
+
     /// How requests are taken in.
     #[must_use]
     pub fn serving(&self) -> Serving {
@@ -37,12 +45,12 @@ impl Snapshot {
 
 impl From<InferenceDeployment> for Snapshot {
     fn from(object: InferenceDeployment) -> Self {
-        let InferenceDeployment {
-            metadata,
-            spec,
-            status: _,
-        } = object;
+        let InferenceDeployment { metadata, spec, status } = object;
+        let ledger = status
+            .and_then(|status| status.budget)
+            .filter(|_| spec.budget.is_some());
         Self {
+            released: ledger.is_some_and(|ledger| ledger.released_at().is_some()),
             namespace: metadata.namespace.unwrap_or_else(|| "default".into()),
             name: metadata.name.unwrap_or_default(),
             generation: metadata.generation,

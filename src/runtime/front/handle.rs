@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header, request::Parts};
 use rand::random;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     Lifecycle,
@@ -28,7 +29,8 @@ use crate::{
             attempt::{Answer, Whole},
             body::{self, BodyError, Received},
             head::{self, Operation},
-            order::{Dispatcher, Job, Reply},
+            hold::Bounds,
+            order::{Dispatcher, Job, Lost, Reply},
             queue::{Limits, Priority},
             relay::{Journey, Relay, shut_down},
             target::{HOP, PRIORITY, REQUEST_ID},
@@ -132,8 +134,8 @@ impl Front {
                 let priority = priority(parts.headers.get(PRIORITY))?;
                 let Received { bytes, room } = self.body(body.take(), priority).await?;
                 let job = job(port, operation, parts, bytes, id, &routing)?;
-                let limits = limits(&routing, &parts.headers);
-                let answered = self.infer(&routing, &job, priority, limits, journey).await;
+                let patience = patience(&parts.headers);
+                let answered = self.infer(routing, &job, priority, patience, journey).await;
                 drop((job, room));
                 answered
             }
@@ -169,30 +171,38 @@ impl Front {
         Rejection::new(error.into(), Some(wait))
     }
 
+    /// Until a backend answers, or none can. A request that waits for local pods to come back has no turn meanwhile.
     async fn infer(
         &self,
-        routing: &Routing,
+        mut routing: Arc<Routing>,
         job: &Job,
         priority: Priority,
-        limits: Limits,
+        patience: Duration,
         journey: &mut Journey,
     ) -> Result<Answered, Rejection> {
-        let slot = self.admission.enter(priority, limits).await;
-        journey.admitted(slot.map_err(|away| self.shed(away))?);
-        // Dropped before its end an attempt books what was reserved as uncertain: that must come before the process's last report.
-        let dispatch = self
-            .lifecycle
-            .cut
-            .run_until_cancelled(self.dispatcher.dispatch(routing, job));
-        match dispatch.await.ok_or_else(|| Rejection::new(shut_down().into(), None))? {
-            Ok(reply) => {
-                journey.answered_by(&reply.backend);
-                Ok(Answered::Reply(Box::new(reply)))
-            }
-            Err(lost) => {
+        let begun = Instant::now();
+        loop {
+            let slot = self.admission.enter(priority, limits(&routing, patience)).await;
+            journey.admitted(slot.map_err(|away| self.shed(away))?);
+            // Dropped before its end an attempt books what was reserved as uncertain: that must come before the process's last report.
+            let cut = &self.lifecycle.cut;
+            let dispatched = cut.run_until_cancelled(self.dispatcher.dispatch(&routing, job));
+            let lost = match dispatched.await.ok_or_else(cut_off)? {
+                Ok(reply) => {
+                    journey.answered_by(&reply.backend);
+                    return Ok(Answered::Reply(Box::new(reply)));
+                }
+                Err(lost) => lost,
+            };
+            let Some(bounds) = held(&routing, &lost, begun, patience) else {
                 journey.lost(&lost.backend, lost.miss.classified.error.kind().as_str());
-                Err(Rejection::from(&lost))
-            }
+                return Err(Rejection::from(&lost));
+            };
+            journey.waits();
+            let came = cut.run_until_cancelled(self.dispatcher.hold(bounds)).await;
+            came.ok_or_else(cut_off)?
+                .map_err(|reason| self.shed(self.admission.turned_away(reason, priority)))?;
+            routing = self.registry.routing();
         }
     }
 
@@ -262,18 +272,36 @@ fn job(
     })
 }
 
-/// The bounds of the queue for one request. A client that says how long it waits for an answer waits no longer in the queue.
-fn limits(routing: &Routing, headers: &HeaderMap) -> Limits {
-    let serving = routing.snapshot.serving();
+fn cut_off() -> Rejection {
+    Rejection::new(shut_down().into(), None)
+}
+
+/// How long the client waits for an answer, when it says so.
+fn patience(headers: &HeaderMap) -> Duration {
     let told = PATIENCE
         .iter()
         .find_map(|name| headers.get(*name)?.to_str().ok()?.parse().ok());
     let patience = told.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    patience.unwrap_or(Duration::MAX)
+}
+
+/// The bounds of the queue for one request: it waits no longer in the queue than its client for an answer.
+fn limits(routing: &Routing, patience: Duration) -> Limits {
+    let serving = routing.snapshot.serving();
     Limits {
         concurrent: serving.max_concurrent(),
         capacity: serving.queue_capacity(),
-        timeout: serving.queue_timeout().min(patience.unwrap_or(Duration::MAX)),
+        timeout: serving.queue_timeout().min(patience),
     }
+}
+
+/// The bounds within which a request that nobody could take waits for local pods to come back; `None` when that would not help.
+fn held(routing: &Routing, lost: &Lost, begun: Instant, patience: Duration) -> Option<Bounds> {
+    let terms = routing.snapshot.spec.scale_to_zero.as_ref()?;
+    lost.may_wait().then(|| Bounds {
+        capacity: terms.hold_capacity(),
+        until: begun + terms.hold_timeout().min(patience),
+    })
 }
 
 enum Answered {

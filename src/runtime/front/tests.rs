@@ -106,6 +106,7 @@ async fn pod(plan: Plan<'_>) -> Pod {
         name: "assistant".into(),
         generation: None,
         spec: serde_json::from_value(plan.spec).unwrap(),
+        released: false,
     });
     let engine = plan.engine.map(|view| Engine {
         view: watch::channel(view).1,
@@ -426,3 +427,5 @@ async fn the_engines_places_go_by_priority_too_and_who_leaves_the_line_costs_not
 async fn pod_in_flight(pod: &Pod, count: usize) {
     until("taken in", || pod.front.admission.in_flight() == count).await;
 }
+
+mod hold;

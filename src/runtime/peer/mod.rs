@@ -75,15 +75,24 @@ impl Peers {
         }
     }
 
+    /// Other peers come.
+    #[cfg(test)]
+    pub fn come(&self, peers: Vec<SocketAddr>) {
+        *lock(&self.found) = Some((Instant::now() + Duration::from_secs(3_600), peers));
+    }
+
     /// Addresses of Ready local pods to try, in random order. A peer that failed of late is left out, but for the one that may be
     /// asked soonest when all of them did.
     pub async fn addresses(&self) -> Vec<SocketAddr> {
+        self.choose(self.known().await)
+    }
+
+    async fn known(&self) -> Vec<SocketAddr> {
         let remembered = lock(&self.found).clone().filter(|(at, _)| at.elapsed() < REMEMBERED);
-        let addresses = match remembered {
+        match remembered {
             Some((_, addresses)) => addresses,
             None => self.look_up().await,
-        };
-        self.choose(addresses)
+        }
     }
 
     fn choose(&self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
@@ -98,6 +107,15 @@ impl Peers {
         }
         addresses.truncate(TRIED);
         addresses
+    }
+
+    /// True when there is a peer that did not fail of late.
+    pub async fn any(&self) -> bool {
+        let addresses = self.known().await;
+        let (avoided, now) = (lock(&self.avoided), Instant::now());
+        addresses
+            .iter()
+            .any(|address| avoided.get(address).is_none_or(|until| *until <= now))
     }
 
     /// Leaves a peer alone for a while.

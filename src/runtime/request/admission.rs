@@ -24,6 +24,8 @@ type Waker = oneshot::Sender<Duration>;
 
 /// Nobody is told to stay away longer, seconds.
 const LONGEST_WAIT: u64 = 300;
+/// A model that is being loaded is not there sooner, seconds.
+const LOADING: u64 = 5;
 
 /// Why a request was turned away before any backend was asked: the label of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,12 @@ pub enum Shed {
     Memory,
     /// The same as [`Self::PredictedWait`] and [`Self::Timeout`] at the own engine, after the request was taken in.
     Engine,
+    /// So many wait for a local pod already.
+    HoldFull,
+    /// No local pod came in time.
+    HoldTimeout,
+    /// While it waited for a local pod, it was decided that none comes.
+    Off,
 }
 
 impl Shed {
@@ -53,6 +61,9 @@ impl Shed {
             Self::Timeout => "timeout",
             Self::Memory => "memory",
             Self::Engine => "engine",
+            Self::HoldFull => "hold_full",
+            Self::HoldTimeout => "hold_timeout",
+            Self::Off => "off",
         }
     }
 
@@ -64,6 +75,11 @@ impl Shed {
             Self::Timeout => "no turn came within the queue's timeout",
             Self::Memory => "the requests in hand have all the memory that there is for bodies",
             Self::Engine => "all places of the engine are taken",
+            Self::HoldFull => "the model comes back from scaleToZero and as many requests as hold.capacity wait for it",
+            Self::HoldTimeout => "the model did not come back from scaleToZero within hold.timeout",
+            Self::Off => {
+                "no local pod comes back: the deployment was switched off, or the budget does not pay for its GPUs"
+            }
         }
     }
 }
@@ -174,9 +190,13 @@ impl Admission {
             metrics.shed(reason.as_str());
         }
         let predicted = lock(&self.queue).predicted(priority, self.now());
+        let least = match reason {
+            Shed::HoldFull | Shed::HoldTimeout => LOADING,
+            _ => 1,
+        };
         TurnedAway {
             reason,
-            retry_after: predicted.as_secs().saturating_add(1).min(LONGEST_WAIT),
+            retry_after: predicted.as_secs().saturating_add(1).clamp(least, LONGEST_WAIT),
         }
     }
 

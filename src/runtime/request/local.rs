@@ -15,6 +15,7 @@ use tokio::{
 use super::{
     admission::{Admission, Shed},
     attempt::{Question, send},
+    hold::Hold,
     order::{Dispatcher, Job, Reply},
     outcome::{Miss, Progress},
     queue::Limits,
@@ -27,6 +28,7 @@ use crate::{
     error::{InferenceError, RetryRule},
     runtime::{
         backends::{Backend, Routing},
+        config::Snapshot,
         local::{EngineTarget, EngineView},
         peer::Peers,
         remote::{session::HttpClient, wire::Reader},
@@ -51,6 +53,8 @@ pub struct LocalRoute {
     places: Mutex<(Weak<EngineTarget>, Arc<Semaphore>)>,
     /// Who is next at the engine: the first in line waits for a place, the others by priority behind it.
     line: Arc<Admission>,
+    /// Requests that wait for a local pod to come back.
+    pub hold: Hold,
 }
 
 impl LocalRoute {
@@ -62,11 +66,25 @@ impl LocalRoute {
             peers,
             places: Mutex::new((Weak::new(), Arc::new(Semaphore::new(0)))),
             line: Arc::new(Admission::line()),
+            hold: Hold::default(),
         }
     }
 
-    /// Tries the own engine, then peers.
+    /// Tries the own engine, then peers. Until the answer has ended the backend is wanted.
     pub async fn attempt(
+        &self,
+        dispatcher: &Dispatcher,
+        routing: &Routing,
+        backend: &Backend,
+        job: &Job,
+    ) -> Result<Reply, Miss> {
+        let used = dispatcher.registry.demand.begin();
+        let mut reply = self.anywhere(dispatcher, routing, backend, job).await?;
+        reply.ticket.uses(used);
+        Ok(reply)
+    }
+
+    async fn anywhere(
         &self,
         dispatcher: &Dispatcher,
         routing: &Routing,
@@ -83,8 +101,13 @@ impl LocalRoute {
                 self.peer(peers, dispatcher, routing, backend, job)
                     .await
                     .map_err(|there| {
+                        let unreached = there.as_ref().is_none_or(|there| there.progress == Progress::Unsent);
+                        let asleep = unreached && dispatcher.registry.engine.is_none() && routing.snapshot.comes_back();
                         // A peer that was not reached says less than the own engine.
-                        there.unwrap_or(miss)
+                        Miss {
+                            asleep,
+                            ..there.unwrap_or(miss)
+                        }
                     })
             }
             _ => Err(miss),
@@ -98,7 +121,7 @@ impl LocalRoute {
         backend: &Backend,
         job: &Job,
     ) -> Result<Reply, Miss> {
-        let engine = usable(dispatcher)?;
+        let engine = usable(dispatcher, routing)?;
         let place = self.place(&engine.target, dispatcher, routing, job).await?;
         let in_flight = engine.activity.begin();
         let named = engine.target.model.clone();
@@ -265,14 +288,25 @@ async fn reply(
     }
 }
 
-fn usable(dispatcher: &Dispatcher) -> Result<OwnEngine, Miss> {
+/// Why a GPU-less pod may have nobody to hop to.
+fn nobody(snapshot: &Snapshot) -> &'static str {
+    if snapshot.spec.replicas() == 0 {
+        "spec.replicas is 0: there are no local pods"
+    } else if snapshot.released {
+        "the budget does not pay for GPUs: there are no local pods"
+    } else {
+        "no local pod is ready"
+    }
+}
+
+fn usable(dispatcher: &Dispatcher, routing: &Routing) -> Result<OwnEngine, Miss> {
     let unavailable = |message: &str| {
         Miss::unsent(InferenceError::Backpressure {
             message: message.to_owned(),
         })
     };
     let Some(own) = &dispatcher.registry.engine else {
-        return Err(unavailable("no local pod is ready"));
+        return Err(unavailable(nobody(&routing.snapshot)));
     };
     match &*own.view.borrow() {
         EngineView::Ready(target) => Ok(OwnEngine {

@@ -6,6 +6,7 @@ pub mod attempt;
 pub mod body;
 pub mod bound;
 pub mod head;
+pub mod hold;
 pub mod local;
 pub mod order;
 pub mod outcome;

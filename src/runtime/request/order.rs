@@ -6,8 +6,10 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use super::{
+    admission::Shed,
     attempt::{Answer, Asker},
     head::Head,
+    hold::Bounds,
     local::LocalRoute,
     outcome::{Miss, Progress},
     queue::Priority,
@@ -64,6 +66,16 @@ pub struct Lost {
     pub backend: Arc<str>,
     /// The failure.
     pub miss: Miss,
+    /// A local pod will come back that could answer.
+    pub asleep: bool,
+}
+
+impl Lost {
+    /// True when the request may wait for the pod: what was said of it elsewhere is not the last word.
+    #[must_use]
+    pub const fn may_wait(&self) -> bool {
+        self.asleep && !matches!(self.miss.classified.retry, RetryRule::Never | RetryRule::LongerContext)
+    }
 }
 
 /// Sends requests to backends.
@@ -123,6 +135,7 @@ impl Dispatcher {
     pub async fn dispatch(&self, routing: &Routing, job: &Job) -> Result<Reply, Lost> {
         let mut narrowed = Narrowed::default();
         let mut told: Option<Lost> = None;
+        let mut asleep = false;
         for backend in &routing.backends {
             if !narrowed.admits(job, backend) {
                 continue;
@@ -131,20 +144,23 @@ impl Dispatcher {
                 Ok(reply) => return Ok(reply),
                 Err(miss) => miss,
             };
-            self.registry.errors.note(&backend.name, &miss.classified.error);
-            let last = narrowed.narrow(backend, &miss);
-            told = Some(worth_telling(
-                told,
-                Lost {
-                    backend: Arc::clone(&backend.name),
-                    miss,
-                },
-            ));
-            if last {
+            if !miss.asleep {
+                self.registry.errors.note(&backend.name, &miss.classified.error);
+            }
+            asleep |= miss.asleep;
+            let ends = narrowed.narrow(backend, &miss);
+            let lost = Lost {
+                backend: Arc::clone(&backend.name),
+                miss,
+                asleep: false,
+            };
+            told = Some(worth_telling(told, lost));
+            if ends {
                 break;
             }
         }
-        Err(told.unwrap_or_else(nobody))
+        let told = told.unwrap_or_else(nobody);
+        Err(Lost { asleep, ..told })
     }
 
     async fn attempt(&self, routing: &Routing, backend: &Backend, job: &Job) -> Result<Reply, Miss> {
@@ -152,6 +168,19 @@ impl Dispatcher {
             Kind::Local(_) => self.local.attempt(self, routing, backend, job).await,
             Kind::Remote(remote) => self.remote(routing, backend, remote, job).await,
         }
+    }
+
+    /// Waits until a local pod is back that can be asked. So long it is wanted.
+    ///
+    /// # Errors
+    /// Why the request waits no longer.
+    pub async fn hold(&self, bounds: Bounds) -> Result<(), Shed> {
+        let _wanted = self.registry.demand.begin();
+        let Some(peers) = &self.local.peers else {
+            return Err(Shed::Off);
+        };
+        let comes_back = || self.registry.routing().snapshot.comes_back();
+        self.local.hold.wait(peers, bounds, &self.metrics, comes_back).await
     }
 
     /// Who asks, for the words of errors.
@@ -188,5 +217,6 @@ fn nobody() -> Lost {
     Lost {
         backend: "".into(),
         miss: Miss::unsent_for(InferenceError::Backpressure { message }, Duration::from_secs(1)),
+        asleep: false,
     }
 }

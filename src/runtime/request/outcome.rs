@@ -34,6 +34,8 @@ pub struct Miss {
     pub usage: Option<Box<Usage>>,
     /// The field of the client's request that is at fault.
     pub param: Option<Box<str>>,
+    /// No pod with an engine was reached, and one will come back for it.
+    pub asleep: bool,
 }
 
 impl Miss {
@@ -69,6 +71,7 @@ impl Miss {
             upstream_request_id: None,
             usage: None,
             param: None,
+            asleep: false,
         }
     }
 

@@ -49,6 +49,11 @@ impl Journey {
         self.slot = Some(slot);
     }
 
+    /// It gives its turn back: it waits for something else.
+    pub fn waits(&mut self) {
+        self.slot = None;
+    }
+
     /// A backend answers.
     pub fn answered_by(&mut self, backend: &Arc<str>) {
         self.backend = Arc::clone(backend);

@@ -9,7 +9,7 @@ use crate::{
     error::{BudgetRule, CircuitRule, ErrorKind},
     policy::pricing::Usage,
     runtime::{
-        backends::{Hold, Leave, Part, Remote},
+        backends::{Hold, Leave, Part, Remote, Use},
         local::InFlight,
         metrics::Metrics,
         remote::{events::Finish, session::Session},
@@ -28,6 +28,7 @@ pub struct Ticket {
     part: Option<Part>,
     usage: Option<Usage>,
     place: Option<Place>,
+    used: Option<Use>,
     open: bool,
 }
 
@@ -62,6 +63,7 @@ impl Ticket {
             part: None,
             usage: None,
             place: None,
+            used: None,
             open: true,
         }
     }
@@ -76,6 +78,11 @@ impl Ticket {
     pub fn with_place(mut self, place: Place) -> Self {
         self.place = Some(place);
         self
+    }
+
+    /// The local backend is wanted until the attempt ends.
+    pub fn uses(&mut self, used: Use) {
+        self.used = Some(used);
     }
 
     /// The first content of the answer has come.

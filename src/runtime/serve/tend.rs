@@ -80,6 +80,7 @@ pub fn readiness(front: &Arc<Front>) {
             .is_ok()
         {
             info!("the engine answered its first canary");
+            front.registry.demand.start();
             front.lifecycle.configured();
             front.registry.signals.routine();
         }

@@ -28,6 +28,11 @@ func apiServer(l layout) component {
 		"--kubelet-certificate-authority=" + l.pki("ca.crt"),
 		"--kubelet-client-certificate=" + l.pki("apiserver-kubelet-client.crt"),
 		"--kubelet-client-key=" + l.pki("apiserver-kubelet-client.key"),
+		"--proxy-client-cert-file=" + l.pki("front-proxy-client.crt"),
+		"--proxy-client-key-file=" + l.pki("front-proxy-client.key"),
+		"--requestheader-client-ca-file=" + l.pki("ca.crt"), "--requestheader-allowed-names=" + frontProxy,
+		"--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		// The node's name is in no DNS.
 		"--kubelet-preferred-address-types=InternalIP",
 		"--service-cluster-ip-range=" + serviceCIDR,
@@ -46,6 +51,8 @@ func controllerManager(l layout) component {
 		"--kube-api-qps=200", "--kube-api-burst=400",
 		// It looks at a new node this often, and no pod may run there before.
 		"--node-monitor-period=1s",
+		// A test waits for what an autoscaler does.
+		"--horizontal-pod-autoscaler-sync-period=5s",
 		"--use-service-account-credentials=true", "--service-account-private-key-file=" + l.pki("sa.key"),
 		"--root-ca-file=" + l.pki("ca.crt"),
 		// Else it makes a folder below /usr/libexec.

@@ -18,6 +18,9 @@ import (
 // A cluster lives for hours; a year leaves room for a forgotten one.
 const certificateLife = 365 * 24 * time.Hour
 
+// frontProxy is the one name whose word for a caller's name is taken.
+const frontProxy = "front-proxy-client"
+
 // certificate says what to issue: FILE.crt and FILE.key in the pki folder.
 type certificate struct {
 	file         string
@@ -45,6 +48,9 @@ var others = []certificate{
 		addresses: []string{"127.0.0.1", nodeIP, apiServiceIP}},
 	{file: "apiserver-kubelet-client", commonName: "kube-apiserver-kubelet-client",
 		organization: []string{"system:masters"}},
+	// With it the API server asks other API servers, such as metrics-server,
+	// in the name of its own callers.
+	{file: "front-proxy-client", commonName: frontProxy},
 	{file: "kubelet-server", commonName: "system:node:" + nodeName, organization: []string{"system:nodes"},
 		server: true, names: []string{nodeName}, addresses: []string{nodeIP}},
 }

@@ -24,6 +24,7 @@ fn snapshot(endpoint: &str) -> Arc<Snapshot> {
             "credentials": {"secret": {"name": "s", "key": "k"}},
         }}]}))
         .unwrap(),
+        released: false,
     })
 }
 
