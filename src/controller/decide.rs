@@ -25,6 +25,7 @@ use crate::api::{
     ShareOrder,
 };
 
+pub use budget::unread as unread_annotations;
 pub use gpu_time::affordable;
 pub use shares::share;
 

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 
 use super::{Decisions, Situation, gpu_time};
 use crate::{
-    api::{BudgetStatus, InferenceDeployment, InferenceReplica, ReplicaBudget, names},
+    api::{BudgetStatus, InferenceDeployment, InferenceReplica, MoneyError, NanoUsd, ReplicaBudget, names},
     controller::status::has_ended,
     policy::budget::ledger::{
         self, Clocks, Decision, Holder, Mark, Marks, Object, Remove, Terms, WriteOff, may_release, next_charge,
@@ -84,18 +84,31 @@ fn terms(deployment: &InferenceDeployment) -> Option<Terms> {
 
 /// What the annotations say; one that cannot be read says nothing.
 fn marks(deployment: &InferenceDeployment) -> Marks {
-    let get = |name: &str| deployment.annotations().get(name);
-    let write_off = get(names::ANNOTATION_BUDGET_WRITE_OFF).and_then(|text| {
-        Some(WriteOff {
-            text: text.clone(),
-            amount: text.parse().ok()?,
-        })
-    });
+    let get = |name: &str| Some((deployment.annotations().get(name)?, amount(deployment, name)?.ok()?));
+    let window = deployment.annotations().get(names::ANNOTATION_BUDGET_WINDOW);
     Marks {
-        window: get(names::ANNOTATION_BUDGET_WINDOW).and_then(|text| Mark::read(text)),
-        adopt: get(names::ANNOTATION_BUDGET_ADOPT).and_then(|text| text.parse().ok()),
-        write_off,
+        window: window.and_then(|text| Mark::read(text)),
+        adopt: get(names::ANNOTATION_BUDGET_ADOPT).map(|(_, amount)| amount),
+        write_off: get(names::ANNOTATION_BUDGET_WRITE_OFF).map(|(text, amount)| WriteOff {
+            text: text.clone(),
+            amount,
+        }),
     }
+}
+
+/// The amount in an annotation.
+fn amount(deployment: &InferenceDeployment, name: &str) -> Option<Result<NanoUsd, MoneyError>> {
+    deployment.annotations().get(name).map(|text| text.parse())
+}
+
+/// What is wrong with annotations that cannot be read.
+pub fn unread(deployment: &InferenceDeployment) -> Vec<String> {
+    let names = [names::ANNOTATION_BUDGET_ADOPT, names::ANNOTATION_BUDGET_WRITE_OFF];
+    let unread = |name: &str| {
+        let error = amount(deployment, name)?.err()?;
+        Some(format!("the annotation {name} is not taken: {error}"))
+    };
+    names.into_iter().filter_map(unread).collect()
 }
 
 /// Every `InferenceReplica` of this deployment with its pod, and every pod without one.

@@ -11,7 +11,7 @@ use crate::{
     },
     controller::{
         build::{Subject, Tier, scaled_tier, tier_of, tiers},
-        decide::{Record, Situation},
+        decide::{Record, Situation, unread_annotations},
         dereference::Live,
     },
     policy::pricing::Prices,
@@ -78,6 +78,8 @@ pub struct View<'a> {
     pub ledger: Option<&'a BudgetStatus>,
     /// A replica was told that there is no money for what it wants.
     pub denied: bool,
+    /// What is wrong with annotations on the budget.
+    pub unread: Vec<String>,
 }
 
 impl<'a> View<'a> {
@@ -107,6 +109,7 @@ impl<'a> View<'a> {
             circuits: record.circuits.clone(),
             ledger: record.budget.as_ref(),
             denied: live.replicas.iter().any(is_denied),
+            unread: unread_annotations(deployment),
         }
     }
 

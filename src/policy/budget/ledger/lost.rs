@@ -120,6 +120,13 @@ pub(super) fn adopt(ledger: &mut BudgetStatus, situation: &Situation<'_>) -> boo
     false
 }
 
+/// The annotation with the amount is carried out. One that was set without a loss is none: it must not lie in wait for the next.
+pub(super) fn is_done(ledger: &BudgetStatus, situation: &Situation<'_>) -> bool {
+    let recorded = situation.ledger.and_then(|ledger| ledger.lost.as_ref()?.adopting);
+    let taken = ledger.lost.is_none() || (recorded.is_some() && recorded == situation.marks.adopt);
+    situation.marks.adopt.is_some() && taken
+}
+
 /// Every replica was told of the loss.
 fn fenced(situation: &Situation<'_>, since: u64) -> bool {
     let mut objects = situation.holders.iter().filter_map(|h| h.object);
