@@ -67,7 +67,8 @@ pub fn decide(situation: &Situation<'_>, decisions: &mut Decisions) {
         let again = if clocks_disagree {
             Some(CLOCKS)
         } else {
-            let charge = next_charge(ledger).map(|at| until(at, situation.now));
+            let gpu = terms.as_ref().and_then(|terms| terms.gpu.as_ref());
+            let charge = next_charge(ledger, gpu).map(|at| until(at, situation.now));
             until_end(ledger, situation.now).into_iter().chain(charge).min()
         };
         decisions.look_again = decisions.look_again.into_iter().chain(again).min();

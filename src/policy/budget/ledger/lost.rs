@@ -55,6 +55,7 @@ pub(super) fn begin(situation: &Situation<'_>, terms: &Terms, now: jiff::Timesta
     windows::turn(
         &mut ledger,
         windows::next(number, &terms.calendar, terms.calendar.window(now)),
+        now,
     );
     ledger.sequence = ledger.sequence.max(seen(situation)).saturating_add(GAP);
     // The amount that will be stated says what pods have used until then.
