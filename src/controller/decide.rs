@@ -26,6 +26,7 @@ use crate::api::{
     ShareOrder,
 };
 
+pub use budget::unread as unread_annotations;
 pub use gpu_time::affordable;
 pub use idle::{awake, local_pods};
 pub use shares::share;

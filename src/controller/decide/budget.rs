@@ -8,7 +8,7 @@ use kube::ResourceExt;
 
 use super::{Decisions, Situation, awake, gpu_time};
 use crate::{
-    api::{BudgetStatus, InferenceDeployment, InferenceReplica, ReplicaBudget, names},
+    api::{BudgetStatus, InferenceDeployment, InferenceReplica, MoneyError, NanoUsd, ReplicaBudget, names},
     controller::status::has_ended,
     policy::budget::ledger::{
         self, Clocks, Decision, Holder, Mark, Marks, Object, Remove, Terms, WriteOff, may_release, next_charge,
@@ -67,7 +67,8 @@ pub fn decide(situation: &Situation<'_>, decisions: &mut Decisions) {
         let again = if clocks_disagree {
             Some(CLOCKS)
         } else {
-            let charge = next_charge(ledger).map(|at| until(at, situation.now));
+            let gpu = terms.as_ref().and_then(|terms| terms.gpu.as_ref());
+            let charge = next_charge(ledger, gpu).map(|at| until(at, situation.now));
             until_end(ledger, situation.now).into_iter().chain(charge).min()
         };
         decisions.look_again = decisions.look_again.into_iter().chain(again).min();
@@ -84,18 +85,31 @@ fn terms(deployment: &InferenceDeployment, idle: bool) -> Option<Terms> {
 
 /// What the annotations say; one that cannot be read says nothing.
 fn marks(deployment: &InferenceDeployment) -> Marks {
-    let get = |name: &str| deployment.annotations().get(name);
-    let write_off = get(names::ANNOTATION_BUDGET_WRITE_OFF).and_then(|text| {
-        Some(WriteOff {
-            text: text.clone(),
-            amount: text.parse().ok()?,
-        })
-    });
+    let get = |name: &str| Some((deployment.annotations().get(name)?, amount(deployment, name)?.ok()?));
+    let window = deployment.annotations().get(names::ANNOTATION_BUDGET_WINDOW);
     Marks {
-        window: get(names::ANNOTATION_BUDGET_WINDOW).and_then(|text| Mark::read(text)),
-        adopt: get(names::ANNOTATION_BUDGET_ADOPT).and_then(|text| text.parse().ok()),
-        write_off,
+        window: window.and_then(|text| Mark::read(text)),
+        adopt: get(names::ANNOTATION_BUDGET_ADOPT).map(|(_, amount)| amount),
+        write_off: get(names::ANNOTATION_BUDGET_WRITE_OFF).map(|(text, amount)| WriteOff {
+            text: text.clone(),
+            amount,
+        }),
     }
+}
+
+/// The amount in an annotation.
+fn amount(deployment: &InferenceDeployment, name: &str) -> Option<Result<NanoUsd, MoneyError>> {
+    deployment.annotations().get(name).map(|text| text.parse())
+}
+
+/// What is wrong with annotations that cannot be read.
+pub fn unread(deployment: &InferenceDeployment) -> Vec<String> {
+    let names = [names::ANNOTATION_BUDGET_ADOPT, names::ANNOTATION_BUDGET_WRITE_OFF];
+    let unread = |name: &str| {
+        let error = amount(deployment, name)?.err()?;
+        Some(format!("the annotation {name} is not taken: {error}"))
+    };
+    names.into_iter().filter_map(unread).collect()
 }
 
 /// Every `InferenceReplica` of this deployment with its pod, and every pod without one.

@@ -7,11 +7,17 @@ use super::{
 };
 use crate::{
     api::{Budget, BudgetStatus, conditions as types, conditions::reason, names},
-    policy::budget::ledger::attainable,
+    policy::budget::ledger::{attainable, outstanding},
 };
 
-/// Present only with a budget.
+/// Present only with a budget. An annotation that cannot be read is told here, whatever else there is to say.
 pub fn within_budget(view: &View<'_>) -> Option<Verdict> {
+    let verdict = verdict_of(view)?;
+    let message = view.unread.iter().fold(verdict.message, |all, one| all + "; " + one);
+    Some(Verdict { message, ..verdict })
+}
+
+fn verdict_of(view: &View<'_>) -> Option<Verdict> {
     let budget = view.spec.budget.as_ref()?;
     let says = |status, reason, message: String| Some(verdict(types::WITHIN_BUDGET, status, reason, message));
     let Some(ledger) = view.ledger else {
@@ -53,15 +59,17 @@ fn is_exhausted(view: &View<'_>) -> bool {
 }
 
 fn lost(ledger: &BudgetStatus) -> String {
+    let open = ledger.leases.iter().filter(|row| outstanding(row) > 0).count();
+    let wait = match open {
+        0 => "Nothing is outstanding in status.budget.leases: set".to_owned(),
+        open => format!("Wait until nothing is outstanding in status.budget.leases (now in {open}), then set"),
+    };
+    let start = ledger.window.start.as_ref();
     format!(
-        "the ledger in the status is missing or older than what replicas have seen: nothing more is granted. Wait until nothing is \
-         outstanding in status.budget.leases, then set the annotation {} to what was spent since {} in USD",
+        "the ledger in the status is missing or older than what replicas have seen: nothing more is granted. {wait} the annotation \
+         {} to what was spent since {} in USD",
         names::ANNOTATION_BUDGET_ADOPT,
-        ledger
-            .window
-            .start
-            .as_ref()
-            .map_or_else(|| "the budget began".to_owned(), |start| start.0.to_string()),
+        start.map_or_else(|| "the budget began".to_owned(), |start| start.0.to_string()),
     )
 }
 

@@ -11,7 +11,7 @@ use crate::{
     },
     controller::{
         build::{Subject, Tier, scaled_tier, tier_of, tiers},
-        decide::{Decisions, Situation},
+        decide::{Decisions, Situation, unread_annotations},
         dereference::Live,
     },
     policy::pricing::Prices,
@@ -84,6 +84,8 @@ pub struct View<'a> {
     pub idle: bool,
     /// The deployment was Ready before.
     pub was_ready: bool,
+    /// What is wrong with annotations on the budget.
+    pub unread: Vec<String>,
 }
 
 impl<'a> View<'a> {
@@ -117,6 +119,7 @@ impl<'a> View<'a> {
             denied: live.replicas.iter().any(is_denied),
             idle: decisions.idle,
             was_ready: was_ready(deployment),
+            unread: unread_annotations(deployment),
         }
     }
 

@@ -6,11 +6,13 @@
 //! between settled and settled + uncertain, in every window.
 
 mod controllers;
+mod gpus;
 mod processes;
 mod quiet;
 mod world;
 
 use controllers::Controller;
+use gpus::Gpus;
 use world::{Play, World};
 
 use crate::policy::model::{Dice, schedules};
@@ -42,6 +44,8 @@ fn step(world: &mut World, dice: &mut Dice) {
         30 if world.play.crashes => world.pod_ends(process, dice),
         30 => world.pod_leaves(process, dice),
         31 => world.somebody_intervenes(dice),
+        16 if world.play.gpus.is_some() => world.time_passes(dice),
+        17 => world.follow(),
         _ => world.hear(process, dice),
     }
 }
@@ -51,11 +55,12 @@ const CALM: Play = Play {
     doubt: false,
     terms_change: false,
     wipes: false,
+    gpus: None,
 };
 
 #[test]
 fn nothing_is_uncertain_where_nothing_fails() {
-    schedules("budget, calm", 25_000, |dice| play(dice, CALM));
+    schedules("budget, calm", 20_000, |dice| play(dice, CALM));
 }
 
 #[test]
@@ -65,7 +70,7 @@ fn crashes_between_any_two_steps() {
         doubt: true,
         ..CALM
     };
-    schedules("budget, crashes", 40_000, |dice| play(dice, rough));
+    schedules("budget, crashes", 35_000, |dice| play(dice, rough));
 }
 
 #[test]
@@ -74,7 +79,7 @@ fn limits_and_calendars_change_under_way() {
         crashes: true,
         doubt: true,
         terms_change: true,
-        wipes: false,
+        ..CALM
     };
     schedules("budget, changes of the spec", 20_000, |dice| play(dice, changing));
 }
@@ -84,8 +89,29 @@ fn the_status_is_wiped_or_restored() {
     let wiped = Play {
         crashes: true,
         doubt: true,
-        terms_change: false,
         wipes: true,
+        ..CALM
     };
     schedules("budget, wiped status", 20_000, |dice| play(dice, wiped));
+}
+
+#[test]
+fn priced_gpus_are_let_go_in_time_beside_requests() {
+    let releasing = Play {
+        crashes: true,
+        doubt: true,
+        terms_change: true,
+        gpus: Some(Gpus::Released),
+        ..CALM
+    };
+    schedules("budget, GPUs that are let go", 6_000, |dice| play(dice, releasing));
+}
+
+#[test]
+fn priced_gpus_that_stay_take_nothing_that_requests_were_granted() {
+    let staying = Play {
+        gpus: Some(Gpus::Stay),
+        ..CALM
+    };
+    schedules("budget, GPUs that stay", 4_000, |dice| play(dice, staying));
 }

@@ -7,7 +7,9 @@ mod ends;
 mod faults;
 mod gpus;
 mod limits;
+mod lost;
 mod quiet;
+mod writes;
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,5 @@
 //! What failures cost, and what remains when all is quiet.
 
-use futures::StreamExt;
-use kube::runtime::{WatchStreamExt, watcher};
-
 use super::*;
 use crate::harness::figure;
 
@@ -64,82 +61,4 @@ async fn write_off(endpoint: &Endpoint, uncertain: NanoUsd) {
         }
     })
     .await;
-}
-
-/// Writes to an object, by which part changed.
-#[derive(Debug, Default)]
-struct Writes {
-    spec: u32,
-    status: u32,
-}
-
-/// What cannot wait is written beside them, ten times a minute at most (design section 8).
-const URGENT: u32 = 10;
-
-#[tokio::test]
-async fn writes_for_the_budget_are_few_under_load_and_deletion_ends_it() {
-    let endpoint = Endpoint::start("budget-writes", 1, 100_000).await;
-    endpoint.load(50, 8).await;
-    let watching = watcher(endpoint.namespace.replicas(), watcher::Config::default()).applied_objects();
-    let mut watching = std::pin::pin!(watching);
-    let (length, sequence) = (Duration::from_secs(30), endpoint.ledger().await.sequence);
-    let loading = async {
-        let started = Instant::now();
-        while started.elapsed() < length {
-            let tally = endpoint.load(20, 4).await;
-            assert_eq!(tally.answered(), 20, "{tally:?}");
-        }
-    };
-    let (mut writes, mut before) = (Writes::default(), None);
-    let counting = tokio::time::timeout(length, async {
-        while let Some(replica) = watching.next().await {
-            let replica = replica.expect("the watch goes on");
-            if before.is_some_and(|generation| generation == replica.metadata.generation) {
-                writes.status += 1;
-            } else if before.is_some() {
-                writes.spec += 1;
-            }
-            before = Some(replica.metadata.generation);
-        }
-    });
-    let ((), ended) = tokio::join!(loading, counting);
-    assert!(ended.is_err(), "the watch goes on");
-    let ledgers = endpoint.ledger().await.sequence - sequence;
-    figure(
-        "30 s of load, budget: writes of a replica, to its spec, of the ledger",
-        format!("{} {} {ledgers}", writes.status, writes.spec),
-    );
-    assert!(
-        writes.status <= 7 + URGENT && writes.spec <= 7 + URGENT && ledgers <= 7 + u64::from(URGENT),
-        "one in 5 s, and the urgent ones: {writes:?}, {ledgers}"
-    );
-    deletion_ends_it(&endpoint).await;
-    endpoint.namespace.done().await;
-}
-
-/// Nothing is left of a deployment with leases, and one of the same name begins with nothing spent.
-async fn deletion_ends_it(endpoint: &Endpoint) {
-    let ledger = endpoint.ledger().await;
-    assert!(ledger.leased > NanoUsd(0) && ledger.settled > NanoUsd(0), "{ledger:?}");
-    let started = Instant::now();
-    endpoint
-        .namespace
-        .kubectl(&["delete", "infd", "assistant", "--wait=false"]);
-    until("its replicas are gone", PODS, async || {
-        let replicas = endpoint.namespace.replicas().list(&ListParams::default()).await;
-        let left = replicas.map_err(|e| e.to_string())?.items.len();
-        if left == 0 {
-            Ok(())
-        } else {
-            Err(format!("{left} are left"))
-        }
-    })
-    .await;
-    figure(
-        "deletion of a deployment with leases, s",
-        started.elapsed().as_secs_f64(),
-    );
-    endpoint.namespace.apply(&endpoint.spec).await;
-    endpoint.namespace.wait("assistant", "Ready", "True").await;
-    assert_eq!(endpoint.ledger().await.settled, NanoUsd(0));
 }

@@ -140,8 +140,8 @@ async fn an_end_before_or_after_any_call_loses_and_doubles_nothing() {
     assert!(tried > 20, "{tried}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_wiped_status_is_said_and_grants_nothing() {
+/// A budget with 0.80 USD granted, whose status is wiped.
+async fn wiped() -> Server {
     let server = with_budget();
     settle(&server, process(&server)).await;
     report(&server, &wants("0.80"));
@@ -150,23 +150,67 @@ async fn a_wiped_status_is_said_and_grants_nothing() {
     main["status"] = json!({});
     server.put(MAIN, main);
     settle(&server, process(&server)).await;
-    let main: InferenceDeployment = serde_json::from_value(read(&server, MAIN)).unwrap();
-    let status = main.status.unwrap();
-    let condition = status.conditions.iter().find(|c| c.type_ == "WithinBudget").unwrap();
-    assert_eq!(
-        (condition.status.as_str(), condition.reason.as_str()),
-        ("False", "LedgerLost")
-    );
-    assert!(
-        condition.message.contains(names::ANNOTATION_BUDGET_ADOPT),
-        "{}",
-        condition.message
-    );
-    assert!(status.budget.unwrap().lost.is_some());
+    server
+}
+
+/// Somebody annotates the deployment, and the controller has a look.
+async fn annotated(server: &Server, name: &str, value: &str) {
+    let mut main = read(server, MAIN);
+    main["metadata"]["annotations"][name] = json!(value);
+    server.put(MAIN, main);
+    settle(server, process(server)).await;
+}
+
+/// Status, reason and message of WithinBudget.
+fn within_budget(server: &Server) -> [String; 3] {
+    let main: InferenceDeployment = serde_json::from_value(read(server, MAIN)).unwrap();
+    let conditions = main.status.unwrap().conditions;
+    let condition = conditions.into_iter().find(|c| c.type_ == "WithinBudget").unwrap();
+    [condition.status, condition.reason, condition.message]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wiped_status_is_said_and_grants_nothing() {
+    let server = wiped().await;
+    let [status, reason, message] = within_budget(&server);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "LedgerLost"));
+    assert!(message.contains(names::ANNOTATION_BUDGET_ADOPT), "{message}");
+    assert!(message.contains("(now in 1)"), "{message}");
+    assert!(at(&read(&server, MAIN), "/status/budget/lost").is_object());
     assert_eq!(
         at(&read(&server, REPLICA), "/spec/budget/window/number"),
         2,
         "the lease is given back"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_annotation_that_is_no_amount_is_named_and_changes_nothing() {
+    let server = wiped().await;
+    report(
+        &server,
+        &json!({"sequence": 1, "leases": [{"id": at(&read(&server, REPLICA), "/spec/budget/leases/0/id"),
+            "granted": "0.80", "surrendered": "0.30", "settled": "0.50", "uncertain": "0.00", "reserved": "0.00"}]}),
+    );
+    for name in [names::ANNOTATION_BUDGET_ADOPT, names::ANNOTATION_BUDGET_WRITE_OFF] {
+        annotated(&server, name, "0,50").await;
+        let [_, reason, message] = within_budget(&server);
+        assert_eq!(reason, "LedgerLost");
+        assert!(message.contains(&format!("{name} is not taken: \"0,50\"")), "{message}");
+    }
+    assert_eq!(amounts(&server), ["0.00", "0.00", "0.00"]);
+    annotated(&server, names::ANNOTATION_BUDGET_ADOPT, "0.50").await;
+    let [status, _, message] = within_budget(&server);
+    assert_eq!(
+        (status.as_str(), amounts(&server)),
+        ("True", ["0.50", "0.00", "0.00"].map(str::to_owned))
+    );
+    assert!(message.contains("is not taken"), "the other is still there: {message}");
+    let annotations = at(&read(&server, MAIN), "/metadata/annotations").clone();
+    assert_eq!(
+        annotations.get(names::ANNOTATION_BUDGET_ADOPT),
+        None,
+        "it is carried out"
     );
 }
 

@@ -52,6 +52,7 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
     lost::collect(&mut ledger, situation);
     decision.look |= fold(&mut ledger, situation);
     write_off(&mut ledger, situation, &mut decision);
+    decision.remove.adopt = lost::is_done(&ledger, situation);
     if let Some(terms) = situation.terms {
         decision.look |= lost::adopt(&mut ledger, situation);
         spend(&mut ledger, situation, (terms, now), &mut decision);
@@ -101,8 +102,6 @@ fn write_off(ledger: &mut BudgetStatus, situation: &Situation<'_>, decision: &mu
             ledger.written_off = Some(asked.text.clone());
         }
     }
-    let adopting = situation.ledger.and_then(|ledger| ledger.lost.as_ref()?.adopting);
-    decision.remove.adopt = adopting.is_some() && adopting == situation.marks.adopt;
 }
 
 /// GPU time, grants, recalls and warnings.

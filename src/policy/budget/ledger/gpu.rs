@@ -21,6 +21,8 @@ use crate::api::{BudgetStatus, GpuCharge, GpuTime, NanoUsd};
 const SLICE: Duration = Duration::from_secs(300);
 /// How long a pod runs before its time is charged.
 const CHARGE: Duration = Duration::from_secs(150);
+/// Times are kept in whole seconds.
+const LEAST: Duration = Duration::from_secs(1);
 
 /// What the spec says of GPU time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,18 @@ impl GpuTerms {
     /// What a pod needs to leave.
     fn leaving(&self) -> u64 {
         cost(self.per_pod_hour, self.leave)
+    }
+
+    /// How long a pod with so much reserved runs before its time is charged: while it waits for leases to make room, no longer than that
+    /// it can still leave. One that has no more than that leaves, or stays whatever it costs.
+    fn may_run(&self, NanoUsd(reserved): NanoUsd) -> Duration {
+        let spare = u128::from(reserved.saturating_sub(self.leaving()));
+        let seconds = spare
+            .saturating_mul(3600)
+            .checked_div(u128::from(self.per_pod_hour.0))
+            .unwrap_or(0);
+        let lasts = Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX));
+        if spare == 0 { CHARGE } else { lasts.clamp(LEAST, CHARGE) }
     }
 }
 
@@ -80,9 +94,10 @@ pub(super) fn wanted(ledger: &BudgetStatus, terms: Option<&GpuTerms>) -> bool {
 
 /// When the next charge is due.
 #[must_use]
-pub fn next_charge(ledger: &BudgetStatus) -> Option<Timestamp> {
-    let pods = ledger.gpu_time.iter().flat_map(|time| &time.pods);
-    pods.filter_map(|pod| pod.until.0.checked_add(CHARGE).ok()).min()
+pub fn next_charge(ledger: &BudgetStatus, terms: Option<&GpuTerms>) -> Option<Timestamp> {
+    let (time, terms) = (ledger.gpu_time.as_ref()?, terms?);
+    let due = |pod: &GpuCharge| pod.until.0.checked_add(terms.may_run(pod.reserved)).ok();
+    time.pods.iter().filter_map(due).min()
 }
 
 /// Charges what is due and reserves what comes. Without terms what was used is charged, and that is all.
@@ -100,23 +115,35 @@ pub(super) fn charge(
     };
     let before = ledger.gpu_time.as_ref().map(|time| time.wanted);
     begin(ledger, terms, now);
-    if follow_pods(ledger, situation, now) {
+    if follow_pods(ledger, situation, terms, now) {
         let look = true;
         return Charged {
             look,
             ..Charged::default()
         };
     }
-    if next_charge(ledger).is_some_and(|at| at <= now) {
+    if next_charge(ledger, Some(terms)).is_some_and(|at| at <= now) {
         book_all(ledger, now);
     }
+    let ahead = ledger.gpu_time.as_ref().map_or(NanoUsd(0), |time| time.ahead);
     let unmet = reserve(ledger, situation, terms);
-    let urgent = before != ledger.gpu_time.as_ref().map(|time| time.wanted);
-    Charged {
-        urgent,
-        unmet,
-        ..Charged::default()
+    let wanted = ledger.gpu_time.as_ref().map(|time| time.wanted);
+    let look = keep_ahead(ledger, ahead, wanted >= before && situation.live) && !situation.live;
+    let urgent = before != wanted;
+    Charged { urgent, unmet, look }
+}
+
+/// What is reserved for pods that are to come stays when fewer are wanted, until a live read after that has shown that none has come
+/// in between: such a pod costs money until it is gone. True when it stays.
+fn keep_ahead(ledger: &mut BudgetStatus, ahead: NanoUsd, none_came: bool) -> bool {
+    let left = free(ledger);
+    let Some(time) = &mut ledger.gpu_time else { return false };
+    let freed = ahead.0.saturating_sub(time.ahead.0).min(left);
+    let stays = freed > 0 && !none_came;
+    if stays {
+        add(&mut time.ahead, freed);
     }
+    stays
 }
 
 /// As the API keeps times.
@@ -137,8 +164,8 @@ fn begin(ledger: &mut BudgetStatus, terms: &GpuTerms, now: Timestamp) {
     time.per_pod_hour = terms.per_pod_hour;
 }
 
-/// New pods get their row, and those that are gone lose it. True when only a live read can tell.
-fn follow_pods(ledger: &mut BudgetStatus, situation: &Situation<'_>, now: Timestamp) -> bool {
+/// New pods get their row with what was reserved for them, and those that are gone lose it. True when only a live read can tell.
+fn follow_pods(ledger: &mut BudgetStatus, situation: &Situation<'_>, terms: &GpuTerms, now: Timestamp) -> bool {
     let Some(mut time) = ledger.gpu_time.take() else {
         return false;
     };
@@ -155,12 +182,16 @@ fn follow_pods(ledger: &mut BudgetStatus, situation: &Situation<'_>, now: Timest
         }
         let starts = [&ledger.window.start, &time.since].into_iter().flatten();
         let first = starts.map(|start| start.0).max().unwrap_or(now);
-        time.pods.extend(new.into_iter().map(|(holder, gpus)| GpuCharge {
-            pod: holder.pod.to_owned(),
-            pod_uid: holder.pod_uid.to_owned(),
-            until: Time(whole_seconds(gpus.since).max(first)),
-            reserved: NanoUsd(0),
-        }));
+        for (holder, gpus) in new {
+            let reserved = NanoUsd(time.ahead.0.min(terms.slice()));
+            time.ahead.0 -= reserved.0;
+            time.pods.push(GpuCharge {
+                pod: holder.pod.to_owned(),
+                pod_uid: holder.pod_uid.to_owned(),
+                until: Time(whole_seconds(gpus.since).max(first)),
+                reserved,
+            });
+        }
     }
     ledger.gpu_time = Some(time);
     changed && !situation.live
@@ -189,10 +220,8 @@ fn book_all(ledger: &mut BudgetStatus, now: Timestamp) {
 }
 
 /// The window ends: the time until `end` is its own, and of the next nothing is reserved yet.
-pub(super) fn turn(ledger: &mut BudgetStatus, end: Option<Timestamp>) {
-    if let Some(end) = end {
-        book_all(ledger, end);
-    }
+pub(super) fn turn(ledger: &mut BudgetStatus, end: Timestamp) {
+    book_all(ledger, end);
     let Some(time) = &mut ledger.gpu_time else { return };
     (time.settled, time.ahead, time.released_at) = (NanoUsd(0), NanoUsd(0), None);
     for pod in &mut time.pods {
@@ -209,6 +238,7 @@ fn reserve(ledger: &mut BudgetStatus, situation: &Situation<'_>, terms: &GpuTerm
         most: free(ledger),
         recallable: leased(ledger),
         slice: terms.slice(),
+        leaving: terms.leaving(),
     };
     if time.released_at.is_some_and(|at| ledger.limit > at || !terms.release) {
         time.released_at = None;
@@ -234,6 +264,8 @@ struct Room {
     recallable: u64,
     /// Of one pod.
     slice: u64,
+    /// What a pod needs to leave.
+    leaving: u64,
 }
 
 /// What became of it.
@@ -248,12 +280,12 @@ impl Room {
     /// Decides how many pods may run, and fills up.
     fn plan(&self, time: &mut GpuTime, situation: &Situation<'_>, terms: &GpuTerms) -> Plan {
         let stays = |pod: &GpuCharge| situation.gpu_hold(&pod.pod_uid).is_some_and(|hold| !hold.leaves);
-        let (mut staying, leaving): (Vec<_>, Vec<_>) = time.pods.iter_mut().partition(|pod| stays(pod));
-        let of_leaving = leaving.iter().map(|pod| pod.reserved.0).fold(0, u64::saturating_add);
-        let most = self.most.saturating_sub(of_leaving);
+        let (mut staying, mut leaving): (Vec<_>, Vec<_>) = time.pods.iter_mut().partition(|pod| stays(pod));
+        // A new window has nothing reserved for those that leave: they come first.
+        let most = self.fill(&mut leaving, self.most, self.leaving);
         let there = u32::try_from(staying.len()).unwrap_or(u32::MAX);
-        let left = self.fill(&mut staying, most);
-        let out = staying.iter().any(|pod| pod.reserved.0 <= terms.leaving());
+        let left = self.fill(&mut staying, most, self.slice);
+        let out = staying.iter().any(|pod| pod.reserved.0 <= self.leaving);
         time.wanted = self.may_run(time.wanted, there, most, terms);
         time.ahead = NanoUsd(self.slices(time.wanted.saturating_sub(there)).min(left));
         let needed = self.slices(there.max(time.wanted));
@@ -271,17 +303,19 @@ impl Room {
         self.slice.saturating_mul(u64::from(pods))
     }
 
-    /// Fills every pod's slice up, those that have something left first. Returns what is left.
-    fn fill(&self, pods: &mut [&mut GpuCharge], most: u64) -> u64 {
+    /// Fills up what every pod has: first to what it needs to leave, then to `full`. Returns what is left.
+    fn fill(&self, pods: &mut [&mut GpuCharge], most: u64, full: u64) -> u64 {
         let mut left = most;
         for pod in pods.iter_mut() {
             pod.reserved = NanoUsd(pod.reserved.0.min(self.slice).min(left));
             left -= pod.reserved.0;
         }
-        for pod in pods {
-            let more = (self.slice - pod.reserved.0).min(left);
-            pod.reserved.0 += more;
-            left -= more;
+        for to in [self.leaving, full] {
+            for pod in pods.iter_mut() {
+                let more = to.saturating_sub(pod.reserved.0).min(left);
+                pod.reserved.0 += more;
+                left -= more;
+            }
         }
         left
     }

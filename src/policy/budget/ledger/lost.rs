@@ -55,6 +55,7 @@ pub(super) fn begin(situation: &Situation<'_>, terms: &Terms, now: jiff::Timesta
     windows::turn(
         &mut ledger,
         windows::next(number, &terms.calendar, terms.calendar.window(now)),
+        now,
     );
     ledger.sequence = ledger.sequence.max(seen(situation)).saturating_add(GAP);
     // The amount that will be stated says what pods have used until then.
@@ -118,6 +119,13 @@ pub(super) fn adopt(ledger: &mut BudgetStatus, situation: &Situation<'_>) -> boo
         _ => {}
     }
     false
+}
+
+/// The annotation with the amount is carried out. One that was set without a loss is none: it must not lie in wait for the next.
+pub(super) fn is_done(ledger: &BudgetStatus, situation: &Situation<'_>) -> bool {
+    let recorded = situation.ledger.and_then(|ledger| ledger.lost.as_ref()?.adopting);
+    let taken = ledger.lost.is_none() || (recorded.is_some() && recorded == situation.marks.adopt);
+    situation.marks.adopt.is_some() && taken
 }
 
 /// Every replica was told of the loss.

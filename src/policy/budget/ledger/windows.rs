@@ -28,16 +28,18 @@ pub(super) fn advance(ledger: &mut BudgetStatus, calendar: &Calendar, now: jiff:
     }
     let over = ledger.window.end.as_ref().is_some_and(|end| now >= end.0);
     if over {
-        turn(ledger, next(ledger.window.number, calendar, calendar.window(now)));
+        turn(ledger, next(ledger.window.number, calendar, calendar.window(now)), now);
     } else if ledger.window.calendar != calendar.name {
         ledger.window.calendar.clone_from(&calendar.name);
         ledger.window.end = calendar.window(now).end.map(Time);
     }
 }
 
-/// Closes the current window and opens `window`.
-pub(super) fn turn(ledger: &mut BudgetStatus, window: BudgetWindow) {
-    gpu::turn(ledger, window.start.as_ref().map(|start| start.0));
+/// Closes the current window and opens `window`. In another calendar that may have begun before this one ended, or never.
+pub(super) fn turn(ledger: &mut BudgetStatus, window: BudgetWindow, now: jiff::Timestamp) {
+    let boundary = [&window.start, &ledger.window.end].into_iter().flatten();
+    let boundary = boundary.map(|at| at.0).max().unwrap_or(now);
+    gpu::turn(ledger, boundary.min(now));
     let old = std::mem::replace(&mut ledger.window, window);
     ledger.closed_windows.push(ClosedWindow {
         number: old.number,

@@ -8,7 +8,9 @@ use super::world::{DEPLOYMENT, Deployment, Pod, Replica, World, Write};
 use crate::{
     api::BudgetStatus,
     policy::{
-        budget::ledger::{Clocks, Decision, Holder, Marks, Object, Remove, Situation, decide, may_release, projection},
+        budget::ledger::{
+            Clocks, Decision, Holder, Marks, Object, Remove, Situation, Terms, decide, may_release, projection,
+        },
         model::{Cache, Dice, Versioned},
     },
 };
@@ -44,9 +46,11 @@ pub struct Controller {
 }
 
 impl Controller {
-    pub fn new(skew: i64) -> Self {
+    /// With a clock that is up to a quarter of a minute off, in pieces of `grain` seconds.
+    pub fn new(grain: i64, dice: &mut Dice) -> Self {
+        let skew = i64::try_from(dice.throw(30)).unwrap() - 15;
         Self {
-            skew: SignedDuration::from_secs(skew),
+            skew: SignedDuration::from_secs(skew / grain * grain),
             task: Task::Nothing,
             deployments: Cache::default(),
             pods: Cache::default(),
@@ -57,11 +61,11 @@ impl Controller {
 
 impl View {
     fn holders(&self) -> Vec<Holder<'_>> {
-        let lives = |name: &str, uid: &str| self.pods.get(name).is_some_and(|pod| &*pod.uid == uid && !pod.ended);
+        let pod = |name: &str, uid: &str| self.pods.get(name).filter(|pod| &*pod.uid == uid && !pod.ended);
         let mut holders: Vec<_> = self
             .replicas
             .iter()
-            .map(|(name, replica)| holder(name, &replica.object, lives(name, &replica.object.pod_uid)))
+            .map(|(name, replica)| holder(name, &replica.object, pod(name, &replica.object.pod_uid)))
             .collect();
         for (name, pod) in &self.pods {
             if !holders.iter().any(|h| h.pod_uid == &*pod.uid) {
@@ -69,7 +73,7 @@ impl View {
                     pod: name,
                     pod_uid: &pod.uid,
                     pod_lives: !pod.ended,
-                    gpus: None,
+                    gpus: pod.gpus,
                     object: None,
                 });
             }
@@ -78,12 +82,12 @@ impl View {
     }
 }
 
-fn holder<'a>(name: &'a str, replica: &'a Replica, pod_lives: bool) -> Holder<'a> {
+fn holder<'a>(name: &'a str, replica: &'a Replica, pod: Option<&Rc<Pod>>) -> Holder<'a> {
     Holder {
         pod: name,
         pod_uid: &replica.pod_uid,
-        pod_lives,
-        gpus: None,
+        pod_lives: pod.is_some(),
+        gpus: pod.and_then(|pod| pod.gpus),
         object: Some(Object {
             deleting: replica.deleting,
             spec: replica.spec.as_ref(),
@@ -105,7 +109,7 @@ impl World {
     pub fn controller_steps(&mut self, index: usize, dice: &mut Dice) {
         loop {
             if self.play.crashes && dice.once_in(40) {
-                self.controllers[index] = Controller::new(i64::try_from(dice.throw(30)).unwrap() - 15);
+                self.controllers[index] = Controller::new(self.play.grain(), dice);
             }
             self.controller_step(index, dice);
             if matches!(self.controllers[index].task, Task::Nothing) || dice.once_in(6) {
@@ -216,10 +220,15 @@ impl World {
     fn decided(&self, index: usize, view: &View) -> Decision {
         let holders = view.holders();
         let deployment = &view.deployment.object;
+        let terms = &self.all_terms[deployment.terms];
+        let with_gpus = self.play.gpus.map(|gpus| Terms {
+            gpu: Some(gpus.terms(deployment.gpu_pods)),
+            ..terms.clone()
+        });
         decide(&Situation {
             uid: DEPLOYMENT,
             ledger: deployment.ledger.as_ref(),
-            terms: Some(&self.all_terms[deployment.terms]),
+            terms: Some(with_gpus.as_ref().unwrap_or(terms)),
             marks: &deployment.marks,
             holders: &holders,
             clocks: Clocks {

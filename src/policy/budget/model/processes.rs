@@ -333,10 +333,7 @@ impl World {
             1 => process.kill(&mut self.billed),
             _ => {}
         }
-        self.pods.delete(&pod);
-        if dice.once_in(2) {
-            self.new_pod(&pod);
-        }
+        self.pod_is_gone(&pod, dice.once_in(2));
     }
 
     /// The pod is deleted, and its process has all the time that it needs: the requests end and the last word arrives. Writes that are
@@ -360,8 +357,18 @@ impl World {
             self.arrive(write).unwrap();
         }
         let pod = self.processes[index].pod.clone();
-        self.pods.delete(&pod);
-        self.new_pod(&pod);
+        self.pod_is_gone(&pod, true);
+    }
+
+    /// Another of the same name may take its place.
+    fn pod_is_gone(&mut self, name: &str, again: bool) {
+        let gpus = self.pods.get(name).and_then(|pod| pod.object.gpus);
+        self.pods.delete(name);
+        if let Some(gpus) = gpus {
+            self.gpu_past.push((gpus.since, self.now));
+        } else if again {
+            self.new_pod(name);
+        }
     }
 }
 

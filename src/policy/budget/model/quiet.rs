@@ -23,6 +23,7 @@ pub fn settle_down(world: &mut World, dice: &mut Dice) {
         world.network(dice);
         world.check();
     }
+    world.gpus_are_let_go(dice);
     end_requests(world, dice);
     world.clocks_are_set();
     world.now += SignedDuration::from_secs(40);
@@ -91,10 +92,11 @@ fn judge(world: &World) {
         if world.play.wipes {
             continue;
         }
+        let (least, most) = world.gpu_cost(*number);
         let billed = world.billed.get(number).copied().unwrap_or(0);
         assert!(
-            *settled <= billed && billed <= settled + uncertain,
-            "window {number}: {settled} {billed} {uncertain}"
+            *settled <= billed + most && billed + least <= settled + uncertain,
+            "window {number}: {settled} {billed} {uncertain}, GPUs {least} to {most}"
         );
         assert!(
             world.play.doubt || *uncertain == 0,

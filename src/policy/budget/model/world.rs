@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, rc::Rc};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Controller, processes::Process};
+use super::{Controller, gpus::Gpus, processes::Process};
 use crate::{
     api::{Budget, BudgetPeriod, BudgetReport, BudgetStatus, NanoUsd, ReplicaBudget},
     policy::{
-        budget::ledger::{Marks, Terms, attainable, outstanding},
+        budget::ledger::{GpuHold, Marks, Terms, attainable, outstanding},
         model::{ApiServer, Conflict, Dice},
     },
 };
@@ -31,12 +31,16 @@ pub struct Play {
     pub terms_change: bool,
     /// The status is wiped or set back.
     pub wipes: bool,
+    /// Pods with priced GPUs come and go beside the others.
+    pub gpus: Option<Gpus>,
 }
 
 /// The `InferenceDeployment`.
 #[derive(Clone, Debug)]
 pub struct Deployment {
     pub terms: usize,
+    /// Pods with GPUs that are wanted.
+    pub gpu_pods: u32,
     pub ledger: Option<BudgetStatus>,
     pub marks: Marks,
 }
@@ -56,6 +60,7 @@ pub struct Replica {
 pub struct Pod {
     pub uid: Rc<str>,
     pub ended: bool,
+    pub gpus: Option<GpuHold>,
 }
 
 /// A write that is under way.
@@ -82,6 +87,8 @@ pub struct World {
     pub books: BTreeMap<u64, (u64, u64)>,
     /// Windows of the ledger by the instant the calendar's began: after a loss several numbers share one.
     pub began: BTreeMap<u64, Option<Timestamp>>,
+    /// When windows end, as the ledger had it last.
+    pub ends: BTreeMap<u64, Option<Timestamp>>,
     /// The highest limit that was in force in a window.
     pub limits: BTreeMap<Option<Timestamp>, u64>,
     /// Version of the deployment that was checked last.
@@ -89,6 +96,8 @@ pub struct World {
     pub granted: u64,
     /// An earlier state of the ledger.
     pub backup: Option<BudgetStatus>,
+    /// Since when and until when pods had GPUs that have them no more.
+    pub gpu_past: Vec<(Timestamp, Timestamp)>,
 }
 
 fn terms(limit: &str, period: BudgetPeriod) -> Terms {
@@ -127,13 +136,16 @@ impl World {
             billed: BTreeMap::new(),
             books: BTreeMap::new(),
             began: BTreeMap::new(),
+            ends: BTreeMap::new(),
             limits: BTreeMap::new(),
             checked: 0,
             granted: 0,
             backup: None,
+            gpu_past: Vec::new(),
         };
         let deployment = Deployment {
             terms: dice.throw(2),
+            gpu_pods: u32::try_from(dice.throw(3)).unwrap(),
             ledger: None,
             marks: Marks::default(),
         };
@@ -142,8 +154,7 @@ impl World {
             world.new_pod(&format!("p{number}"));
         }
         for _ in 0..=dice.throw(2) {
-            let skew = i64::try_from(dice.throw(30)).unwrap() - 15;
-            world.controllers.push(Controller::new(skew));
+            world.controllers.push(Controller::new(world.play.grain(), dice));
         }
         world.sweep();
         world.warm_up(dice);
@@ -167,11 +178,16 @@ impl World {
 
     /// A pod with its container, and no `InferenceReplica` yet.
     pub fn new_pod(&mut self, name: &str) {
+        self.new_pod_with(name, None);
+    }
+
+    pub fn new_pod_with(&mut self, name: &str, gpus: Option<GpuHold>) {
         self.uids += 1;
         let uid: Rc<str> = format!("u{}", self.uids).into();
         let pod = Pod {
             uid: Rc::clone(&uid),
             ended: false,
+            gpus,
         };
         self.pods.put(name, Rc::new(pod));
         self.processes.push(Process::new(name, &uid, self.uids));
@@ -182,6 +198,9 @@ impl World {
     }
 
     pub fn time_passes(&mut self, dice: &mut Dice) {
+        if self.play.gpus.is_some() {
+            return self.gpu_time_passes([10, 40, 150, 200, 330][dice.throw(5)], dice);
+        }
         let seconds = [1, 3, 10, 35, 90][dice.throw(5)];
         self.now += SignedDuration::from_secs(seconds);
     }
@@ -225,6 +244,8 @@ impl World {
         let mut deployment = (*self.deployment()).clone();
         if self.play.terms_change && dice.once_in(2) {
             deployment.terms = dice.throw(self.all_terms.len());
+        } else if self.play.gpus.is_some() {
+            deployment.gpu_pods = u32::try_from(dice.throw(4)).unwrap();
         } else if self.play.wipes && deployment.ledger.as_ref().is_some_and(|ledger| ledger.lost.is_none()) {
             // An older one is noticed while any replica of the time since is left.
             let seen = self.newest_seen();
@@ -306,6 +327,8 @@ impl World {
         }
         let began = ledger.window.start.as_ref().map(|start| start.0);
         self.began.insert(ledger.window.number, began);
+        let end = ledger.window.end.as_ref().map(|end| end.0);
+        self.ends.insert(ledger.window.number, end);
         let limit = self.limits.entry(began).or_default();
         *limit = (*limit)
             .max(ledger.limit.0)
@@ -316,7 +339,7 @@ impl World {
             self.books.insert(window.number, (window.settled.0, window.uncertain.0));
         }
         let granted: u64 = ledger.leases.iter().map(|row| row.granted.0).sum();
-        let used = ledger.settled.0 + ledger.uncertain.0 + ledger.leased.0;
+        let used = ledger.settled.0 + ledger.uncertain.0 + ledger.leased.0 - self.play.beyond_the_limit(ledger);
         assert!(
             granted <= self.granted || ledger.lost.is_some() || used <= ledger.limit.0,
             "granted beyond the limit: {ledger:#?}"
@@ -329,7 +352,7 @@ impl World {
     pub fn check(&mut self) {
         self.note();
         for (began, limit) in &self.limits {
-            let exposure = self.exposure(*began);
+            let exposure = self.exposure(*began) + self.gpu_exposure(*began);
             assert!(exposure <= *limit, "{exposure} of {limit} in the window from {began:?}");
         }
     }
@@ -338,7 +361,9 @@ impl World {
     pub fn denied(&self, amount: u64, window: u64) {
         let deployment = self.deployment();
         let Some(ledger) = &deployment.ledger else { return };
-        let comparable = ledger.window.number == window && !self.play.terms_change && !self.play.wipes;
+        // What is reserved for GPUs comes back when their pods have left.
+        let steady = !self.play.terms_change && !self.play.wipes && self.play.gpus.is_none();
+        let comparable = ledger.window.number == window && steady;
         assert!(
             !comparable || amount > attainable(ledger),
             "denied {amount} of {}",

@@ -233,6 +233,54 @@ fn each_window_has_its_own_time() {
     assert_eq!(scene.charged(), 150, "since the window began");
 }
 
+#[test]
+fn what_is_reserved_for_pods_to_come_stays_until_none_can_come() {
+    let mut scene = Scene::with_gpus(2, true);
+    scene.gpu.as_mut().unwrap().pods = 0;
+    scene.ledger = scene.live().ledger;
+    assert_eq!(
+        (scene.wanted(), scene.shown()),
+        (0, (0, 0, 2 * SLICE)),
+        "one may be on its way"
+    );
+    assert!(scene.cached().look, "a cache does not know");
+    scene.pod();
+    scene.settle();
+    assert_eq!(scene.shown(), (0, 0, SLICE), "it has what it needs");
+}
+
+#[test]
+fn a_pod_waits_for_leases_to_make_room_no_longer_than_it_can_still_leave() {
+    let mut scene = Scene::new(1);
+    scene.lease(0, 600);
+    scene.gpu = Some(terms(1, true));
+    scene.settle();
+    scene.pod();
+    scene.settle();
+    for (wait, reserved) in [(150, 250), (150, 100), (70, 30)] {
+        assert_eq!(scene.wanted(), 1);
+        let due = next_charge(scene.ledger(), scene.gpu.as_ref());
+        scene.passes(wait);
+        assert_eq!(due, Some(scene.clocks.local));
+        scene.settle();
+        assert_eq!(scene.shown().2, 600 + reserved);
+    }
+    assert_eq!((scene.wanted(), scene.shown()), (0, (370, 0, 630)));
+}
+
+#[test]
+fn a_pod_that_leaves_has_what_it_needs_in_the_next_window_too() {
+    let mut scene = Scene::with_gpus(1, true);
+    scene.now("2026-11-23T10:59:50Z");
+    scene.pod();
+    scene.gpu.as_mut().unwrap().pods = 0;
+    scene.replicas[0].gpus.as_mut().unwrap().leaves = true;
+    scene.settle();
+    scene.now("2026-11-23T11:00:10Z");
+    scene.settle();
+    assert_eq!(scene.shown(), (0, 0, 30));
+}
+
 /// A cluster with one local backend whose pods follow the ledger.
 struct Cluster {
     scene: Scene,

@@ -73,7 +73,11 @@ fn the_annotation_works_once_whatever_dies_in_between() {
     assert_eq!(scene.ledger().lost, None, "then grants");
     scene.marks.adopt = Some(NanoUsd(7));
     scene.settle();
-    assert_eq!(scene.shown().0, 400, "without a loss it does nothing");
+    assert_eq!(
+        (scene.shown().0, scene.marks.adopt),
+        (400, None),
+        "without a loss it does nothing, and does not wait for one"
+    );
 }
 
 #[test]
