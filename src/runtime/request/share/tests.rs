@@ -1,6 +1,7 @@
 //! Eight replicas with real shares, lines, demand and write rates, and the real allocation, in paused time. What lies between them has
 //! the delays of a cluster.
 
+mod explore;
 mod world;
 
 use std::time::Duration;
