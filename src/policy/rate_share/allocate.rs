@@ -23,6 +23,9 @@ const FAIR: Rate = 2;
 /// While nobody is short, who holds a quarter of an even part of what nobody asks for can begin.
 const EVEN: Rate = 4;
 
+/// What is given before all is free is this part of a share at least.
+const PART: Rate = 4;
+
 /// A replica's part as it stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Holding {
@@ -143,33 +146,41 @@ const fn is_content(contended: bool, little: Rate, holding: &Holding, enough: Ra
 /// Moves cost writes, and what is on its way nobody can use: who is content keeps its share, as far as the others find enough beside it.
 fn few_moves(pool: Rate, holdings: &[Holding], enough: &[Rate], content: &[bool]) -> Vec<Rate> {
     let parts = || holdings.iter().zip(enough.iter().copied()).zip(content.iter().copied());
-    let held = sum(parts()
-        .filter(|(_, content)| *content)
-        .map(|((holding, _), _)| holding.ordered));
-    let wanted = sum(parts().filter(|(_, content)| !*content).map(|((_, enough), _)| enough));
-    let over = |holding: &Holding, enough: Rate| holding.ordered.saturating_sub(enough);
-    let spare = sum(parts()
-        .filter(|(_, content)| *content)
-        .map(|((holding, enough), _)| over(holding, enough)));
-    let missing = (held + wanted).saturating_sub(pool).min(spare);
-    let target = |((holding, enough), content): ((&Holding, Rate), bool)| {
-        if !content {
-            return enough;
-        }
-        let over = over(holding, enough);
-        holding.ordered - part(missing, over, spare).saturating_add(1).min(over)
+    let target = |((holding, enough), content): ((&Holding, Rate), bool)| if content { holding.ordered } else { enough };
+    let mut targets: Vec<Rate> = parts().map(target).collect();
+    let missing = sum(targets.iter().copied()).saturating_sub(pool);
+    let over = |((holding, enough), content): ((&Holding, Rate), bool)| {
+        if content { holding.ordered.saturating_sub(enough) } else { 0 }
     };
-    parts().map(target).collect()
+    let over: Vec<Rate> = parts().map(over).collect();
+    for (target, taken) in targets.iter_mut().zip(from_the_largest(missing, &over)) {
+        *target -= taken;
+    }
+    targets
 }
 
 /// What the targets leave goes to those who are below what is ideal.
 fn give_the_rest(pool: Rate, targets: &mut [Rate], ideal: &[Rate]) {
     let left = pool.saturating_sub(sum(targets.iter().copied()));
-    let lacks = |(target, ideal): (&Rate, &Rate)| ideal.saturating_sub(*target);
-    let lacking = sum(targets.iter().zip(ideal).map(lacks));
-    for (target, ideal) in targets.iter_mut().zip(ideal) {
-        *target += part(left.min(lacking), lacks((target, ideal)), lacking);
+    let lacks: Vec<Rate> = targets.iter().zip(ideal).map(|(target, ideal)| ideal.saturating_sub(*target)).collect();
+    for (target, given) in targets.iter_mut().zip(from_the_largest(left, &lacks)) {
+        *target += given;
     }
+}
+
+/// Parts that make up `whole`, as far as there is so much: few large ones instead of many small ones.
+fn from_the_largest(whole: Rate, most: &[Rate]) -> Vec<Rate> {
+    let mut by_size: Vec<(usize, Rate)> = most.iter().copied().enumerate().collect();
+    by_size.sort_by_key(|(_, most)| std::cmp::Reverse(*most));
+    let (mut parts, mut left) = (vec![0; most.len()], whole);
+    for (index, most) in by_size {
+        let part = most.min(left);
+        left -= part;
+        if let Some(place) = parts.get_mut(index) {
+            *place = part;
+        }
+    }
+    parts
 }
 
 /// The targets, but where the difference is not worth a move.
@@ -198,12 +209,9 @@ fn kept(holding: &Holding) -> Order {
 
 /// Orders towards the targets: less at once, more as far as something is free.
 fn moved(pool: Rate, holdings: &[Holding], targets: &[Rate]) -> Vec<Order> {
-    let gain = |holding: &Holding, target: Rate| target.saturating_sub(holding.committed);
     let both = || holdings.iter().zip(targets.iter().copied());
-    let wanted = sum(both().map(|(h, target)| gain(h, target)));
-    let free = pool.saturating_sub(sum(holdings.iter().map(|h| h.committed)));
-    let order = |(holding, target): (&Holding, Rate)| {
-        let more = part(free.min(wanted), gain(holding, target), wanted);
+    let more = gains(pool, holdings, targets);
+    let order = |((holding, target), more): ((&Holding, Rate), Rate)| {
         let ordered = target.min(holding.committed + more);
         Order {
             ordered,
@@ -211,7 +219,7 @@ fn moved(pool: Rate, holdings: &[Holding], targets: &[Rate]) -> Vec<Order> {
             awaited: false,
         }
     };
-    let mut orders: Vec<Order> = both().map(order).collect();
+    let mut orders: Vec<Order> = both().zip(more).map(order).collect();
     let short = both()
         .zip(&orders)
         .any(|((holding, target), order)| order.ordered < holding.demand.min(target));
@@ -219,6 +227,35 @@ fn moved(pool: Rate, holdings: &[Holding], targets: &[Rate]) -> Vec<Order> {
         order.awaited = short && order.ordered < order.reserved;
     }
     orders
+}
+
+/// How much more each may use at once. The neediest are first, and each is given all that it lacks: a little more for all, again and
+/// again as others leave something, would use up the writes of a minute. A part is given when it is worth a write, or nothing else is
+/// on its way.
+fn gains(pool: Rate, holdings: &[Holding], targets: &[Rate]) -> Vec<Rate> {
+    let mut free = pool.saturating_sub(sum(holdings.iter().map(|h| h.committed)));
+    let mut needy: Vec<(usize, Rate, Rate, Rate)> = Vec::new();
+    let mut on_its_way = false;
+    for (index, (holding, target)) in holdings.iter().zip(targets).enumerate() {
+        if *target > holding.committed {
+            needy.push((index, *target, holding.committed, target - holding.committed));
+        } else if *target < holding.committed {
+            on_its_way = true;
+        }
+    }
+    needy.sort_by_key(|(_, target, committed, _)| part(*committed, 1 << 20, *target));
+    let mut gains = vec![0; holdings.len()];
+    for (index, target, _, lack) in needy {
+        let gain = lack.min(free);
+        if gain < lack && on_its_way && gain < target / PART {
+            break;
+        }
+        free -= gain;
+        if let Some(place) = gains.get_mut(index) {
+            *place = gain;
+        }
+    }
+    gains
 }
 
 /// What each would get if nothing had to be waited for.
