@@ -92,15 +92,16 @@ pub struct Shared {
 #[must_use]
 pub fn share_out(limit: Rate, was_contended: bool, holdings: &[Holding]) -> Shared {
     let pool = limit - limit / MARGIN;
+    let little = pool / UNGIVEN / count(holdings);
     let asked = sum(holdings.iter().map(|h| h.demand));
-    let contended = asked > if was_contended { part(pool, CALM, 100) } else { pool };
+    let lacks = |holding: &Holding| holding.demand > holding.ordered + little;
+    let contended = asked > pool || was_contended && (asked > part(pool, CALM, 100) || holdings.iter().any(lacks));
     let ideal = targets(pool, holdings);
     let enough = if contended {
         ideal.clone()
     } else {
         enough(pool, holdings, &ideal)
     };
-    let little = pool / UNGIVEN / count(holdings);
     let content = |(holding, enough): (&Holding, &Rate)| is_content(contended, little, holding, *enough);
     let content: Vec<bool> = holdings.iter().zip(&enough).map(content).collect();
     let (given, committed) = (

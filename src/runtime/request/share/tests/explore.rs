@@ -61,9 +61,10 @@ fn explore() {
     for kind in [Kind::Service, Kind::ServiceSmall, Kind::Uneven, Kind::UnevenChance, Kind::Busy, Kind::One, Kind::MoveOne, Kind::Wander] {
         if only.as_ref().is_some_and(|only| *only != format!("{kind:?}")) { continue; }
         let (mut sent, mut most, mut room) = (Vec::new(), 0, 0);
-        for seed in 0..seeds {
+        let first = std::env::var("FIRST").map_or(0, |s| s.parse().unwrap());
+        for seed in first..first + seeds {
             let (s, refused, with_room, m, extra) = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(one(kind, seed));
-            if only.is_some() { println!("{kind:?} {seed}: sent {s} refused {refused} {extra}"); }
+            if only.is_some() { println!("{kind:?} {seed}: sent {s} refused {refused} with room {with_room} {extra}"); }
             sent.push(s);
             most = most.max(m);
             room += with_room;
