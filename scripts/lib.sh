@@ -95,13 +95,14 @@ with_progress() {
 }
 
 # build_once FOLDER LABEL COMMAND... : run COMMAND with a fresh folder as its last argument and move that to FOLDER when it
-# went well; nothing where FOLDER is there already. So a folder in the cache is always whole. One build runs at a time.
+# went well; nothing where FOLDER is there already. So a folder in the cache is always whole. One build runs at a time, of
+# those with the same BUILD_LOCK.
 build_once() {
   local folder=$1 label=$2 lock fresh
   shift 2
   [ ! -d "$folder" ] || return 0
   mkdir -p "$(dirname "$folder")"
-  exec {lock}>"$CACHE/build.lock"
+  exec {lock}>"$CACHE/${BUILD_LOCK:-build}.lock"
   flock -n "$lock" || { say "waiting for another build" && flock "$lock"; }
   if [ ! -d "$folder" ]; then
     rm -rf "$(dirname "$folder")"/*.tmp.* # left by builds that were killed
