@@ -82,15 +82,16 @@ pub struct World {
     told: Mutex<Vec<Told>>,
     changed: Notify,
     seen: Mutex<Seen>,
-    seed: std::sync::atomic::AtomicU64,
+    seed: u64,
 }
 
 impl World {
-    pub fn seed(&self, seed: u64) {
-        self.seed.store(seed, std::sync::atomic::Ordering::Relaxed);
+    pub fn start(limit: u32, replicas: usize) -> Arc<Self> {
+        Self::start_with(limit, replicas, 0)
     }
 
-    pub fn start(limit: u32, replicas: usize) -> Arc<Self> {
+    /// `seed`: of the chance by which requests come.
+    pub fn start_with(limit: u32, replicas: usize, seed: u64) -> Arc<Self> {
         let clock = Clock::start();
         let spec = RateLimit {
             requests_per_minute: Some(limit),
@@ -112,7 +113,7 @@ impl World {
             told: Mutex::new((0..replicas).map(|_| Told::default()).collect()),
             changed: Notify::new(),
             seen: Mutex::default(),
-            seed: std::sync::atomic::AtomicU64::new(0),
+            seed,
         });
         for index in 0..replicas {
             tokio::spawn(Arc::clone(&world).report(index));
@@ -165,7 +166,7 @@ impl World {
     }
 
     async fn requests(self: Arc<Self>, index: usize, load: Load, per_minute: u32) {
-        let mut dice = StdRng::seed_from_u64(index as u64 + 100 * self.seed.load(std::sync::atomic::Ordering::Relaxed));
+        let mut dice = StdRng::seed_from_u64(index as u64 + 100 * self.seed);
         let (apart, mut requests) = (MINUTE / per_minute, JoinSet::new());
         // Replicas do not begin in step.
         sleep(apart.mul_f64(dice.random())).await;
@@ -182,10 +183,10 @@ impl World {
     }
 
     /// Requests a minute at equal distances, each to a replica that chance chooses: as through a Service, each on a connection of its own.
-    pub fn load_through_a_service(self: &Arc<Self>, per_minute: u32, seed: u64) -> Running {
+    pub fn load_through_a_service(self: &Arc<Self>, per_minute: u32) -> Running {
         let world = Arc::clone(self);
         let load = tokio::spawn(async move {
-            let (mut dice, mut requests) = (StdRng::seed_from_u64(seed), JoinSet::new());
+            let (mut dice, mut requests) = (StdRng::seed_from_u64(world.seed), JoinSet::new());
             let mut ticks = interval(MINUTE / per_minute);
             loop {
                 ticks.tick().await;
@@ -311,7 +312,6 @@ impl World {
             urgent_written = urgent;
             lock(&self.told)[index].report = report;
             lock(&self.seen).statuses += 1;
-            self.trace();
             self.changed.notify_one();
         }
     }
@@ -338,22 +338,9 @@ impl World {
                 sleep(WRITE).await;
                 lock(&self.told)[index].order = order.clone();
                 lock(&self.seen).orders += 1;
-                self.trace();
                 tokio::spawn(Arc::clone(&self).deliver(index, order));
             }
         }
-    }
-
-    fn trace(&self) {
-        if std::env::var("TRACE").is_err() { return; }
-        let told = lock(&self.told);
-        let f = |x: u64| x as f64 / 1000.0;
-        let rows: Vec<String> = told.iter().map(|t| {
-            let (o, d) = (t.order.requests.unwrap_or_default(), t.report.requests.map_or(0, |r| r.demand_milli_per_minute));
-            format!("{:.1}/{:.1}{}{}", f(o.milli_per_minute), f(d), if t.order.sequence == t.report.sequence { "" } else { "!" }, if t.order.awaited { "a" } else { "" })
-        }).collect();
-        let sum: u64 = told.iter().map(|t| t.order.requests.unwrap_or_default().milli_per_minute).sum();
-        println!("{:7.3} sum {:.1} {} {}", self.clock.now().as_secs_f64() - 30.0, f(sum), rows.join(" "), if told.iter().any(|t| t.order.contended) { "C" } else { "" });
     }
 
     fn decide(&self) -> Vec<ShareOrder> {
