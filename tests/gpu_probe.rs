@@ -270,10 +270,10 @@ fn the_watch_tells_what_there_is_and_every_xid() {
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut next = || serde_json::from_str::<Sighting>(&lines.next().expect("a line").unwrap()).unwrap();
-    let Sighting::Found { devices, cuda } = next() else {
+    let Sighting::Found { devices, missing } = next() else {
         panic!("an Xid first")
     };
-    assert_eq!((devices.len(), devices[0].uuid.as_str(), cuda), (1, UUID, true));
+    assert_eq!((devices.len(), devices[0].uuid.as_str(), missing), (1, UUID, None));
     wait_until("it waits for events", || {
         drivers.calls().iter().any(|call| call == "nvmlEventSetWait_v2")
     });
@@ -306,11 +306,11 @@ fn without_a_driver_the_watch_finds_nothing_and_ends() {
         .unwrap();
     assert_eq!(output.status.code(), Some(i32::from(UNAVAILABLE)));
     let found: Sighting = serde_json::from_slice(&output.stdout).unwrap();
-    let nothing = Sighting::Found {
-        devices: Vec::new(),
-        cuda: false,
+    let Sighting::Found { devices, missing } = found else {
+        panic!("{found:?}")
     };
-    assert_eq!(found, nothing);
+    let reason = missing.expect("the loader's reason");
+    assert!(devices.is_empty() && reason.contains("libcuda.so.1"), "{reason}");
 }
 
 fn wait_until(what: &str, holds: impl Fn() -> bool) {

@@ -127,6 +127,8 @@ pub mod reason {
     pub const INTERNAL_ERROR: &str = "InternalError";
     /// A GPU does not work in a new process either.
     pub const GPU_FAULTY: &str = "GPUFaulty";
+    /// The pod asked for GPUs, and its container has no driver for them.
+    pub const GPU_UNAVAILABLE: &str = "GPUUnavailable";
     /// The model does not fit into the GPU's memory.
     pub const CUDA_OUT_OF_MEMORY: &str = "CUDAOutOfMemory";
     /// A GPU's CUDA context is poisoned.

@@ -12,6 +12,10 @@ pub struct GpuReport {
     #[schemars(length(max = 16))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<GpuDevice>,
+    /// Why no driver can be used although the pod asked for GPUs of NVIDIA; the engine computes without them, if it can.
+    #[schemars(length(max = 1024))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unavailable: Option<String>,
     /// What is wrong; absent while the engine serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<GpuFault>,

@@ -94,6 +94,7 @@ impl Writer<'_> {
             services,
             revisions,
             deployments,
+            disruptions,
             replicas,
             stage: PhantomData,
         } = resources;
@@ -108,6 +109,7 @@ impl Writer<'_> {
             settled.push(self.settle_revision(revision).await?);
         }
         let deployments = Box::pin(self.settle_deployments(deployments, &settled)).await?;
+        let disruptions = self.settle_all(disruptions).await?;
         let resources = Resources {
             account,
             role,
@@ -115,6 +117,7 @@ impl Writer<'_> {
             services,
             revisions: settled,
             deployments,
+            disruptions,
             replicas,
             stage: PhantomData,
         };

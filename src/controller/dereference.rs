@@ -148,6 +148,11 @@ fn read(stores: &Stores, subject: &Subject) -> Live {
     gather(children, Kind::ServiceAccount, &labelled(&stores.accounts, subject));
     gather(children, Kind::Role, &labelled(&stores.roles, subject));
     gather(children, Kind::RoleBinding, &labelled(&stores.bindings, subject));
+    gather(
+        children,
+        Kind::PodDisruptionBudget,
+        &labelled(&stores.disruptions, subject),
+    );
     gather(children, Kind::Service, &labelled(&stores.services, subject));
     gather(children, Kind::ControllerRevision, &live.revisions);
     gather(children, Kind::Deployment, &live.workloads);

@@ -7,6 +7,7 @@ use k8s_openapi::{
     api::{
         apps::v1::{ControllerRevision, Deployment},
         core::v1::{Service, ServiceAccount},
+        policy::v1::PodDisruptionBudget,
         rbac::v1::{Role, RoleBinding},
     },
 };
@@ -30,6 +31,8 @@ pub enum Kind {
     ControllerRevision,
     /// The pods of a tier.
     Deployment,
+    /// How many of them may be evicted at a time.
+    PodDisruptionBudget,
     /// The channel to one pod.
     InferenceReplica,
 }
@@ -50,6 +53,7 @@ impl Kind {
             Self::Service => ApiResource::erase::<Service>(&()),
             Self::ControllerRevision => ApiResource::erase::<ControllerRevision>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
+            Self::PodDisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
             Self::InferenceReplica => ApiResource::erase::<InferenceReplica>(&()),
         }
     }
@@ -86,5 +90,6 @@ child!(
     Service,
     ControllerRevision,
     Deployment,
+    PodDisruptionBudget,
     InferenceReplica
 );

@@ -17,6 +17,7 @@
 //! | apps | deployments, controllerrevisions | get, list, watch, create, patch, delete |
 //! | (core) | services, serviceaccounts | get, list, watch, create, patch, delete |
 //! | (core) | pods | list, watch |
+//! | policy | poddisruptionbudgets | get, list, watch, create, patch, delete |
 //! | rbac.authorization.k8s.io | roles, rolebindings | get, list, watch, create, patch, delete |
 //! | events.k8s.io | events | create, patch |
 //! | (core) | events | create *, patch * |

@@ -3,6 +3,7 @@
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, Deployment},
     core::v1::{Pod, Service, ServiceAccount},
+    policy::v1::PodDisruptionBudget,
     rbac::v1::{Role, RoleBinding},
 };
 use kube::{
@@ -36,4 +37,6 @@ pub struct Stores {
     pub roles: Store<PartialObjectMeta<Role>>,
     /// RoleBindings with our label.
     pub bindings: Store<PartialObjectMeta<RoleBinding>>,
+    /// PodDisruptionBudgets with our label.
+    pub disruptions: Store<PartialObjectMeta<PodDisruptionBudget>>,
 }

@@ -6,6 +6,7 @@ use futures::{Stream, StreamExt, stream::BoxStream};
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, Deployment},
     core::v1::{Container, Pod, PodSpec, Service, ServiceAccount},
+    policy::v1::PodDisruptionBudget,
     rbac::v1::{Role, RoleBinding},
 };
 use kube::{
@@ -63,6 +64,7 @@ pub fn start(
         accounts: watches.children(|_: &mut PartialObjectMeta<ServiceAccount>| {}),
         roles: watches.children(|_: &mut PartialObjectMeta<Role>| {}),
         bindings: watches.children(|_: &mut PartialObjectMeta<RoleBinding>| {}),
+        disruptions: watches.children(|_: &mut PartialObjectMeta<PodDisruptionBudget>| {}),
     };
     let targets = futures::stream::select_all(watches.streams).map(Ok).boxed();
     (stores, targets)
@@ -83,6 +85,7 @@ pub async fn synced(stores: &Stores) -> Result<(), WriterDropped> {
         accounts,
         roles,
         bindings,
+        disruptions,
     } = stores;
     deployments.wait_until_ready().await?;
     pods.wait_until_ready().await?;
@@ -92,7 +95,8 @@ pub async fn synced(stores: &Stores) -> Result<(), WriterDropped> {
     services.wait_until_ready().await?;
     accounts.wait_until_ready().await?;
     roles.wait_until_ready().await?;
-    bindings.wait_until_ready().await
+    bindings.wait_until_ready().await?;
+    disruptions.wait_until_ready().await
 }
 
 impl Watches<'_> {

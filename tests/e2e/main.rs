@@ -15,6 +15,7 @@ mod admission;
 mod budget;
 mod circuits;
 mod conflict;
+mod devices;
 mod faults;
 mod gpu;
 mod harness;
@@ -23,11 +24,13 @@ mod hop;
 #[path = "../support/hub.rs"]
 mod hub;
 mod idle;
+mod isolation;
 mod lifecycle;
 mod local;
 mod placement;
 mod rate;
 mod remote;
+mod rollout;
 mod schema;
 mod sources;
 #[path = "../support/mod.rs"]

@@ -27,7 +27,7 @@ struct Node(String);
 
 impl Node {
     fn with_gpus() -> Self {
-        let node = Self(kubectl(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]));
+        let node = Self(harness::node());
         node.say("add", "/status/capacity", Some("2"));
         kubectl(&[
             "label",
@@ -93,7 +93,8 @@ async fn a_pod_goes_to_a_node_whose_gpus_are_what_it_asks_for() {
 #[tokio::test]
 async fn a_claim_is_made_for_each_pod_from_the_template() {
     let namespace = Namespace::create("placement-claim").await;
-    let class = json!({"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": "e2e.example"}, "spec": {}});
+    let class = json!({"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": "e2e.example"},
+        "spec": {"selectors": [{"cel": {"expression": "device.driver == 'nobody.example'"}}]}});
     let template = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaimTemplate", "metadata": {"name": "one"},
         "spec": {"spec": {"devices": {"requests": [{"name": "gpu", "exactly": {"deviceClassName": "e2e.example"}}]}}}});
     // Of the cluster, not of the namespace.

@@ -1,5 +1,6 @@
 //! What the engine may touch, and the duties of process 1.
 
+use inference_operator::api::EngineIsolation;
 use tokio::time::timeout;
 
 use crate::bench::{DEADLINE, fake, provoke, read_json, rerun, send, serves};
@@ -86,6 +87,40 @@ async fn an_ordinary_users_engine_cannot_read_the_runtimes_environment() {
     assert_eq!(report["read"][&parent], denied, "{report}");
     assert_eq!(report["read"][&key], denied, "{report}");
     assert_eq!(report["read"]["/proc/self/environ"], "ok", "{report}");
+    engine.stop().await;
+}
+
+/// Starts a program without Landlock, as on a kernel that has none: a filter answers its first call (444) with ENOSYS (38).
+const WITHOUT_LANDLOCK: &str = "
+import ctypes, os, struct, sys
+steps = [(0x20, 0, 0, 0), (0x15, 0, 1, 444), (0x06, 0, 0, 0x00050026), (0x06, 0, 0, 0x7fff0000)]
+program = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *step) for step in steps))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, struct.pack('HxxxxxxP', len(steps), ctypes.addressof(program)), 0, 0) == 0, ctypes.get_errno()
+os.execvp(sys.argv[1], sys.argv[1:])
+";
+
+#[tokio::test]
+async fn without_landlock_the_engine_runs_and_the_replica_says_that_it_is_trusted() {
+    let wrapper = ["python3", "-c", WITHOUT_LANDLOCK];
+    if rerun(
+        "isolation::without_landlock_the_engine_runs_and_the_replica_says_that_it_is_trusted",
+        &wrapper,
+    ) {
+        return;
+    }
+    let mut engine = fake("well").start();
+    assert_eq!(engine.local.isolation, Some(EngineIsolation::None));
+    let target = engine.ready().await;
+    let key = engine.bench.path("keys/openai/api-key");
+    let paths = serde_json::json!({"read": [key.to_str().unwrap()], "write": []});
+    let report = read_json(send(&target, "POST", "/report", &paths.to_string()).await).await;
+    assert_eq!(
+        report["read"][key.to_str().unwrap()],
+        "ok",
+        "trusted with the keys: {report}"
+    );
     engine.stop().await;
 }
 

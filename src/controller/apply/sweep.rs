@@ -68,6 +68,7 @@ fn wanted(resources: &Resources<Applied>) -> HashSet<(Kind, String)> {
         services,
         revisions,
         deployments,
+        disruptions,
         replicas,
         stage: _,
     } = resources;
@@ -79,6 +80,7 @@ fn wanted(resources: &Resources<Applied>) -> HashSet<(Kind, String)> {
     all.extend(services.iter().map(|o| (Kind::Service, o.name_any())));
     all.extend(revisions.iter().map(|o| (Kind::ControllerRevision, o.name_any())));
     all.extend(deployments.iter().map(|o| (Kind::Deployment, o.name_any())));
+    all.extend(disruptions.iter().map(|o| (Kind::PodDisruptionBudget, o.name_any())));
     all.extend(replicas.iter().map(|o| (Kind::InferenceReplica, o.name_any())));
     all
 }

@@ -1,6 +1,7 @@
 //! Step 3: what should exist. Pure: the same spec and the same live state give the same resources.
 
 mod deployment;
+mod disruption;
 mod engine;
 #[cfg(test)]
 pub mod fixtures;
@@ -18,6 +19,7 @@ use k8s_openapi::{
     api::{
         apps::v1::{ControllerRevision, Deployment},
         core::v1::{Service, ServiceAccount},
+        policy::v1::PodDisruptionBudget,
         rbac::v1::{Role, RoleBinding},
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
@@ -169,6 +171,8 @@ pub struct Resources<S: Stage> {
     pub revisions: Vec<ControllerRevision>,
     /// A Deployment a tier, in the order of `revisions`.
     pub deployments: Vec<Deployment>,
+    /// One a tier of two or more pods.
+    pub disruptions: Vec<PodDisruptionBudget>,
     /// One a pod.
     pub replicas: Vec<InferenceReplica>,
     /// The stage.
@@ -204,11 +208,13 @@ pub fn build(
 ) -> Result<Resources<Prepared>, BuildError> {
     let mut revisions = Vec::new();
     let mut deployments = Vec::new();
+    let mut disruptions = Vec::new();
     for (tier, replicas) in tiers(spec) {
         let revision = revision::build(subject, spec, tier, live, defaults)?;
         let downloads = tier == Tier::Local && spec.local().is_some_and(|(_, local)| volumes::downloads(local));
         deployments.push(deployment::build(subject, tier, replicas, downloads, &revision)?);
         revisions.push(revision);
+        disruptions.extend(disruption::build(subject, tier, replicas));
     }
     Ok(Resources {
         account: rbac::account(subject),
@@ -217,6 +223,7 @@ pub fn build(
         services: services::build(subject, spec),
         revisions,
         deployments,
+        disruptions,
         replicas: replica::build(subject, live, orders),
         stage: PhantomData,
     })

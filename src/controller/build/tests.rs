@@ -43,6 +43,8 @@ fn the_resources_are_the_golden_ones() {
     let resources = built(&both(), &Live::default());
     golden("local", &resources.deployments[0]);
     golden("remote", &resources.deployments[1]);
+    // Of the two local pods; the GPU-less one is alone, and a budget of its own would hold up the drain of its node for ever.
+    golden("disruptions", &resources.disruptions);
     golden("services", &resources.services);
     golden("rbac", &(&resources.account, &resources.role, &resources.binding));
 }

@@ -61,6 +61,7 @@ fn stores(server: &Server) -> Stores {
         accounts: filled(server, "serviceaccounts"),
         roles: filled(server, "roles"),
         bindings: filled(server, "rolebindings"),
+        disruptions: filled(server, "poddisruptionbudgets"),
     }
 }
 
@@ -176,8 +177,8 @@ async fn everything_is_made_once_and_then_nothing_is_written() {
     result.unwrap();
     let created = server.writes(0).iter().filter(|w| w.starts_with("POST")).count();
     assert_eq!(
-        created, 10,
-        "account, role, binding, 2 services, 2 revisions, 2 deployments, 1 replica"
+        created, 11,
+        "account, role, binding, 2 services, 2 revisions, 2 deployments, 1 disruption budget, 1 replica"
     );
     let calls = server.0.lock().unwrap().calls.len();
     let (_, result) = once(next(&context, &server)).await;
@@ -197,7 +198,7 @@ async fn everything_is_made_once_and_then_nothing_is_written() {
 #[tokio::test(start_paused = true)]
 async fn a_crash_before_or_after_any_call_ends_in_the_same_state() {
     let (expected, calls) = fault_free().await;
-    assert_eq!(calls, 19, "8 creates with their managedFields, 2 revisions, 1 status");
+    assert_eq!(calls, 21, "9 creates with their managedFields, 2 revisions, 1 status");
     for at in 0..calls {
         for fault in [Fault::Before, Fault::After, Fault::Hang] {
             let server = cluster();

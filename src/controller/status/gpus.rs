@@ -25,7 +25,7 @@ pub fn healthy(view: &View<'_>) -> Option<Verdict> {
     let members = || view.members.iter().filter(|member| member.tier == Tier::Local);
     let faults = members().filter_map(|member| fault(member).or_else(|| unhealthy(member, local.gpus.as_ref()?)));
     let faults: Vec<(&'static str, String)> = faults.collect();
-    for reason in [reason::GPU_FAULTY, reason::CONTEXT_POISONED] {
+    for reason in [reason::GPU_FAULTY, reason::CONTEXT_POISONED, reason::GPU_UNAVAILABLE] {
         if let Some((reason, message)) = faults.iter().find(|(found, _)| *found == reason) {
             return Some(verdict("False", reason, message.clone()));
         }
@@ -65,6 +65,18 @@ fn fault(member: &Member<'_>) -> Option<(&'static str, String)> {
             GpuFaultReason::GPUFaulty => reason::GPU_FAULTY,
         };
         return Some((reason, words(&fault.suspects, &fault.message)));
+    }
+    if let Some(why) = member
+        .report
+        .and_then(|report| report.gpu.as_ref()?.unavailable.as_ref())
+    {
+        let message = format!(
+            "pod {} on node {}: its container has no driver ({why}), so an engine computes without GPUs, if it can; the usual cause is that \
+             podTemplate.runtimeClassName does not name the runtime class of NVIDIA's container toolkit",
+            member.pod.name_any(),
+            node(member)
+        );
+        return Some((reason::GPU_UNAVAILABLE, message));
     }
     let staying = member.pod.metadata.deletion_timestamp.is_none() && !member.is_ready();
     let GpuEnd {

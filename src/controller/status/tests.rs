@@ -350,6 +350,16 @@ fn a_poisoned_context_is_told_while_the_engine_is_rebuilt() {
 }
 
 #[test]
+fn a_container_without_a_driver_is_told_though_its_engine_serves() {
+    let mut case = Case::new();
+    case.edit(|r| {
+        r.status.as_mut().unwrap().gpu = parse(json!({"unavailable": "libcuda.so.1: cannot open shared object file"}))
+    });
+    let words = "pod assistant-local-1-a on node unknown: its container has no driver (libcuda.so.1: cannot open shared object file), so";
+    case.expect("GPUHealthy", "False", reason::GPU_UNAVAILABLE, words);
+}
+
+#[test]
 fn a_deployment_without_gpus_has_no_word_on_them() {
     let mut case = Case::new();
     let local = case.spec.backends.iter_mut().find_map(|b| b.local.as_mut()).unwrap();

@@ -43,8 +43,9 @@ use super::{
     worker::{Action, Event, Worker},
 };
 use crate::{
-    api::{GpuReport, LocalBackend},
+    api::{self, GpuReport, LocalBackend},
     error::InferenceError,
+    policy::support::NVIDIAS,
 };
 
 /// What every context of this worker has in common.
@@ -56,6 +57,8 @@ pub struct Setup {
     name: String,
     named: BTreeSet<String>,
     wanted: Limits,
+    /// The pod was to get GPUs of NVIDIA, by number.
+    asks_nvidia: bool,
     activity: Arc<Activity>,
 }
 
@@ -73,6 +76,7 @@ impl Setup {
             name: options.model_name(name).to_owned(),
             named: environment::named_by(backend),
             wanted: Limits::wanted(backend),
+            asks_nvidia: backend.gpus.as_ref().is_some_and(counts_nvidias),
             options,
             activity,
         })
@@ -152,6 +156,11 @@ impl Setup {
         arguments.extend(used.map(|(uuid, bytes)| format!("--idle={uuid}={bytes}").into()));
         self.confined(&self.options.launcher, &arguments)
     }
+}
+
+/// GPUs that NVIDIA's device plugin counts: its driver belongs to the container then.
+fn counts_nvidias(gpus: &api::Gpus) -> bool {
+    gpus.count.is_some() && gpus.resource_name().starts_with(NVIDIAS)
 }
 
 /// 128 random bits as text.
@@ -246,10 +255,10 @@ impl Supervisor {
         self.watching = Some(AbortOnDropHandle::new(tokio::spawn(watch)));
         self.xids = Some(xids);
         match timeout(timing.survey, finding).await {
-            Ok(Ok(Some((devices, cuda)))) => {
+            Ok(Ok(Some((devices, missing)))) => {
                 let named: Vec<_> = devices.iter().map(|device| &device.uuid).collect();
-                tracing::info!(devices = ?named, cuda, "looked for GPUs");
-                Gpus::found(devices, cuda)
+                tracing::info!(devices = ?named, missing, "looked for GPUs");
+                Gpus::found(devices, missing, self.setup.asks_nvidia)
             }
             Ok(_) => Gpus::default(),
             Err(_) => {

@@ -328,9 +328,9 @@ impl Worker {
         self.report()
     }
 
-    /// Nothing where there are no GPUs and no fault of one.
+    /// Nothing where there are no GPUs, none was asked for, and no fault of one is known.
     fn report(&self) -> Option<Action> {
-        let nothing = !self.gpus.present && self.fault.is_none();
+        let nothing = !self.gpus.present && self.gpus.unavailable.is_none() && self.fault.is_none();
         (!nothing).then(|| Action::Report(self.gpus.report(self.fault.as_ref())))
     }
 }

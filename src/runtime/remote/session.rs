@@ -31,6 +31,8 @@ use crate::api::RemoteProvider;
 pub type HttpClient = Client<Timed<HttpsConnector<Guarded>>, Full<Bytes>>;
 
 const POOL_IDLE: Duration = Duration::from_secs(60);
+/// Engines close a connection that was idle for 5 s (uvicorn, llama.cpp's server): a request sent at that moment would be lost.
+const ENGINE_IDLE: Duration = Duration::from_secs(2);
 /// Idle connections kept a host: beyond a burst of so many at once, more would only hold descriptors.
 const POOL_SIZE: usize = 512;
 /// TCP asks a silent peer so often; after three questions without an answer the connection is dead.
@@ -56,20 +58,20 @@ pub struct TlsError(#[from] rustls::Error);
 /// A client for the own engine and for peers, whose addresses the process knows itself, with a connection pool of its own. `connect`
 /// bounds name lookup, TCP and TLS together.
 pub fn client(connect: Duration) -> Result<HttpClient, TlsError> {
-    client_within(connect, Reach::default(), true)
+    client_within(connect, ENGINE_IDLE, Reach::default(), true)
 }
 
 /// A client for a provider: it dials only what `reach` allows.
 pub fn provider_client(connect: Duration, reach: Reach) -> Result<HttpClient, TlsError> {
-    client_within(connect, reach, true)
+    client_within(connect, POOL_IDLE, reach, true)
 }
 
 /// A client for large files: without HTTP/2, whose windows are laid out for many small streams.
 pub fn download_client(connect: Duration, reach: Reach) -> Result<HttpClient, TlsError> {
-    client_within(connect, reach, false)
+    client_within(connect, POOL_IDLE, reach, false)
 }
 
-fn client_within(connect: Duration, reach: Reach, multiplexed: bool) -> Result<HttpClient, TlsError> {
+fn client_within(connect: Duration, idle: Duration, reach: Reach, multiplexed: bool) -> Result<HttpClient, TlsError> {
     let tcp = Guarded::new(reach, |tcp| {
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(KEEPALIVE));
@@ -89,7 +91,7 @@ fn client_within(connect: Duration, reach: Reach, multiplexed: bool) -> Result<H
     builder
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE)
+        .pool_idle_timeout(idle)
         .pool_max_idle_per_host(POOL_SIZE)
         .http1_max_buf_size(MAX_HEAD)
         .http1_max_headers(MAX_HEADERS)
@@ -202,4 +204,57 @@ pub fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+        time,
+    };
+
+    use super::*;
+
+    /// Answers whatever comes, on a connection that stays open.
+    async fn answer(mut connection: TcpStream) {
+        let mut buffer = [0; 1024];
+        while connection.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            connection.write_all(answer).await.unwrap();
+        }
+    }
+
+    /// From which port the client asked.
+    async fn ask(client: &HttpClient, listener: &TcpListener, last: &mut Option<u16>) -> u16 {
+        let uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let asked = client.get(uri);
+        tokio::pin!(asked);
+        loop {
+            tokio::select! {
+                answer = &mut asked => {
+                    assert_eq!(answer.unwrap().status(), 200);
+                    return last.unwrap();
+                }
+                connection = listener.accept() => {
+                    let (connection, from) = connection.unwrap();
+                    *last = Some(from.port());
+                    tokio::spawn(answer(connection));
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again_until_an_engine_may_be_closing_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = client(Duration::from_secs(60)).unwrap();
+        let mut last = None;
+        let first = ask(&client, &listener, &mut last).await;
+        assert_eq!(ask(&client, &listener, &mut last).await, first);
+        time::pause();
+        time::advance(ENGINE_IDLE + Duration::from_millis(1)).await;
+        time::resume();
+        assert_ne!(ask(&client, &listener, &mut last).await, first);
+    }
 }

@@ -1,6 +1,7 @@
 //! What the end-to-end tests stand on.
 
 mod cluster;
+mod devices;
 mod faults;
 mod http;
 mod load;
@@ -9,6 +10,7 @@ mod provider;
 mod wait;
 
 pub use cluster::{Namespace, kubectl};
+pub use devices::{Devices, node};
 pub use faults::{Cut, Frozen, kill_controllers, kill_runtime, runtimes};
 pub use http::{get, post, post_as};
 pub use load::{Tally, load};

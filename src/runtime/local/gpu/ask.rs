@@ -99,8 +99,8 @@ pub async fn probe(command: Command, children: Arc<Children>, limit: Duration, k
     }
 }
 
-/// What a watch finds first: the devices, and whether the driver can be loaded. `None` when it finds nothing to watch.
-pub type Found = Option<(Vec<Device>, bool)>;
+/// What a watch finds first: the devices, and why CUDA's driver cannot be loaded, when it cannot. `None` when no watch could be started.
+pub type Found = Option<(Vec<Device>, Option<String>)>;
 
 /// Watches for ever, with a new child after `pause` whenever one ends that had found devices. `found` is told what there is.
 pub async fn watch(
@@ -138,10 +138,10 @@ async fn once(
     let mut watched = false;
     while let Some(sighting) = asked.next().await {
         match sighting {
-            Sighting::Found { devices, cuda } => {
+            Sighting::Found { devices, missing } => {
                 watched = !devices.is_empty();
                 if let Some(found) = found.take() {
-                    let _ = found.send(Some((devices, cuda)));
+                    let _ = found.send(Some((devices, missing)));
                 }
             }
             Sighting::Xid(xid) => {

@@ -151,8 +151,9 @@ pub enum Sighting {
     Found {
         /// The devices that NVML lists.
         devices: Vec<Device>,
-        /// The CUDA driver can be loaded.
-        cuda: bool,
+        /// Why the CUDA driver cannot be loaded, in the loader's words; absent when it can.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        missing: Option<String>,
     },
     /// A critical Xid.
     Xid(Xid),

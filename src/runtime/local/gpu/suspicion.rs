@@ -24,23 +24,27 @@ pub struct Gpus {
     pub present: bool,
     /// The devices, with what they used when no engine ran.
     pub devices: Vec<Device>,
+    /// Why there is no driver, where the pod asked for GPUs of NVIDIA.
+    pub unavailable: Option<String>,
     /// The last Xid of each device since an engine was last ready.
     xids: BTreeMap<String, Xid>,
 }
 
 impl Gpus {
-    /// What a watch found.
-    pub fn found(devices: Vec<Device>, cuda: bool) -> Self {
+    /// What a watch found; `missing` says why CUDA's driver cannot be loaded. `asked`: the pod was to get GPUs of NVIDIA.
+    pub fn found(devices: Vec<Device>, missing: Option<String>, asked: bool) -> Self {
+        let present = missing.is_none() || !devices.is_empty();
         Self {
-            present: cuda || !devices.is_empty(),
+            present,
             devices,
+            unavailable: missing.filter(|_| asked && !present),
             xids: BTreeMap::new(),
         }
     }
 
     /// There must be some, but their driver does not answer.
     pub fn silent() -> Self {
-        Self::found(Vec::new(), true)
+        Self::found(Vec::new(), None, true)
     }
 
     /// Takes note of an Xid. Another container's devices are nobody's business here.
@@ -93,6 +97,7 @@ impl Gpus {
         });
         GpuReport {
             devices: devices.collect(),
+            unavailable: self.unavailable.as_deref().map(|reason| truncate(reason, MESSAGE)),
             fault: fault.map(|fault| GpuFault {
                 reason: fault.reason,
                 message: truncate(&fault.message, MESSAGE),
@@ -139,7 +144,7 @@ mod tests {
             total: None,
             recovery: None,
         });
-        Gpus::found(devices.into(), true)
+        Gpus::found(devices.into(), None, true)
     }
 
     fn xid(uuid: &str, xid: u64, recovery: Option<Recovery>) -> Xid {

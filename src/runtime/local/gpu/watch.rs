@@ -23,7 +23,7 @@ pub fn run() -> ExitCode {
         .and_then(|management| management.devices().ok());
     let found = Sighting::Found {
         devices: devices.unwrap_or_default(),
-        cuda: Driver::load(&Current::default()).is_ok(),
+        missing: Driver::load(&Current::default()).err(),
     };
     if tell(&found).is_err() {
         return ExitCode::SUCCESS;

@@ -54,7 +54,7 @@ fn gpus() -> Gpus {
         total: Some(24 << 30),
         recovery: None,
     });
-    Gpus::found(devices.into(), true)
+    Gpus::found(devices.into(), None, true)
 }
 
 fn xid(uuid: &str, xid: u64) -> Event {
