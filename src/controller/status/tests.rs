@@ -353,7 +353,7 @@ fn a_poisoned_context_is_told_while_the_engine_is_rebuilt() {
 fn a_container_without_a_driver_is_told_though_its_engine_serves() {
     let mut case = Case::new();
     case.edit(|r| {
-        r.status.as_mut().unwrap().gpu = parse(json!({"unavailable": "libcuda.so.1: cannot open shared object file"}))
+        r.status.as_mut().unwrap().gpu = parse(json!({"unavailable": "libcuda.so.1: cannot open shared object file"}));
     });
     let words = "pod assistant-local-1-a on node unknown: its container has no driver (libcuda.so.1: cannot open shared object file), so";
     case.expect("GPUHealthy", "False", reason::GPU_UNAVAILABLE, words);

@@ -86,7 +86,7 @@ pub struct Shared {
 /// The next orders. What all replicas may be using together, `Σ committed`, is at most `limit` afterwards, or no more than before.
 ///
 /// While all together ask for less than the limit each gets what it asks for and its part of the rest. Else it is max–min fair with one
-/// correction: see [`ideal`].
+/// correction: see `ideal`.
 #[must_use]
 pub fn share_out(limit: Rate, was_contended: bool, holdings: &[Holding]) -> Shared {
     let pool = limit - limit / MARGIN;

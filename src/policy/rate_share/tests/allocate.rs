@@ -139,9 +139,9 @@ fn a_share_grows_in_large_steps_while_others_make_room_one_after_another() {
 fn who_has_the_smallest_part_is_first_and_the_next_waits_for_what_is_on_its_way() {
     let shares = [30_000, 0, 200_000, 58_700, 58_700, 58_700, 58_700, 58_700];
     let holdings = shares.map(|share| settled_at(share, 400));
-    let shared = share_out(LIMIT, true, &holdings);
-    assert_eq!(moves(&shared, &holdings), [1, 2]);
-    assert!(shared.orders[1].ordered > 74 * MILLI);
+    let next = share_out(LIMIT, true, &holdings);
+    assert_eq!(moves(&next, &holdings), [1, 2]);
+    assert!(next.orders[1].ordered > 74 * MILLI);
 }
 
 #[test]
