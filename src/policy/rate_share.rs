@@ -6,8 +6,9 @@
 //!
 //! **Who gets what.** Nobody short: what each replica asks for, and what is left over for all, so that a replica which begins, or which
 //! the controller cannot reach, goes on for a while. Somebody short: by demand, see [`share_out`]; a replica that asks for nothing keeps
-//! only a floor of a thousandth of the limit for all together. The floor is not what such a replica works with: it keeps the one
-//! request in its bucket that lets it begin at once, and that beginning is what it tells the controller of.
+//! only a floor of a thousandth of the limit for all together. Shares that are used stay where they are: who has half of its part waits
+//! for what others leave. The floor is not what a replica works with: it keeps the one request in its bucket that lets it begin at once,
+//! and that beginning is what it tells the controller of.
 //!
 //! **The bound of 2 s.** No request is refused while another replica has had room, beyond the floor, for more than 2 s. A shortage is
 //! told at once, and whoever is to leave something for it confirms that at once ([`ShareOrder::awaited`]). While all together ask for

@@ -14,7 +14,7 @@ const REPLICAS: usize = 8;
 const LIMIT: u64 = 600;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Until a load that begins has its shares.
-const WARM_UP: Duration = Duration::from_secs(15);
+const WARM_UP: Duration = Duration::from_secs(10);
 /// Twice the limit, requests a minute.
 const TWICE: u32 = 1_200;
 

@@ -3,16 +3,22 @@
 //! Safe at every step, whatever becomes of single writes: a replica is given only what is free, and free is only what no replica may
 //! still be using. A smaller order frees nothing until the replica says that it follows it; until then the order carries along how
 //! much may be in use, as `reserved`.
+//!
+//! What is on its way from one replica to another nobody can use, and every step costs writes, of which a replica has ten a minute: a
+//! share that moves in many small steps is out of use for as long as the last of them waits for its turn. So in a shortage shares stay
+//! where they are used, and what has to move moves between few replicas in large steps.
+
+mod ideal;
+mod moves;
+
+use ideal::{enough, ideal};
+use moves::{moved, targets};
 
 use super::Rate;
 
 /// The limit over this is kept back: what buckets have saved up must not take the first minute after a rest far above the limit.
 const MARGIN: Rate = 400;
-/// The floors of all replicas together are the limit over this.
-const FLOOR: Rate = 1_000;
-/// Who asks for more than the level counts with this many times the level at most.
-const MOST_LEVELS: Rate = 2;
-/// Nobody is short any more when all together ask for so many hundredths of the limit.
+/// Nobody is short any more when all together ask for so many hundredths of the limit, and each has what it asks for.
 const CALM: Rate = 90;
 /// What need not be given to anybody, as part of the limit.
 const UNGIVEN: Rate = 400;
@@ -20,8 +26,6 @@ const UNGIVEN: Rate = 400;
 const HEADROOM: Rate = 8;
 /// In a shortage nobody moves for fairness alone who has this part of the fair share: all that is sent is sent either way.
 const FAIR: Rate = 2;
-/// While nobody is short, who holds a quarter of an even part of what nobody asks for can begin.
-const EVEN: Rate = 4;
 
 /// A replica's part as it stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,22 +86,18 @@ pub struct Shared {
 /// The next orders. What all replicas may be using together, `Σ committed`, is at most `limit` afterwards, or no more than before.
 ///
 /// While all together ask for less than the limit each gets what it asks for and its part of the rest. Else it is max–min fair with one
-/// correction. Max–min fairness gives the modest what they ask for and the others a common level. But requests come unevenly, and a
-/// share that just fits leaves a tenth and more of itself unused while others are refused. So whoever asks for more than the level
-/// counts with up to [`MOST_LEVELS`] times of it, and all are cut by the same factor: nobody gets less than half of the fair share,
-/// and nobody's share is more than it can use.
+/// correction: see `ideal`.
 #[must_use]
 pub fn share_out(limit: Rate, was_contended: bool, holdings: &[Holding]) -> Shared {
     let pool = limit - limit / MARGIN;
-    let asked = sum(holdings.iter().map(|h| h.demand));
-    let contended = asked > if was_contended { part(pool, CALM, 100) } else { pool };
-    let ideal = targets(pool, holdings);
+    let little = pool / UNGIVEN / count(holdings);
+    let contended = is_contended(pool, little, was_contended, holdings);
+    let ideal = ideal(pool, holdings);
     let enough = if contended {
         ideal.clone()
     } else {
         enough(pool, holdings, &ideal)
     };
-    let little = pool / UNGIVEN / count(holdings);
     let content = |(holding, enough): (&Holding, &Rate)| is_content(contended, little, holding, *enough);
     let content: Vec<bool> = holdings.iter().zip(&enough).map(content).collect();
     let (given, committed) = (
@@ -107,28 +107,22 @@ pub fn share_out(limit: Rate, was_contended: bool, holdings: &[Holding]) -> Shar
     let orders = if content.iter().all(|content| *content) && nearly(given, pool) && committed <= pool {
         holdings.iter().map(kept).collect()
     } else {
-        let mut targets = few_moves(pool, holdings, &enough, &content);
-        if sum(targets.iter().copied()) > pool {
-            targets.clone_from(&ideal);
-        }
-        give_the_rest(pool, &mut targets, &ideal);
+        let targets = targets(pool, holdings, (&ideal, &enough), &content);
         moved(pool, holdings, &unless_little(little, holdings, &targets))
     };
     Shared { orders, contended }
 }
 
+/// A shortage is not over as long as somebody lacks what it asks for: what moves would change its direction in between.
+fn is_contended(pool: Rate, little: Rate, was_contended: bool, holdings: &[Holding]) -> bool {
+    let asked = sum(holdings.iter().map(|h| h.demand));
+    let lacks = |holding: &Holding| holding.demand > holding.ordered + little;
+    asked > pool || was_contended && (asked > part(pool, CALM, 100) || holdings.iter().any(lacks))
+}
+
 /// All of the pool, but for what is not worth a move, and no more.
 const fn nearly(given: Rate, pool: Rate) -> bool {
     given <= pool && given + pool / UNGIVEN >= pool
-}
-
-/// What is enough for each while nobody is short: a little more than what it asks for, and to begin with.
-fn enough(pool: Rate, holdings: &[Holding], ideal: &[Rate]) -> Vec<Rate> {
-    let left = pool.saturating_sub(sum(holdings.iter().map(|h| h.demand)));
-    let begin = left / count(holdings) / EVEN;
-    let enough =
-        |(holding, ideal): (&Holding, &Rate)| (holding.demand + holding.demand / HEADROOM).max(begin).min(*ideal);
-    holdings.iter().zip(ideal).map(enough).collect()
 }
 
 /// `little`: what is not worth a move.
@@ -138,38 +132,6 @@ const fn is_content(contended: bool, little: Rate, holding: &Holding, enough: Ra
     }
     let has_room = holding.ordered > holding.demand + little;
     holding.ordered >= enough / FAIR && !has_room
-}
-
-/// Moves cost writes, and what is on its way nobody can use: who is content keeps its share, as far as the others find enough beside it.
-fn few_moves(pool: Rate, holdings: &[Holding], enough: &[Rate], content: &[bool]) -> Vec<Rate> {
-    let parts = || holdings.iter().zip(enough.iter().copied()).zip(content.iter().copied());
-    let held = sum(parts()
-        .filter(|(_, content)| *content)
-        .map(|((holding, _), _)| holding.ordered));
-    let wanted = sum(parts().filter(|(_, content)| !*content).map(|((_, enough), _)| enough));
-    let over = |holding: &Holding, enough: Rate| holding.ordered.saturating_sub(enough);
-    let spare = sum(parts()
-        .filter(|(_, content)| *content)
-        .map(|((holding, enough), _)| over(holding, enough)));
-    let missing = (held + wanted).saturating_sub(pool).min(spare);
-    let target = |((holding, enough), content): ((&Holding, Rate), bool)| {
-        if !content {
-            return enough;
-        }
-        let over = over(holding, enough);
-        holding.ordered - part(missing, over, spare).saturating_add(1).min(over)
-    };
-    parts().map(target).collect()
-}
-
-/// What the targets leave goes to those who are below what is ideal.
-fn give_the_rest(pool: Rate, targets: &mut [Rate], ideal: &[Rate]) {
-    let left = pool.saturating_sub(sum(targets.iter().copied()));
-    let lacks = |(target, ideal): (&Rate, &Rate)| ideal.saturating_sub(*target);
-    let lacking = sum(targets.iter().zip(ideal).map(lacks));
-    for (target, ideal) in targets.iter_mut().zip(ideal) {
-        *target += part(left.min(lacking), lacks((target, ideal)), lacking);
-    }
 }
 
 /// The targets, but where the difference is not worth a move.
@@ -184,10 +146,6 @@ fn unless_little(little: Rate, holdings: &[Holding], targets: &[Rate]) -> Vec<Ra
     holdings.iter().zip(targets).map(keep).collect()
 }
 
-fn count(holdings: &[Holding]) -> Rate {
-    Rate::try_from(holdings.len()).unwrap_or(Rate::MAX).max(1)
-}
-
 fn kept(holding: &Holding) -> Order {
     Order {
         ordered: holding.ordered,
@@ -196,73 +154,8 @@ fn kept(holding: &Holding) -> Order {
     }
 }
 
-/// Orders towards the targets: less at once, more as far as something is free.
-fn moved(pool: Rate, holdings: &[Holding], targets: &[Rate]) -> Vec<Order> {
-    let gain = |holding: &Holding, target: Rate| target.saturating_sub(holding.committed);
-    let both = || holdings.iter().zip(targets.iter().copied());
-    let wanted = sum(both().map(|(h, target)| gain(h, target)));
-    let free = pool.saturating_sub(sum(holdings.iter().map(|h| h.committed)));
-    let order = |(holding, target): (&Holding, Rate)| {
-        let more = part(free.min(wanted), gain(holding, target), wanted);
-        let ordered = target.min(holding.committed + more);
-        Order {
-            ordered,
-            reserved: holding.committed.max(ordered),
-            awaited: false,
-        }
-    };
-    let mut orders: Vec<Order> = both().map(order).collect();
-    let short = both()
-        .zip(&orders)
-        .any(|((holding, target), order)| order.ordered < holding.demand.min(target));
-    for order in &mut orders {
-        order.awaited = short && order.ordered < order.reserved;
-    }
-    orders
-}
-
-/// What each would get if nothing had to be waited for.
-fn targets(pool: Rate, holdings: &[Holding]) -> Vec<Rate> {
-    let count = count(holdings);
-    let floor = (pool / FLOOR / count).max(1).min(pool / count);
-    let rest = pool - floor * count;
-    let asked = sum(holdings.iter().map(|h| h.demand));
-    if asked <= rest {
-        let (even, by_demand) = halves(rest - asked, asked);
-        let more = |h: &Holding| h.demand + even / count + part(by_demand, h.demand, asked);
-        return holdings.iter().map(|h| floor + more(h)).collect();
-    }
-    let most = level(rest, holdings).saturating_mul(MOST_LEVELS);
-    let weight = |h: &Holding| h.demand.min(most);
-    let weights = sum(holdings.iter().map(weight));
-    holdings
-        .iter()
-        .map(|h| floor + part(rest, weight(h), weights))
-        .collect()
-}
-
-/// What nobody asks for: one half for all alike, one by demand.
-const fn halves(left: Rate, asked: Rate) -> (Rate, Rate) {
-    match asked {
-        0 => (left, 0),
-        _ => (left - left / 2, left / 2),
-    }
-}
-
-/// The level of max–min fairness: what asks for less gets it, all others get the level.
-fn level(rest: Rate, holdings: &[Holding]) -> Rate {
-    let mut demands: Vec<Rate> = holdings.iter().map(|h| h.demand).collect();
-    demands.sort_unstable();
-    let (mut left, mut count) = (rest, count(holdings));
-    for demand in demands {
-        let level = left / count.max(1);
-        if demand >= level {
-            return level;
-        }
-        left -= demand;
-        count -= 1;
-    }
-    left
+fn count(holdings: &[Holding]) -> Rate {
+    Rate::try_from(holdings.len()).unwrap_or(Rate::MAX).max(1)
 }
 
 /// `whole` × `weight` / `weights`, rounded down.

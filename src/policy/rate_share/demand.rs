@@ -118,6 +118,10 @@ impl Demand {
         let matters = short || contended || wanted * 2.0 > share;
         let rise = if short { 1.0 } else { RISE };
         if wanted > told * rise && matters {
+            if wanted > told * LEAP {
+                // What was left unused before says nothing of what has begun.
+                self.unused.set_per_minute(0.0, now);
+            }
             return self.rise(step_above(wanted), short);
         }
         if contended

@@ -77,6 +77,91 @@ fn nothing_moves_for_small_differences() {
     );
 }
 
+const fn settled_at(ordered: Rate, demand: u64) -> Holding {
+    Holding {
+        ordered,
+        committed: ordered,
+        demand: demand * MILLI,
+    }
+}
+
+/// Who is told something new.
+fn moves(shared: &Shared, holdings: &[Holding]) -> Vec<usize> {
+    let both = shared.orders.iter().zip(holdings).enumerate();
+    both.filter(|(_, (order, holding))| order.ordered != holding.ordered)
+        .map(|(place, _)| place)
+        .collect()
+}
+
+/// Everybody follows.
+fn followed(shared: &Shared, holdings: &[Holding]) -> Vec<Holding> {
+    let both = shared.orders.iter().zip(holdings);
+    both.map(|(order, holding)| Holding::known(*order, true, None, holding.demand))
+        .collect()
+}
+
+#[test]
+fn what_one_lacks_in_a_shortage_is_taken_from_the_one_that_is_furthest_above_its_part() {
+    let shares = [20_000, 85_000, 85_000, 85_000, 145_000, 60_000, 60_000, 58_500];
+    let holdings = shares.map(|share| settled_at(share, 160));
+    let less = share_out(LIMIT, true, &holdings);
+    assert_eq!(moves(&less, &holdings), [4]);
+    let holdings = followed(&less, &holdings);
+    let more = share_out(LIMIT, true, &holdings);
+    assert_eq!(moves(&more, &holdings), [0]);
+    let holdings = followed(&more, &holdings);
+    assert!(holdings[0].ordered > 74 * MILLI && holdings[4].ordered > 75 * MILLI);
+    assert_eq!(moves(&share_out(LIMIT, true, &holdings), &holdings), [] as [usize; 0]);
+}
+
+#[test]
+fn a_share_grows_in_large_steps_while_others_make_room_one_after_another() {
+    let mut holdings = vec![settled_at(85_500, 0); 7];
+    holdings.push(settled_at(0, 1_200));
+    let first = share_out(LIMIT, false, &holdings).orders;
+    let mut steps = Vec::new();
+    for following in 0..8 {
+        let mut known: Vec<Holding> = first
+            .iter()
+            .enumerate()
+            .map(|(place, order)| Holding::known(*order, place < following, None, 0))
+            .collect();
+        known[7] = settled_at(steps.last().copied().unwrap_or(0), 1_200);
+        let grown = share_out(LIMIT, true, &known).orders[7].ordered;
+        if steps.last() != Some(&grown) && grown > 0 {
+            steps.push(grown);
+        }
+    }
+    assert!(steps.len() <= 4 && steps.last() > Some(&(597 * MILLI)), "{steps:?}");
+}
+
+#[test]
+fn who_has_the_smallest_part_is_first_and_the_next_waits_for_what_is_on_its_way() {
+    let shares = [30_000, 0, 200_000, 58_700, 58_700, 58_700, 58_700, 58_700];
+    let holdings = shares.map(|share| settled_at(share, 400));
+    let next = share_out(LIMIT, true, &holdings);
+    assert_eq!(moves(&next, &holdings), [1, 2]);
+    assert!(next.orders[1].ordered > 74 * MILLI);
+}
+
+#[test]
+fn a_part_is_given_when_nothing_else_is_on_its_way() {
+    let mut holdings = vec![settled_at(85_500, 400); 6];
+    holdings.extend([settled_at(80_000, 400), settled_at(0, 400)]);
+    let without_a_move = share_out(LIMIT, true, &holdings[..7]);
+    assert_eq!(moves(&without_a_move, &holdings[..7]), [6], "5.5 are left over");
+}
+
+#[test]
+fn a_shortage_lasts_until_everybody_has_what_it_asks_for() {
+    let contended = |second: Rate| {
+        let holdings = [settled_at(598_500 - second, 100), settled_at(second, 400)];
+        share_out(LIMIT, true, &holdings).contended
+    };
+    assert!(contended(100_000));
+    assert!(!contended(400_000));
+}
+
 #[test]
 fn an_order_frees_nothing_before_it_is_followed() {
     let all = Holding {

@@ -118,6 +118,18 @@ fn room_is_told_within_five_quarters_of_a_second_while_another_is_short_and_not_
 }
 
 #[test]
+fn what_was_unused_before_a_load_began_is_no_room() {
+    let mut meter = meter(LIMIT / 8, true);
+    load(&mut meter, 0, 20_000, u64::MAX);
+    let mut demands = Vec::new();
+    for at in (20_000..24_000).step_by(250) {
+        load(&mut meter, at, at + 250, 50);
+        demands.push(told(&meter));
+    }
+    assert!(demands.is_sorted(), "{demands:?}");
+}
+
+#[test]
 fn a_steady_demand_is_told_once() {
     let mut meter = meter(LIMIT / 8, true);
     load(&mut meter, 0, 30_000, 400);

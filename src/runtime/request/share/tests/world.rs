@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     task::{AbortHandle, JoinSet},
     time::{interval, sleep, timeout},
 };
@@ -27,6 +27,7 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 /// As `serve::tend` has them.
 const JUDGE: Duration = Duration::from_millis(250);
 const NEWS: Duration = Duration::from_secs(5);
+const NEWS_PAUSE: Duration = Duration::from_millis(250);
 const ROOM: Duration = Duration::from_secs(2);
 
 /// How requests come.
@@ -81,10 +82,16 @@ pub struct World {
     told: Mutex<Vec<Told>>,
     changed: Notify,
     seen: Mutex<Seen>,
+    seed: u64,
 }
 
 impl World {
     pub fn start(limit: u32, replicas: usize) -> Arc<Self> {
+        Self::start_with(limit, replicas, 0)
+    }
+
+    /// `seed`: of the chance by which requests come.
+    pub fn start_with(limit: u32, replicas: usize, seed: u64) -> Arc<Self> {
         let clock = Clock::start();
         let spec = RateLimit {
             requests_per_minute: Some(limit),
@@ -106,6 +113,7 @@ impl World {
             told: Mutex::new((0..replicas).map(|_| Told::default()).collect()),
             changed: Notify::new(),
             seen: Mutex::default(),
+            seed,
         });
         for index in 0..replicas {
             tokio::spawn(Arc::clone(&world).report(index));
@@ -158,7 +166,7 @@ impl World {
     }
 
     async fn requests(self: Arc<Self>, index: usize, load: Load, per_minute: u32) {
-        let mut dice = StdRng::seed_from_u64(index as u64);
+        let mut dice = StdRng::seed_from_u64(index as u64 + 100 * self.seed);
         let (apart, mut requests) = (MINUTE / per_minute, JoinSet::new());
         // Replicas do not begin in step.
         sleep(apart.mul_f64(dice.random())).await;
@@ -172,6 +180,22 @@ impl World {
             })
             .await;
         }
+    }
+
+    /// Requests a minute at equal distances, each to a replica that chance chooses: as through a Service, each on a connection of its own.
+    pub fn load_through_a_service(self: &Arc<Self>, per_minute: u32) -> Running {
+        let world = Arc::clone(self);
+        let load = tokio::spawn(async move {
+            let (mut dice, mut requests) = (StdRng::seed_from_u64(world.seed), JoinSet::new());
+            let mut ticks = interval(MINUTE / per_minute);
+            loop {
+                ticks.tick().await;
+                let index = dice.random_range(0..world.replicas.len());
+                requests.spawn(world.request(index, Priority::Normal));
+                while requests.try_join_next().is_some() {}
+            }
+        });
+        Running(vec![load.abort_handle()])
     }
 
     /// One request that does not wait.
@@ -231,6 +255,8 @@ impl World {
 
     /// Looks four times a second whether what is told still holds, and twenty times whether there is room.
     async fn judge(self: Arc<Self>, index: usize) {
+        // Replicas do not look in step.
+        sleep(JUDGE / 8 * u32::try_from(index).unwrap_or(0)).await;
         let mut ticks = interval(JUDGE / 5);
         let replica = &self.replicas[index];
         loop {
@@ -251,27 +277,42 @@ impl World {
         }
     }
 
-    /// As `serve::tend` and `report` do it.
+    /// As `serve::tend` does it: what is told, and how often it was urgent.
+    fn news(self: Arc<Self>, index: usize) -> watch::Receiver<(ShareReport, u64)> {
+        let (sender, receiver) = watch::channel((ShareReport::default(), 0));
+        tokio::spawn(async move {
+            let Replica { share, signals, .. } = &self.replicas[index];
+            loop {
+                let _ = timeout(NEWS, signals.changed()).await;
+                let _ = sender.send((share.report("far"), signals.count()));
+                sleep(NEWS_PAUSE).await;
+            }
+        });
+        receiver
+    }
+
+    /// As `report` does it.
     async fn report(self: Arc<Self>, index: usize) {
-        let replica = &self.replicas[index];
+        let mut news = Arc::clone(&self).news(index);
         let (mut rate, mut urgent_written) = (WriteRate::default(), 0);
         loop {
-            let _ = timeout(NEWS, replica.signals.changed()).await;
-            while replica.share.report("far") != lock(&self.told)[index].report {
-                let (now, urgent) = (self.clock.now(), replica.signals.count());
-                let at = rate.next(now, Haste::urgent_if(urgent > urgent_written));
-                if at > now {
-                    let _ = timeout(at.saturating_sub(now), replica.signals.changed()).await;
-                    continue;
-                }
-                rate.wrote(now);
-                let report = replica.share.report("far");
-                sleep(WRITE + WATCH).await;
-                urgent_written = urgent;
-                lock(&self.told)[index].report = report;
-                lock(&self.seen).statuses += 1;
-                self.changed.notify_one();
+            let (report, urgent) = news.borrow_and_update().clone();
+            if report == lock(&self.told)[index].report {
+                let _ = news.changed().await;
+                continue;
             }
+            let now = self.clock.now();
+            let at = rate.next(now, Haste::urgent_if(urgent > urgent_written));
+            if at > now {
+                let _ = timeout(at.saturating_sub(now), news.changed()).await;
+                continue;
+            }
+            rate.wrote(now);
+            sleep(WRITE + WATCH).await;
+            urgent_written = urgent;
+            lock(&self.told)[index].report = report;
+            lock(&self.seen).statuses += 1;
+            self.changed.notify_one();
         }
     }
 
