@@ -38,16 +38,16 @@ fn spec(limit: u64, window: &Value) -> Value {
         json!({"count": 1, "resourceName": GPU}),
     );
     let spec = harness::with(spec, "/spec/backends/0/local/price", json!({"perGpuHour": PER_HOUR}));
-    let budget = json!({"limit": limit.to_string(), "onExhausted": "ScaleToZero"});
-    let spec = harness::with(spec, "/spec/budget", budget);
-    ["period", "timeZone"].into_iter().fold(spec, |spec, field| {
-        harness::with(spec, &format!("/spec/budget/{field}"), window[field].clone())
-    })
+    let mut budget = json!({"limit": limit.to_string(), "onExhausted": "ScaleToZero"});
+    for (field, value) in window.as_object().expect("fields") {
+        budget[field] = value.clone();
+    }
+    harness::with(spec, "/spec/budget", budget)
 }
 
 /// A window that never ends.
 fn total() -> Value {
-    json!({"period": "Total", "timeZone": "UTC"})
+    json!({"period": "Total"})
 }
 
 async fn gone(namespace: &Namespace, limit: Duration) -> Timestamp {
