@@ -1,6 +1,6 @@
 //! What an idle deployment costs.
 
-use std::time::Duration;
+use std::{fmt::Debug, time::Duration};
 
 use futures::{StreamExt, TryStreamExt};
 use inference_operator::api::{InferenceDeployment, InferenceReplica};
@@ -20,7 +20,7 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Writes to a kind in the namespace during the idle time, as the API server's own watch tells them.
 async fn writes<K>(api: Api<K>) -> Vec<String>
 where
-    K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
+    K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + Debug + Send + 'static,
 {
     let version = api
         .list(&ListParams::default())
@@ -34,7 +34,18 @@ where
         .timeout(u32::try_from(IDLE.as_secs()).expect("a minute"));
     let events = api.watch(&params, &version).await.expect("a watch").boxed();
     let seen: Vec<_> = events.try_collect::<Vec<WatchEvent<K>>>().await.expect("events");
-    seen.iter().map(|e| format!("{}: {e:?}", K::kind(&()))).collect()
+    seen.iter()
+        .map(|e| format!("{}: {}", K::kind(&()), describe(e)))
+        .collect()
+}
+
+fn describe<K: Debug>(event: &WatchEvent<K>) -> String {
+    match event {
+        WatchEvent::Added(object) => format!("added {object:?}"),
+        WatchEvent::Modified(object) => format!("modified {object:?}"),
+        WatchEvent::Deleted(object) => format!("deleted {object:?}"),
+        other => format!("{other:?}"),
+    }
 }
 
 #[tokio::test]

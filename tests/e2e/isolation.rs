@@ -63,7 +63,6 @@ fn hostile(provider: &Provider) -> Value {
 }
 
 #[tokio::test]
-#[ignore = "not seen to pass yet"]
 async fn an_engine_that_means_harm_gets_hold_of_nothing() {
     let provider = Provider::start("sk").await;
     let namespace = Namespace::create("isolation").await;
