@@ -1,6 +1,9 @@
 //! What an idle deployment costs.
 
-use std::{fmt::Debug, time::Duration};
+use std::{
+    fmt::Debug,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt, TryStreamExt};
 use inference_operator::api::{InferenceDeployment, InferenceReplica};
@@ -16,6 +19,8 @@ use kube::{
 use crate::harness::{self, Namespace, Provider, figure};
 
 const IDLE: Duration = Duration::from_secs(60);
+/// An Event follows its status within this time.
+const CALM: Duration = Duration::from_secs(2);
 
 /// Writes to a kind in the namespace during the idle time, as the API server's own watch tells them.
 async fn writes<K>(api: Api<K>) -> Vec<String>
@@ -81,7 +86,8 @@ async fn sixty_idle_seconds_write_nothing() {
     namespace.done().await;
 }
 
-/// Until everything that follows from getting Ready has been written: the replica's routine report (at most one in 5 s), and the Event.
+/// Until everything that follows from getting Ready has been written: the replica's routine report (at most one in 5 s), what the status
+/// makes of it, and Events.
 async fn settle(namespace: &Namespace) {
     harness::until("the Event of getting Ready", harness::SOON, async || {
         let events = namespace
@@ -117,6 +123,21 @@ async fn settle(namespace: &Namespace) {
             }
         },
     )
+    .await;
+    namespace.wait("assistant", "ModelLoaded", "True").await;
+    let mut last = (0, Instant::now());
+    harness::until("no more Events", harness::SOON, async || {
+        let events = namespace.api::<Event>().list(&ListParams::default()).await;
+        let count = events.map_err(|e| e.to_string())?.items.len();
+        if count != last.0 {
+            last = (count, Instant::now());
+        }
+        if last.1.elapsed() > CALM {
+            Ok(())
+        } else {
+            Err(format!("{count} Events"))
+        }
+    })
     .await;
 }
 
