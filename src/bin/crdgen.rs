@@ -24,8 +24,14 @@ const FOLDERS: [&str; 2] = ["crds", "charts/inference-operator-crds/files"];
 
 fn main() -> ExitCode {
     let named: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
-    if named.iter().any(|name| name.as_os_str().as_encoded_bytes().starts_with(b"-")) {
-        eprintln!("usage: crdgen [FOLDER...]   (without a folder: {})", FOLDERS.join(" and "));
+    if named
+        .iter()
+        .any(|name| name.as_os_str().as_encoded_bytes().starts_with(b"-"))
+    {
+        eprintln!(
+            "usage: crdgen [FOLDER...]   (without a folder: {})",
+            FOLDERS.join(" and ")
+        );
         return ExitCode::FAILURE;
     }
     let folders = if named.is_empty() {

@@ -44,6 +44,7 @@ mod mock;
 pub mod options;
 mod orphans;
 mod pace;
+mod pods;
 mod reconcile;
 pub mod run;
 mod server;

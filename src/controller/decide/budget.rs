@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use super::{Decisions, Situation, awake, gpu_time};
 use crate::{
     api::{BudgetStatus, InferenceDeployment, InferenceReplica, MoneyError, NanoUsd, ReplicaBudget, names},
-    controller::status::has_ended,
+    controller::pods::has_ended,
     policy::budget::ledger::{
         self, Clocks, Decision, Holder, Mark, Marks, Object, Remove, Terms, WriteOff, may_release, next_charge,
         projection,

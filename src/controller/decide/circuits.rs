@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::{Decisions, Situation};
 use crate::{
     api::{CircuitScope, CircuitState, CircuitStatus, InferenceDeployment, MergedCircuit},
-    controller::status::{has_ended, is_ready},
+    controller::pods::{has_ended, is_ready},
     policy::circuit::merge::{Merged, Replica, Subject, merge, project},
 };
 

@@ -9,7 +9,7 @@ use crate::{
     controller::{
         build::{Subject, Tier, grace_seconds, tier_of},
         dereference::Live,
-        status::{has_ended, scheduled_at},
+        pods::{has_ended, scheduled_at},
     },
     policy::budget::ledger::{GpuHold, GpuTerms},
 };

@@ -10,7 +10,7 @@ use crate::{
     controller::{
         build::{Tier, tier_of},
         dereference::Live,
-        status::{gpu_end, is_ready},
+        pods::{gpu_end, is_ready},
     },
     policy::gpu_trouble::{Failure, REPLACEMENTS, WINDOW, held_for, is_replaced, next_change, note},
 };

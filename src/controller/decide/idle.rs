@@ -12,7 +12,7 @@ use crate::{
     controller::{
         build::{Subject, Tier, tier_of},
         dereference::Live,
-        status::{classify, has_ended, is_ready},
+        pods::{classify, has_ended, is_ready},
     },
     policy::scale_to_zero::{Member, State, away},
 };

@@ -1,8 +1,8 @@
 //! What people are told of the budget: the condition WithinBudget, and a Warning at every percentage they asked for.
 
 use super::{
-    conditions::{FALSE, TRUE, UNKNOWN, Verdict, verdict},
     transitions::Transition,
+    verdict::{FALSE, TRUE, UNKNOWN, Verdict, verdict},
     view::View,
 };
 use crate::{

@@ -5,48 +5,21 @@ use kube::ResourceExt;
 
 use super::{
     budget::within_budget,
-    circuits, gpus, pods,
-    view::{View, has_ended},
+    circuits, gpus,
+    verdict::{FALSE, TRUE, UNKNOWN, Verdict, verdict},
+    view::View,
 };
 use crate::{
     api::{
         BackendReport, CircuitScope, CircuitState, CircuitStatus, DownloadStatus, EngineState, InferenceReplicaStatus,
         conditions as types, conditions::reason,
     },
-    controller::build::Tier,
+    controller::{
+        build::Tier,
+        pods::{self, has_ended},
+    },
     error::ErrorKind,
 };
-
-/// A condition without its times.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Its type.
-    pub type_: &'static str,
-    /// `True`, `False` or `Unknown`.
-    pub status: &'static str,
-    /// A reason constant.
-    pub reason: &'static str,
-    /// For people.
-    pub message: String,
-}
-
-pub(super) const TRUE: &str = "True";
-pub(super) const FALSE: &str = "False";
-pub(super) const UNKNOWN: &str = "Unknown";
-
-pub(super) fn verdict(
-    type_: &'static str,
-    status: &'static str,
-    reason: &'static str,
-    message: impl Into<String>,
-) -> Verdict {
-    Verdict {
-        type_,
-        status,
-        reason,
-        message: message.into(),
-    }
-}
 
 /// All conditions, in a fixed order.
 pub fn all(view: &View<'_>) -> Vec<Verdict> {

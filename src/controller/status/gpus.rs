@@ -4,13 +4,15 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::{
-    conditions::Verdict,
-    pods::{self, GpuEnd},
+    verdict::Verdict,
     view::{Member, View},
 };
 use crate::{
     api::{EngineState, GpuFaultReason, GpuSuspect, GpuTrouble, Gpus, conditions as types, conditions::reason},
-    controller::build::Tier,
+    controller::{
+        build::Tier,
+        pods::{self, GpuEnd},
+    },
     policy::gpu_trouble::{REPLACEMENTS, UNKNOWN, WINDOW},
 };
 

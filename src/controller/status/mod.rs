@@ -5,10 +5,10 @@ mod circuits;
 mod conditions;
 mod errors;
 mod gpus;
-mod pods;
 #[cfg(test)]
 mod tests;
 mod transitions;
+mod verdict;
 mod view;
 
 use std::collections::BTreeMap;
@@ -29,10 +29,9 @@ use super::{
 };
 pub use budget::warnings;
 pub use circuits::circuit_transitions;
-pub use conditions::Verdict;
-pub use pods::{classify, gpu_end, scheduled_at};
 pub use transitions::{Transition, scaled, transitions};
-pub use view::{Problem, View, has_ended, is_ready};
+pub use verdict::Verdict;
+pub use view::{Problem, View};
 
 use crate::{
     api::{InferenceDeployment, InferenceDeploymentStatus, conditions as types, names},

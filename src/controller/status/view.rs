@@ -3,7 +3,7 @@
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::ResourceExt;
 
-use super::{budget, pods};
+use super::budget;
 use crate::{
     api::{
         Backend, BackendReport, BudgetStatus, CircuitStatus, GpuTrouble, InferenceDeployment, InferenceDeploymentSpec,
@@ -13,6 +13,7 @@ use crate::{
         build::{Subject, Tier, scaled_tier, tier_of, tiers},
         decide::{Decisions, Situation, unread_annotations},
         dereference::Live,
+        pods::{self, has_ended, is_ready},
     },
     policy::pricing::Prices,
 };
@@ -254,17 +255,6 @@ fn members<'a>(subject: &Subject, live: &'a Live) -> Vec<Member<'a>> {
             })
         })
         .collect()
-}
-
-/// The kubelet calls it Ready.
-pub fn is_ready(pod: &Pod) -> bool {
-    pods::condition(pod, "Ready") == Some("True")
-}
-
-/// An evicted pod stays and speaks no more: its last report says nothing of now.
-pub fn has_ended(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-    matches!(phase, Some("Failed" | "Succeeded"))
 }
 
 fn report<'a>(replicas: &'a [InferenceReplica], pod: &Pod) -> Option<&'a InferenceReplicaStatus> {

@@ -48,6 +48,17 @@ pub fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a str> {
     conditions.iter().find(|c| c.type_ == type_).map(|c| c.status.as_str())
 }
 
+/// The kubelet calls it Ready.
+pub fn is_ready(pod: &Pod) -> bool {
+    condition(pod, "Ready") == Some("True")
+}
+
+/// An evicted pod stays and speaks no more: its last report says nothing of now.
+pub fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    matches!(phase, Some("Failed" | "Succeeded"))
+}
+
 /// When the pod was given to its node.
 pub fn scheduled_at(pod: &Pod) -> Option<Timestamp> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;

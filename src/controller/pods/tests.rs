@@ -2,7 +2,7 @@ use super::*;
 
 fn pod(name: &str) -> Pod {
     let file = format!(
-        "{}/src/controller/status/pods/recorded/{name}.yaml",
+        "{}/src/controller/pods/recorded/{name}.yaml",
         env!("CARGO_MANIFEST_DIR")
     );
     serde_saphyr::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
