@@ -28,6 +28,8 @@ pub const MANAGED_BY: &str = "inference-operator";
 
 /// Annotation on pods and revisions: the versioned hash of the pod-shaped fields (design section 4).
 pub const ANNOTATION_POD_HASH: &str = "inference-operator.dev/pod-hash";
+/// Annotation on the local pods' workload while `scaleToZero` keeps them away: its 0 pods alone may be somebody else's wish.
+pub const ANNOTATION_IDLE: &str = "inference-operator.dev/idle";
 
 /// Annotation on an `InferenceDeployment`: the last window in which money was granted, `UID/NUMBER`. Written by the controller.
 pub const ANNOTATION_BUDGET_WINDOW: &str = "inference-operator.dev/budget-window";

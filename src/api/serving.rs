@@ -77,8 +77,9 @@ pub struct ScaleToZero {
     "with hold.capacity 0 no request is held and a timeout would do nothing"
 ))]
 pub struct Hold {
-    /// Requests that one GPU-less pod holds; 256 when absent. With 0 none is held, and a request brings the pods back all the same.
-    #[schemars(range(min = 0, max = 100_000))]
+    /// Requests that one GPU-less pod holds; 256 when absent, at most 1000: each keeps a connection and its body. With 0 none is held, and a
+    /// request brings the pods back all the same.
+    #[schemars(range(min = 0, max = 1_000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<u32>,
     /// How long a request is held at most; `5m` when absent. A model has to be loaded in this time.

@@ -66,6 +66,10 @@ enum Command {
         /// Address of /livez and /readyz.
         #[arg(long, default_value = "0.0.0.0:9000")]
         admin: SocketAddr,
+        /// CIDR blocks, separated by commas, that models may be downloaded from although they are loopback, link-local, multicast or a
+        /// cloud's metadata.
+        #[arg(long, value_name = "CIDRS", default_value = "")]
+        allow_endpoint_addresses: AllowedAddresses,
         /// Address of the Hugging Face hub or of a mirror, from which models are downloaded.
         #[arg(long, value_name = "URL", default_value = names::HUGGING_FACE)]
         hugging_face_endpoint: String,
@@ -132,9 +136,11 @@ fn main() -> ExitCode {
         })),
         Command::Follow {
             admin,
+            allow_endpoint_addresses,
             hugging_face_endpoint,
         } => block_on(follow(FollowOptions {
             admin,
+            allowed: allow_endpoint_addresses,
             hub: hugging_face_endpoint,
         })),
         Command::Install { dir } => match install(&dir) {

@@ -229,7 +229,10 @@ async fn follow(situation: Situation<'_>, decisions: Decisions, context: &Contex
     } else {
         let spec = decide::awake(&deployment.spec, decisions.idle);
         let spec = decide::affordable(&spec, decisions.record.budget.as_ref(), subject, live);
-        let prepared = build::build(subject, &spec, live, &decisions.orders, &context.defaults)?;
+        let mut prepared = build::build(subject, &spec, live, &decisions.orders, &context.defaults)?;
+        if decisions.idle {
+            prepared.note_idle();
+        }
         match Box::pin(writer.apply(prepared)).await {
             Ok(mut outcome) => {
                 let before = decide::local_pods(subject, live);

@@ -12,6 +12,7 @@ use std::time::Duration;
 pub struct Usage {
     in_hand: u64,
     used: bool,
+    started: bool,
     last: Duration,
 }
 
@@ -25,39 +26,40 @@ impl Usage {
     /// A request is answered, goes elsewhere, or is gone.
     pub fn end(&mut self, now: Duration) {
         self.in_hand = self.in_hand.saturating_sub(1);
-        self.last = now;
+        self.last = self.last.max(now);
     }
 
     /// No request could come before: the time without one begins now.
     pub fn start(&mut self, now: Duration) {
+        self.started = true;
         self.last = self.last.max(now);
     }
 
-    /// True while a request is in hand or the last one is younger than `idle_after`, false when there was none for so long; `None` while
-    /// that cannot be known.
+    /// True while a request is in hand or the last one is younger than `idle_after`, false when there was none for so long since the
+    /// start; `None` while that cannot be known.
     #[must_use]
     pub fn wanted(&self, now: Duration, idle_after: Duration) -> Option<bool> {
         if self.in_hand > 0 {
             return Some(true);
         }
-        let young = now.saturating_sub(self.last) < idle_after;
-        match (young, self.used) {
-            (true, true) => Some(true),
-            (true, false) => None,
-            (false, _) => Some(false),
+        if now.saturating_sub(self.last) < idle_after {
+            return self.used.then_some(true);
         }
+        self.started.then_some(false)
     }
 }
 
-/// How a pod that is not being deleted does.
+/// How a pod does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Ready: it may be asked.
     Serving,
     /// On its way.
     Starting,
-    /// It does not get Ready by itself.
+    /// It does not get Ready by itself, and what it said last may be long ago.
     Failing,
+    /// It is being deleted, and holds what it took before.
+    Leaving,
 }
 
 /// A pod.
@@ -75,10 +77,12 @@ pub struct Member {
 ///
 /// They go when every pod that may be asked was not for so long: one of them a GPU-less one, since somebody has to notice the next request,
 /// and one a local one, since a model that was never up is not idle but in trouble, or new. A local pod that starts is waited for; one
-/// that fails is not, or a second pod without a GPU would keep the first for ever.
+/// that fails is not, or a second pod without a GPU would keep the first for ever. A GPU-less pod that leaves may hold a request: that one
+/// must come to be asked.
 #[must_use]
 pub fn away(away: bool, members: &[Member]) -> bool {
-    if members.iter().any(|member| member.wanted == Some(true)) {
+    let asked = |member: &Member| member.wanted == Some(true) && member.state != State::Failing;
+    if members.iter().any(asked) {
         return false;
     }
     let serves = |local: bool| {
@@ -88,7 +92,7 @@ pub fn away(away: bool, members: &[Member]) -> bool {
     let idle = |member: &Member| match member.state {
         State::Serving => member.wanted == Some(false),
         State::Starting => !member.local,
-        State::Failing => true,
+        State::Failing | State::Leaving => true,
     };
     away || (serves(true) && serves(false) && members.iter().all(idle))
 }

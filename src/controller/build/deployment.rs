@@ -5,24 +5,28 @@ use k8s_openapi::{
         apps::v1::{ControllerRevision, Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
         core::v1::PodTemplateSpec,
     },
-    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
+    apimachinery::pkg::{
+        apis::meta::v1::{LabelSelector, ObjectMeta},
+        util::intstr::IntOrString,
+    },
 };
 use kube::ResourceExt;
 
-use super::{BuildError, Subject, Tier};
-use crate::api::names;
+use super::{BuildError, Subject, Tier, volumes::downloads};
+use crate::{
+    api::{LocalBackend, names},
+    policy::engines::LONGEST_LOAD,
+};
 
-/// Seconds an engine has to load its model, plus the minute that design section 10 adds.
-const PROGRESS_DEADLINE_SECONDS: i32 = 600 + 60;
 /// Seconds that a download may take in addition. It ends by itself when nothing comes any more; this is for one that never ends.
 const DOWNLOAD_SECONDS: i32 = 4 * 60 * 60;
 
-/// The Deployment of `tier` with the template of `revision`. `downloads` when its pods bring the model themselves.
+/// The Deployment of `tier` with the template of `revision`; `local` is what its pods hold.
 pub fn build(
     subject: &Subject,
     tier: Tier,
     replicas: i32,
-    downloads: bool,
+    local: Option<&LocalBackend>,
     revision: &ControllerRevision,
 ) -> Result<Deployment, BuildError> {
     let mut deployment = Deployment {
@@ -34,7 +38,7 @@ pub fn build(
                 ..LabelSelector::default()
             },
             strategy: Some(strategy()),
-            progress_deadline_seconds: Some(PROGRESS_DEADLINE_SECONDS + if downloads { DOWNLOAD_SECONDS } else { 0 }),
+            progress_deadline_seconds: local.map(deadline_seconds),
             revision_history_limit: Some(2),
             ..DeploymentSpec::default()
         },
@@ -42,6 +46,13 @@ pub fn build(
     };
     set_template(&mut deployment, revision)?;
     Ok(deployment)
+}
+
+/// How long a local pod may take to get Ready: the engine's limit for loading, and the minute that design section 10 adds.
+pub fn deadline_seconds(local: &LocalBackend) -> i32 {
+    let load = i32::try_from(LONGEST_LOAD.as_secs()).unwrap_or(i32::MAX);
+    let download = if downloads(local) { DOWNLOAD_SECONDS } else { 0 };
+    load + 60 + download
 }
 
 /// Never more pods than wanted: a GPU for a surge is seldom there.
@@ -62,8 +73,14 @@ fn strategy() -> DeploymentStrategy {
 pub fn set_template(deployment: &mut Deployment, revision: &ControllerRevision) -> Result<(), BuildError> {
     let data = revision.data.0.clone();
     let template: PodTemplateSpec = serde_json::from_value(data)?;
-    let hash = revision.annotations().get(names::ANNOTATION_POD_HASH).cloned();
-    deployment.metadata.annotations = hash.map(|h| [(names::ANNOTATION_POD_HASH.to_owned(), h)].into());
+    note_hash(&mut deployment.metadata, revision);
     deployment.spec.template = template;
     Ok(())
+}
+
+/// Whose pods these are, beside what else is noted.
+pub fn note_hash(meta: &mut ObjectMeta, revision: &ControllerRevision) {
+    let hash = revision.annotations().get(names::ANNOTATION_POD_HASH).cloned();
+    let noted = hash.map(|hash| (names::ANNOTATION_POD_HASH.to_owned(), hash));
+    meta.annotations.get_or_insert_default().extend(noted);
 }

@@ -1,12 +1,11 @@
 //! The LeaderWorkerSet of a model that is spread over nodes: a replica is a group of pods, of which one leads and answers.
 
 use k8s_openapi::api::{apps::v1::ControllerRevision, core::v1::PodTemplateSpec};
-use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
-use super::{BuildError, Defaults, Subject, Tier, pod};
+use super::{BuildError, Defaults, Subject, Tier, deployment::note_hash, pod};
 use crate::{
-    api::{InferenceDeploymentSpec, names},
+    api::InferenceDeploymentSpec,
     controller::groups::{LeaderWorkerSet, LeaderWorkerSetSpec, LeaderWorkerTemplate, RollingUpdate, RolloutStrategy},
 };
 
@@ -73,8 +72,7 @@ pub fn build(
 /// When somebody put something else into the revision.
 pub fn set_templates(group: &mut LeaderWorkerSet, revision: &ControllerRevision) -> Result<(), BuildError> {
     let templates: Templates = serde_json::from_value(revision.data.0.clone())?;
-    let hash = revision.annotations().get(names::ANNOTATION_POD_HASH).cloned();
-    group.metadata.annotations = hash.map(|h| [(names::ANNOTATION_POD_HASH.to_owned(), h)].into());
+    note_hash(&mut group.metadata, revision);
     group.spec.leader_worker_template.leader_template = Some(templates.leader_template);
     group.spec.leader_worker_template.worker_template = templates.worker_template;
     Ok(())

@@ -26,7 +26,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use kube::Resource;
+use kube::{Resource, ResourceExt};
 
 use super::{decide::Orders, dereference::Live, groups::LeaderWorkerSet};
 use crate::{
@@ -188,6 +188,22 @@ pub struct Resources<S: Stage> {
     pub stage: PhantomData<S>,
 }
 
+impl Resources<Prepared> {
+    /// Notes that `scaleToZero` keeps the local pods away.
+    pub fn note_idle(&mut self) {
+        let local = |d: &&mut Deployment| {
+            d.labels()
+                .get(names::LABEL_TIER)
+                .is_some_and(|tier| tier == names::TIER_LOCAL)
+        };
+        let deployments = self.deployments.iter_mut().filter(local).map(|d| &mut d.metadata);
+        for meta in deployments.chain(self.group.iter_mut().map(|group| &mut group.metadata)) {
+            let annotations = meta.annotations.get_or_insert_default();
+            annotations.insert(names::ANNOTATION_IDLE.to_owned(), "true".to_owned());
+        }
+    }
+}
+
 impl<S: Stage> Resources<S> {
     /// What makes pods: the Deployments, and the group as a Deployment would tell of it.
     pub fn workloads(&self) -> Vec<Deployment> {
@@ -234,13 +250,12 @@ pub fn build(
                 .insert(group::build(subject, replicas, local.nodes(), &revision)?)
                 .as_deployment()
         } else {
-            let downloads = local.is_some_and(volumes::downloads);
-            deployment::build(subject, tier, replicas, downloads, &revision)?
+            deployment::build(subject, tier, replicas, local, &revision)?
         };
         claims = claims.or(local.and_then(|local| gpus::claim_template(subject, local, &deployment.spec.template)));
         deployments.extend(Some(deployment).filter(|_| spread.is_none()));
         revisions.push(revision);
-        disruptions.extend(disruption::build(subject, tier, replicas));
+        disruptions.extend(disruption::build(subject, tier, replicas, spread.is_some()));
     }
     Ok(Resources {
         account: rbac::account(subject),
@@ -257,7 +272,7 @@ pub fn build(
     })
 }
 
-pub use deployment::set_template;
+pub use deployment::{deadline_seconds, set_template};
 pub use group::set_templates;
 pub use pod::grace_seconds;
 pub use replica::{build as replicas, tier_of};

@@ -53,7 +53,7 @@ pub fn render(
     container
         .command
         .get_or_insert_default()
-        .extend(operators_flags(defaults, tier, local));
+        .extend(operators_flags(defaults, local));
     container.env = Some(environment(subject, spec, local, &overrides)?);
     container.volume_mounts = Some(mounts.into_iter().chain(overrides.volume_mounts.clone()).collect());
     let pod = PodSpec {
@@ -72,10 +72,9 @@ pub fn render(
 }
 
 /// Flags, not variables of the environment: those the user's own `podTemplate.env` or the engine's image could set.
-fn operators_flags(defaults: &Defaults, tier: Tier, local: Option<&LocalBackend>) -> impl Iterator<Item = String> {
+fn operators_flags(defaults: &Defaults, local: Option<&LocalBackend>) -> impl Iterator<Item = String> {
     let addresses = &defaults.addresses;
-    let addresses =
-        (!addresses.is_empty() && tier != Tier::Follower).then(|| format!("--allow-endpoint-addresses={addresses}"));
+    let addresses = (!addresses.is_empty()).then(|| format!("--allow-endpoint-addresses={addresses}"));
     let hub = defaults
         .hub_of(local)
         .map(|hub| format!("--hugging-face-endpoint={hub}"));

@@ -1,14 +1,16 @@
 //! `scaleToZero`: whether the local pods are away because nobody asks for them, from what the replicas say.
 //!
-//! That they are is recorded nowhere but in the Deployment of the local pods, which has 0 of them.
+//! That they are is recorded nowhere but in an annotation of their workload: its 0 pods alone may as well be the budget's doing, or the
+//! wish of a user, and those come back by themselves.
 
 use std::borrow::Cow;
 
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 
 use super::{Decisions, Situation};
 use crate::{
-    api::{InferenceDeploymentSpec, InferenceReplica},
+    api::{InferenceDeploymentSpec, InferenceReplica, names},
     controller::{
         build::{Subject, Tier, tier_of},
         dereference::Live,
@@ -23,7 +25,7 @@ pub fn decide(situation: &Situation<'_>, decisions: &mut Decisions) {
     if spec.scale_to_zero.is_none() || spec.replicas() == 0 {
         return;
     }
-    let before = local_pods(situation.subject, situation.live) == Some(0);
+    let before = are_away(situation.subject, situation.live);
     let now = away(before, &members(situation));
     let unsure = now && !before && !situation.read_live;
     decisions.look_live |= unsure;
@@ -41,27 +43,45 @@ pub fn awake(spec: &InferenceDeploymentSpec, idle: bool) -> Cow<'_, InferenceDep
     })
 }
 
-/// Local pods that were wanted last.
+/// Local pods that were wanted last; groups of them when the model is spread over nodes.
 pub fn local_pods(subject: &Subject, live: &Live) -> Option<i32> {
-    live.workload(&Tier::Local.workload(&subject.name))?.spec.replicas
+    match live.groups.first() {
+        Some(group) => group.spec.replicas,
+        None => live.workload(&Tier::Local.workload(&subject.name))?.spec.replicas,
+    }
 }
 
+fn are_away(subject: &Subject, live: &Live) -> bool {
+    let deployment = live.workload(&Tier::Local.workload(&subject.name));
+    let groups = live.groups.iter().map(|group| group.annotations());
+    let mut noted = groups.chain(deployment.map(ResourceExt::annotations));
+    noted.any(|annotations| annotations.contains_key(names::ANNOTATION_IDLE))
+}
+
+/// All that take requests; of those that leave only the GPU-less ones, which hold them.
 fn members(situation: &Situation<'_>) -> Vec<Member> {
-    let stays = |pod: &&Pod| pod.metadata.deletion_timestamp.is_none() && !has_ended(pod);
-    let pods = situation.live.pods.iter().map(AsRef::as_ref).filter(stays);
-    pods.filter_map(|pod| {
-        let tier = tier_of(situation.subject, pod)?;
-        Some(Member {
-            local: tier == Tier::Local,
-            state: state(pod),
-            wanted: wanted(situation, pod),
+    let pods = situation.live.pods.iter().map(AsRef::as_ref);
+    pods.filter(|pod| !has_ended(pod))
+        .filter_map(|pod| {
+            let local = match tier_of(situation.subject, pod)? {
+                Tier::Local => true,
+                Tier::Remote => false,
+                Tier::Follower => return None,
+            };
+            let state = state(pod);
+            (!local || state != State::Leaving).then(|| Member {
+                local,
+                state,
+                wanted: wanted(situation, pod),
+            })
         })
-    })
-    .collect()
+        .collect()
 }
 
 fn state(pod: &Pod) -> State {
-    if is_ready(pod) {
+    if pod.metadata.deletion_timestamp.is_some() {
+        State::Leaving
+    } else if is_ready(pod) {
         State::Serving
     } else if classify(pod).is_some() {
         State::Failing

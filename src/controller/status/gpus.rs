@@ -28,7 +28,7 @@ pub fn healthy(view: &View<'_>) -> Option<Verdict> {
     let members = || view.members.iter().filter(|member| member.tier == Tier::Local);
     let known = |pod: &Pod| unhealthy(pod, local.gpus.as_ref()?);
     let faults = members().filter_map(|member| fault(member).or_else(|| known(member.pod)));
-    let followers = view.followers.iter().filter_map(|pod| known(pod));
+    let followers = view.followers.iter().filter_map(|pod| left(pod).or_else(|| known(pod)));
     let faults: Vec<(&'static str, String)> = faults.chain(followers).collect();
     for reason in [reason::GPU_FAULTY, reason::CONTEXT_POISONED, reason::GPU_UNAVAILABLE] {
         if let Some((reason, message)) = faults.iter().find(|(found, _)| *found == reason) {
@@ -60,16 +60,12 @@ pub fn healthy(view: &View<'_>) -> Option<Verdict> {
 /// The fault of a pod: what its runtime reports, else what it left behind.
 fn fault(member: &Member<'_>) -> Option<(&'static str, String)> {
     let reported = member.report.and_then(|report| report.gpu.as_ref()?.fault.as_ref());
-    let words = |suspects: &[GpuSuspect], message: &str| {
-        let (pod, node) = (member.pod.name_any(), node(member.pod));
-        format!("pod {pod} on node {node}, {}: {message}", devices(suspects))
-    };
     if let Some(fault) = reported {
         let reason = match fault.reason {
             GpuFaultReason::ContextPoisoned => reason::CONTEXT_POISONED,
             GpuFaultReason::GPUFaulty => reason::GPU_FAULTY,
         };
-        return Some((reason, words(&fault.suspects, &fault.message)));
+        return Some((reason, told(member.pod, &fault.suspects, &fault.message)));
     }
     if let Some(why) = member
         .report
@@ -83,14 +79,28 @@ fn fault(member: &Member<'_>) -> Option<(&'static str, String)> {
         );
         return Some((reason::GPU_UNAVAILABLE, message));
     }
-    let staying = member.pod.metadata.deletion_timestamp.is_none() && !member.is_ready();
+    left(member.pod)
+}
+
+/// What a pod left behind whose runtime gave up, and that did not come to serve again.
+fn left(pod: &Pod) -> Option<(&'static str, String)> {
+    let staying = pod.metadata.deletion_timestamp.is_none() && !pods::is_ready(pod);
     let GpuEnd {
         reason,
         message,
         suspects,
         ..
-    } = pods::gpu_end(member.pod).filter(|_| staying)?;
-    Some((reason, words(&suspects, &message)))
+    } = pods::gpu_end(pod).filter(|_| staying)?;
+    Some((reason, told(pod, &suspects, &message)))
+}
+
+fn told(pod: &Pod, suspects: &[GpuSuspect], message: &str) -> String {
+    format!(
+        "pod {} on node {}, {}: {message}",
+        pod.name_any(),
+        node(pod),
+        devices(suspects)
+    )
 }
 
 /// What the kubelet knows of the pod's devices from their plugin or driver, which may see what no process has met yet.

@@ -1,16 +1,17 @@
 //! What the conditions look at: the applied Deployments, the pods and their reports, joined.
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::ResourceExt;
 
 use super::budget;
 use crate::{
     api::{
-        Backend, BackendReport, BudgetStatus, CircuitStatus, GpuTrouble, InferenceDeployment, InferenceDeploymentSpec,
-        InferenceReplica, InferenceReplicaStatus, NanoUsd, conditions as types, names,
+        Backend, BackendReport, BudgetStatus, CircuitStatus, EngineState, GpuTrouble, InferenceDeployment,
+        InferenceDeploymentSpec, InferenceReplica, InferenceReplicaStatus, NanoUsd, conditions as types, names,
     },
     controller::{
-        build::{Subject, Tier, scaled_tier, tier_of, tiers},
+        build::{Subject, Tier, deadline_seconds, scaled_tier, tier_of, tiers},
         decide::{Decisions, Situation, unread_annotations},
         dereference::Live,
         pods::{self, has_ended, is_ready},
@@ -42,6 +43,12 @@ impl Member<'_> {
     /// The kubelet calls it Ready and it is not going.
     pub fn is_ready(&self) -> bool {
         self.pod.metadata.deletion_timestamp.is_none() && is_ready(self.pod)
+    }
+
+    /// Its runtime gave up.
+    pub fn has_failed(&self) -> bool {
+        let engine = self.report.and_then(|report| report.engine.as_ref());
+        engine.is_some_and(|engine| engine.state == EngineState::Failed)
     }
 }
 
@@ -85,6 +92,8 @@ pub struct View<'a> {
     pub idle: bool,
     /// The deployment was Ready before.
     pub was_ready: bool,
+    /// The wall clock.
+    pub now: Timestamp,
     /// What is wrong with annotations on the budget.
     pub unread: Vec<String>,
 }
@@ -120,6 +129,7 @@ impl<'a> View<'a> {
             denied: live.replicas.iter().any(is_denied),
             idle: decisions.idle,
             was_ready: was_ready(deployment),
+            now: situation.now,
             unread: unread_annotations(deployment),
         }
     }
@@ -197,10 +207,33 @@ impl<'a> View<'a> {
 
     /// Local pods come back.
     pub fn is_waking(&self) -> bool {
-        let local = || self.members.iter().filter(|member| member.tier == Tier::Local);
-        let up = local().any(Member::is_ready);
-        let fails = pods::gravest(local().map(|member| member.pod)).is_some();
+        let up = self.local().any(Member::is_ready);
+        let fails = pods::gravest(self.local().map(|member| member.pod)).is_some();
+        let gave_up = self.local().any(Member::has_failed);
+        let fails = fails || gave_up || self.overdue().is_some();
         self.spec.scale_to_zero.is_some() && self.was_ready && !self.idle && !up && !fails
+    }
+
+    /// With `scaleToZero`, a local pod that is not Ready for longer than it may take. Kubernetes tells of none: a Deployment that was rolled
+    /// out once has no deadline when it is scaled.
+    pub fn overdue(&self) -> Option<&'a Pod> {
+        let (_, backend) = self.spec.local().filter(|_| self.spec.scale_to_zero.is_some())?;
+        let deadline = SignedDuration::from_secs(deadline_seconds(backend).into());
+        let late = |pod: &&Pod| {
+            let created = pod.metadata.creation_timestamp.as_ref();
+            created.is_some_and(|created| self.now.duration_since(created.0) > deadline)
+        };
+        let staying = self
+            .local()
+            .filter(|member| member.pod.metadata.deletion_timestamp.is_none());
+        staying
+            .filter(|member| !member.is_ready())
+            .map(|member| member.pod)
+            .find(late)
+    }
+
+    fn local(&self) -> impl Iterator<Item = &Member<'a>> {
+        self.members.iter().filter(|member| member.tier == Tier::Local)
     }
 
     /// The first backend in order that takes requests, to answer or else to hold them.

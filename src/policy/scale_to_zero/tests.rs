@@ -11,6 +11,7 @@ const IDLE: Duration = s(60);
 #[test]
 fn a_replica_is_idle_once_its_last_request_is_old_enough() {
     let mut usage = Usage::default();
+    usage.start(s(0));
     assert_eq!(usage.wanted(s(59), IDLE), None, "younger than that");
     assert_eq!(usage.wanted(s(60), IDLE), Some(false));
     usage.begin(s(100));
@@ -24,6 +25,7 @@ fn a_replica_is_idle_once_its_last_request_is_old_enough() {
 #[test]
 fn a_pod_is_not_idle_for_the_time_in_which_it_loaded_its_model() {
     let mut usage = Usage::default();
+    assert_eq!(usage.wanted(s(299), IDLE), None, "it loads for longer than that");
     usage.start(s(300));
     assert_eq!(usage.wanted(s(301), IDLE), None);
     assert_eq!(usage.wanted(s(360), IDLE), Some(false));
@@ -45,105 +47,127 @@ const fn forwarder(state: State, wanted: Option<bool>) -> Member {
     }
 }
 
+const YES: Option<bool> = Some(true);
+const NO: Option<bool> = Some(false);
+
+#[track_caller]
+fn check(before: bool, members: &[Member], after: bool, why: &str) {
+    assert_eq!(away(before, members), after, "{why}");
+}
+
 #[test]
-fn who_goes_and_who_comes_back() {
-    let (yes, no, unknown) = (Some(true), Some(false), None);
-    let cases = [
-        // Pods that run; what becomes of them.
-        (false, vec![], false, "nobody is there yet"),
-        (
-            false,
-            vec![local(Serving, no), forwarder(Serving, no)],
-            true,
-            "all are idle",
-        ),
-        (
-            false,
-            vec![local(Serving, no), forwarder(Serving, yes)],
-            false,
-            "one is asked",
-        ),
-        (
-            false,
-            vec![local(Serving, yes), forwarder(Serving, no)],
-            false,
-            "the engine is",
-        ),
-        (
-            false,
-            vec![local(Serving, unknown), forwarder(Serving, no)],
-            false,
-            "it has just started",
-        ),
-        (
-            false,
-            vec![local(Serving, no), forwarder(Serving, unknown)],
-            false,
-            "so has this one",
-        ),
-        (
-            false,
-            vec![local(Serving, no)],
-            false,
-            "nobody would notice the next request",
-        ),
-        (
-            false,
-            vec![local(Serving, no), forwarder(Starting, no)],
-            false,
-            "nobody yet",
-        ),
-        (
-            false,
-            vec![local(Starting, no), forwarder(Serving, no)],
-            false,
-            "the model loads",
-        ),
-        (
-            false,
-            vec![local(Failing, no), forwarder(Serving, no)],
-            false,
-            "trouble is not hidden",
-        ),
-        (
-            false,
-            vec![local(Serving, no), local(Starting, unknown), forwarder(Serving, no)],
-            false,
-            "a rollout, or more pods",
-        ),
-        (
-            false,
-            vec![local(Serving, no), local(Failing, unknown), forwarder(Serving, no)],
-            true,
-            "no node fits the second one",
-        ),
-        (
-            false,
-            vec![local(Serving, no), forwarder(Serving, no), forwarder(Failing, unknown)],
-            true,
-            "it is asked nothing",
-        ),
-        // Pods that are away.
-        (true, vec![], true, "nobody asks"),
-        (true, vec![forwarder(Serving, no)], true, "nobody asks"),
-        (true, vec![forwarder(Serving, unknown)], true, "a restart wakes nobody"),
-        (true, vec![forwarder(Serving, yes)], false, "a request waits"),
-        (
-            true,
-            vec![forwarder(Serving, no), forwarder(Starting, yes)],
-            false,
-            "wherever",
-        ),
-        (
-            true,
-            vec![local(Serving, no), forwarder(Serving, no)],
-            true,
-            "somebody started one by hand",
-        ),
-    ];
-    for (before, members, after, why) in cases {
-        assert_eq!(away(before, &members), after, "{why}");
-    }
+fn who_goes() {
+    check(false, &[], false, "nobody is there yet");
+    check(
+        false,
+        &[local(Serving, NO), forwarder(Serving, NO)],
+        true,
+        "all are idle",
+    );
+    check(
+        false,
+        &[local(Serving, NO), forwarder(Serving, YES)],
+        false,
+        "one is asked",
+    );
+    check(
+        false,
+        &[local(Serving, YES), forwarder(Serving, NO)],
+        false,
+        "the engine is",
+    );
+    check(
+        false,
+        &[local(Serving, None), forwarder(Serving, NO)],
+        false,
+        "it has just started",
+    );
+    check(
+        false,
+        &[local(Serving, NO), forwarder(Serving, None)],
+        false,
+        "so has this one",
+    );
+    check(
+        false,
+        &[local(Serving, NO)],
+        false,
+        "nobody would notice the next request",
+    );
+    check(
+        false,
+        &[local(Serving, NO), forwarder(Starting, NO)],
+        false,
+        "nobody yet",
+    );
+    check(
+        false,
+        &[local(Starting, NO), forwarder(Serving, NO)],
+        false,
+        "the model loads",
+    );
+    check(
+        false,
+        &[local(Failing, NO), forwarder(Serving, NO)],
+        false,
+        "trouble is not hidden",
+    );
+    check(
+        false,
+        &[local(Serving, NO), local(Starting, None), forwarder(Serving, NO)],
+        false,
+        "a rollout, or more pods",
+    );
+    check(
+        false,
+        &[local(Serving, NO), local(Failing, None), forwarder(Serving, NO)],
+        true,
+        "no node fits the second one",
+    );
+    check(
+        false,
+        &[local(Serving, NO), forwarder(Serving, NO), forwarder(Failing, None)],
+        true,
+        "it is asked nothing",
+    );
+    check(
+        false,
+        &[local(Serving, NO), forwarder(Serving, NO), forwarder(Leaving, None)],
+        true,
+        "nor is one that goes",
+    );
+}
+
+#[test]
+fn who_comes_back() {
+    check(true, &[], true, "nobody asks");
+    check(true, &[forwarder(Serving, NO)], true, "nobody asks");
+    check(true, &[forwarder(Serving, None)], true, "a restart wakes nobody");
+    check(true, &[forwarder(Serving, YES)], false, "a request waits");
+    check(
+        true,
+        &[forwarder(Serving, NO), forwarder(Starting, YES)],
+        false,
+        "wherever",
+    );
+    check(
+        true,
+        &[local(Serving, NO), forwarder(Serving, NO)],
+        true,
+        "somebody started one by hand",
+    );
+    check(
+        true,
+        &[forwarder(Serving, NO), forwarder(Leaving, YES)],
+        false,
+        "a request waits in a pod that drains",
+    );
+    check(
+        true,
+        &[forwarder(Serving, NO), forwarder(Failing, YES)],
+        true,
+        "its process is gone and takes that back no more",
+    );
 }
 
 /// A replica with its own clock, which began at some time.
@@ -158,10 +182,12 @@ struct Replica {
 
 impl Replica {
     fn new(local: bool, born: Duration) -> Self {
+        let mut usage = Usage::default();
+        usage.start(Duration::ZERO);
         Self {
             local,
             born,
-            usage: Usage::default(),
+            usage,
             heard: None,
         }
     }

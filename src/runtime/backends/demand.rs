@@ -27,7 +27,7 @@ struct State {
 }
 
 impl Demand {
-    /// No request yet.
+    /// No request yet, and the backend cannot be asked yet either.
     #[must_use]
     pub fn new(clock: Clock, signals: Arc<Signals>) -> Self {
         Self {
@@ -86,6 +86,7 @@ mod tests {
     async fn the_first_request_after_a_while_is_urgent_and_the_others_are_none() {
         let signals = Arc::<Signals>::default();
         let demand = Arc::new(Demand::new(Clock::start(), Arc::clone(&signals)));
+        demand.start();
         drop(demand.begin());
         assert_eq!(
             (demand.wanted(None), signals.count()),

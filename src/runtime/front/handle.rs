@@ -171,7 +171,8 @@ impl Front {
         Rejection::new(error.into(), Some(wait))
     }
 
-    /// Until a backend answers, or none can. A request that waits for local pods to come back has no turn meanwhile.
+    /// Until a backend answers, or none can. A request that waits for local pods to come back has no turn meanwhile, and then comes before
+    /// the bounds that hold for new ones: all that wait come at once.
     async fn infer(
         &self,
         mut routing: Arc<Routing>,
@@ -181,8 +182,10 @@ impl Front {
         journey: &mut Journey,
     ) -> Result<Answered, Rejection> {
         let begun = Instant::now();
+        let mut waited = None;
         loop {
-            let slot = self.admission.enter(priority, limits(&routing, patience)).await;
+            let limits = limits(&routing, patience.saturating_sub(begun.elapsed()), waited);
+            let slot = self.admission.enter(priority, limits).await;
             journey.admitted(slot.map_err(|away| self.shed(away))?);
             // Dropped before its end an attempt books what was reserved as uncertain: that must come before the process's last report.
             let cut = &self.lifecycle.cut;
@@ -202,6 +205,7 @@ impl Front {
             let came = cut.run_until_cancelled(self.dispatcher.hold(bounds)).await;
             came.ok_or_else(cut_off)?
                 .map_err(|reason| self.shed(self.admission.turned_away(reason, priority)))?;
+            waited = Some(bounds);
             routing = self.registry.routing();
         }
     }
@@ -285,13 +289,19 @@ fn patience(headers: &HeaderMap) -> Duration {
     patience.unwrap_or(Duration::MAX)
 }
 
-/// The bounds of the queue for one request: it waits no longer in the queue than its client for an answer.
-fn limits(routing: &Routing, patience: Duration) -> Limits {
+/// The bounds of the queue for one request: it waits no longer in the queue than its client for an answer. Those that `waited` for local
+/// pods have room for all of them, and the rest of their time.
+fn limits(routing: &Routing, patience: Duration, waited: Option<Bounds>) -> Limits {
     let serving = routing.snapshot.serving();
+    let rest = waited.map_or(Duration::ZERO, |held| {
+        held.until.saturating_duration_since(Instant::now())
+    });
     Limits {
         concurrent: serving.max_concurrent(),
-        capacity: serving.queue_capacity(),
-        timeout: serving.queue_timeout().min(patience),
+        capacity: serving
+            .queue_capacity()
+            .saturating_add(waited.map_or(0, |held| held.capacity)),
+        timeout: serving.queue_timeout().max(rest).min(patience),
     }
 }
 

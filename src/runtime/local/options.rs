@@ -3,7 +3,10 @@
 use std::{env, ffi::OsString, io, path::PathBuf, time::Duration};
 
 use super::{sandbox::Domain, source};
-use crate::{api::names, policy::reach::AllowedAddresses};
+use crate::{
+    api::names,
+    policy::{engines::LONGEST_LOAD, reach::AllowedAddresses},
+};
 
 /// Environment variable with the engine's program, when it is not to be searched for.
 pub const ENV_ENGINE_PATH: &str = "INFERENCE_ENGINE_PATH";
@@ -67,7 +70,7 @@ impl Default for Timing {
             poll: Duration::from_millis(100),
             health: Duration::from_secs(2),
             canary: Duration::from_secs(30),
-            load: Duration::from_secs(30 * 60),
+            load: LONGEST_LOAD,
             progress: Duration::from_secs(15),
             idle: Duration::from_secs(30),
             grace: Duration::from_secs(10),

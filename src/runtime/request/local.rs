@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     api::OutputLimitField,
-    error::{InferenceError, RetryRule},
+    error::{ErrorKind, InferenceError, RetryRule},
     runtime::{
         backends::{Backend, Routing},
         config::Snapshot,
@@ -101,7 +101,12 @@ impl LocalRoute {
                 self.peer(peers, dispatcher, routing, backend, job)
                     .await
                     .map_err(|there| {
-                        let unreached = there.as_ref().is_none_or(|there| there.progress == Progress::Unsent);
+                        // One without a token for peers is not helped by a peer that comes.
+                        let asked = |there: &Miss| {
+                            there.progress != Progress::Unsent
+                                || there.classified.error.kind() == ErrorKind::Backpressure
+                        };
+                        let unreached = !there.as_ref().is_some_and(asked);
                         let asleep = unreached && dispatcher.registry.engine.is_none() && routing.snapshot.comes_back();
                         // A peer that was not reached says less than the own engine.
                         Miss {

@@ -24,6 +24,8 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct FollowOptions {
     /// Address of the probes.
     pub admin: SocketAddr,
+    /// Addresses that may be connected to beyond ordinary ones.
+    pub allowed: AllowedAddresses,
     /// Address of the Hugging Face hub, from which models are downloaded.
     pub hub: String,
 }
@@ -39,7 +41,7 @@ pub async fn follow(options: FollowOptions) -> Result<u8, ServeError> {
     let server = listen::serve(port, admin::follower(), shutdown.clone());
     let means = Means {
         keys: Keys::Directory(names::DIR_KEYS.into()),
-        allowed: AllowedAddresses::default(),
+        allowed: options.allowed,
         salt: String::new(),
     };
     let (_engine, mut supervised) = engine::start(engine::from_template()?, None, &means, &options.hub)?;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -19,6 +19,8 @@ use super::ServeError;
 
 /// Connections that one port holds at most; the next ones wait in the kernel.
 const MOST: usize = 4096;
+/// File descriptors that are enough for [`MOST`] connections on every port.
+const ENOUGH: u64 = 65_536;
 /// A connection without a whole request head ends after this time: longer than load balancers keep idle ones.
 const SILENT: Duration = Duration::from_secs(75);
 /// And after this time while more than half of the connections are taken.
@@ -83,6 +85,18 @@ impl Bound {
                 }
             }
         }
+    }
+}
+
+/// Takes as many file descriptors as the node lets it: many nodes give a process 1024 at first. An engine that is started later has as
+/// many. Where none can be had it serves fewer connections.
+pub fn take_descriptors() {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return;
+    };
+    let wanted = hard.min(ENOUGH);
+    if soft < wanted {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard);
     }
 }
 

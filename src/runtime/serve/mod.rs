@@ -104,6 +104,7 @@ pub enum ServeError {
 
 /// Serves until SIGTERM or SIGINT and a drained queue, or until the engine is given up; gives the exit code.
 pub async fn run(options: Options) -> Result<u8, ServeError> {
+    listen::take_descriptors();
     let signals = Signals::new().map_err(ServeError::Signals)?;
     let shown = Admin::default();
     let shutdown = CancellationToken::new();

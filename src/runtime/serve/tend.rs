@@ -66,9 +66,10 @@ pub fn configuration(
     });
 }
 
-/// Ready once the engine has answered its first canary; at once where there is no engine.
+/// Ready once the engine has answered its first canary; at once where there is no engine. The time without requests begins then.
 pub fn readiness(front: &Arc<Front>) {
     let Some(mut engine) = front.registry.engine.as_ref().map(|own| own.view.clone()) else {
+        front.registry.demand.start();
         front.lifecycle.configured();
         return;
     };

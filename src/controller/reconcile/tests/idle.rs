@@ -25,7 +25,10 @@ fn change(server: &Server, path: &str, change: impl FnOnce(&mut Value)) {
 
 /// A local pod and a GPU-less one, both Ready.
 async fn ready_cluster(edit: impl FnOnce(&mut Value)) -> Server {
-    let server = cluster();
+    ready_in(cluster(), edit).await
+}
+
+async fn ready_in(server: Server, edit: impl FnOnce(&mut Value)) -> Server {
     let mut main = serde_json::to_value(fixtures::both()).unwrap();
     main["metadata"]["uid"] = json!("u-3");
     main["spec"]["scaleToZero"] = json!({"idleAfter": "10m"});
@@ -38,6 +41,7 @@ async fn ready_cluster(edit: impl FnOnce(&mut Value)) -> Server {
     forwarder["metadata"]["name"] = json!(FORWARDER);
     forwarder["metadata"]["uid"] = json!("pod-2");
     forwarder["metadata"]["labels"]["inference-operator.dev/tier"] = json!("remote");
+    forwarder["metadata"]["ownerReferences"][0]["kind"] = json!("ReplicaSet");
     forwarder["metadata"]["ownerReferences"][0]["name"] = json!("assistant-remote-1");
     server.put(&path("pods", FORWARDER), forwarder);
     settle(&server, process(&server)).await;
@@ -68,6 +72,9 @@ async fn pods_go_when_all_say_so_and_come_back_when_one_does() {
     server.0.lock().unwrap().objects.remove(POD);
     settle(&server, process(&server)).await;
     assert_eq!(wanted_pods(&server), 0, "whoever decides anew decides the same");
+    let note =
+        |server: &Server| object(server, WORKLOAD)["metadata"]["annotations"]["inference-operator.dev/idle"].clone();
+    assert_eq!(note(&server), "true");
     change(&server, MAIN, |main| {
         main["spec"]["replicas"] = json!(3);
         main["metadata"]["generation"] = json!(4);
@@ -76,7 +83,7 @@ async fn pods_go_when_all_say_so_and_come_back_when_one_does() {
     assert_eq!(wanted_pods(&server), 0, "three, once they are asked for");
     say(&server, FORWARDER, true);
     settle(&server, process(&server)).await;
-    assert_eq!(wanted_pods(&server), 3);
+    assert_eq!((wanted_pods(&server), note(&server)), (3, Value::Null));
     let main = object(&server, MAIN);
     assert_eq!(main["spec"]["replicas"], 3, "the spec is its writer's");
 }
@@ -109,6 +116,75 @@ async fn what_is_off_stays_off() {
     say(&server, FORWARDER, true);
     settle(&server, process(&server)).await;
     assert_eq!(wanted_pods(&server), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_turned_on_starts_without_a_request() {
+    let server = ready_cluster(|main| main["spec"]["replicas"] = json!(0)).await;
+    assert_eq!(wanted_pods(&server), 0);
+    change(&server, MAIN, |main| {
+        main["spec"]["replicas"] = json!(2);
+        main["metadata"]["generation"] = json!(4);
+    });
+    settle(&server, process(&server)).await;
+    assert_eq!(wanted_pods(&server), 2);
+}
+
+/// A pod that drains still holds what it took, and nobody else knows of it.
+#[tokio::test(start_paused = true)]
+async fn a_request_in_a_pod_that_leaves_wakes() {
+    let server = ready_cluster(|_| ()).await;
+    say(&server, FORWARDER, false);
+    say(&server, HOLDER, false);
+    settle(&server, process(&server)).await;
+    assert_eq!(wanted_pods(&server), 0);
+    say(&server, FORWARDER, true);
+    change(&server, &path("pods", FORWARDER), |pod| {
+        pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    });
+    settle(&server, process(&server)).await;
+    assert_eq!(wanted_pods(&server), 2);
+}
+
+const GROUP: &str = "/apis/leaderworkerset.x-k8s.io/v1/namespaces/default/leaderworkersets/assistant-nodes";
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_is_spread_over_nodes_goes_and_comes_back_too() {
+    let server = cluster();
+    server.put(
+        "/apis/leaderworkerset.x-k8s.io/v1",
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "metadata": {}, "groupVersion": "leaderworkerset.x-k8s.io/v1", "resources": []}),
+    );
+    let of_set = |pod: &mut Value, set: &str| {
+        let owner = &mut pod["metadata"]["ownerReferences"][0];
+        (owner["kind"], owner["name"]) = (json!("StatefulSet"), json!(set));
+    };
+    let mut follower = object(&server, POD);
+    follower["metadata"]["name"] = json!("assistant-nodes-0-1");
+    follower["metadata"]["uid"] = json!("pod-3");
+    follower["metadata"]["labels"]["inference-operator.dev/tier"] = json!("follower");
+    follower["status"]["conditions"] = json!([{"type": "Ready", "status": "True"}]);
+    of_set(&mut follower, "assistant-nodes-0");
+    server.put(&path("pods", "assistant-nodes-0-1"), follower);
+    change(&server, POD, |pod| of_set(pod, "assistant-nodes"));
+    let server = ready_in(server, |main| {
+        main["metadata"]["generation"] = json!(81);
+        main["spec"]["backends"][0]["local"]["engine"] = json!("VLLM");
+        main["spec"]["backends"][0]["local"]["nodes"] = json!(2);
+    })
+    .await;
+    let groups = |server: &Server| object(server, GROUP)["spec"]["replicas"].clone();
+    assert_eq!(groups(&server), 2);
+    say(&server, FORWARDER, false);
+    say(&server, HOLDER, false);
+    settle(&server, process(&server)).await;
+    assert_eq!(groups(&server), 0, "a pod that follows is asked nothing");
+    server.0.lock().unwrap().objects.remove(POD);
+    settle(&server, process(&server)).await;
+    assert_eq!(groups(&server), 0, "and it stays away");
+    say(&server, FORWARDER, true);
+    settle(&server, process(&server)).await;
+    assert_eq!(groups(&server), 2);
 }
 
 /// The time of pods that are away costs nothing; that of those which come back is reserved first, and what is not paid for stays away.
@@ -156,6 +232,32 @@ async fn the_budget_has_the_last_word() {
         .iter()
         .find(|c| c["type"] == "WithinBudget");
     assert_eq!(within.unwrap()["reason"], "Exhausted");
+}
+
+/// What the budget does not pay for is not idle: it starts, or comes back, as soon as it is paid for.
+#[tokio::test(start_paused = true)]
+async fn the_budget_makes_nobody_idle() {
+    let server = cluster();
+    server.0.lock().unwrap().objects.remove(POD);
+    let mut main = serde_json::to_value(fixtures::both()).unwrap();
+    main["metadata"]["uid"] = json!("u-3");
+    main["spec"]["scaleToZero"] = json!({"idleAfter": "10m"});
+    let limited = |main: &mut Value, limit: &str| {
+        main["spec"]["budget"] = json!({"limit": limit, "period": "Total", "onExhausted": "ScaleToZero"});
+        main["spec"]["backends"][1]["remote"]["price"] =
+            json!({"inputPerMillionTokens": "1", "outputPerMillionTokens": "1"});
+        main["spec"]["backends"][0]["local"]["price"] = json!({"perGpuHour": "0.6"});
+    };
+    limited(&mut main, "0.10");
+    server.put(MAIN, main);
+    settle(&server, process(&server)).await;
+    assert_eq!(wanted_pods(&server), 0, "0.10 USD pay for no pod");
+    change(&server, MAIN, |main| {
+        limited(main, "1.00");
+        main["metadata"]["generation"] = json!(4);
+    });
+    settle(&server, process(&server)).await;
+    assert_eq!(wanted_pods(&server), 2, "nobody had to ask");
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,7 @@ fn away(wanted: bool) -> Case {
     });
     let mut none = deployments().remove(0);
     none.spec.replicas = Some(0);
+    none.metadata.annotations = Some([(names::ANNOTATION_IDLE.to_owned(), "true".to_owned())].into());
     none.status = Some(parse(json!({"observedGeneration": 1})));
     case.deployments[0] = none.clone();
     case.live.workloads = vec![Arc::new(none)];
@@ -75,6 +76,36 @@ fn what_comes_back_goes_on_taking_requests_until_it_fails() {
     assert_eq!(find(&status, "ModelLoaded"), ("False", reason::CRASH_LOOP));
     let status = waking.status(&status, LATER);
     assert_eq!(find(&status, "Ready").0, "False", "and it stays so");
+}
+
+#[test]
+fn what_does_not_come_back_in_time_takes_no_requests_and_needs_help() {
+    let mut waking = away(true);
+    let before = waking.status(&away(false).first(), LATER);
+    let mut starting = pod("assistant-local-2-a", "local", false);
+    starting.metadata.creation_timestamp = Some(Time(LATER.parse().unwrap()));
+    waking.live.pods.push(Arc::new(starting));
+    let at_the_end = waking.status(&before, "2026-01-02T00:31:00Z");
+    assert_eq!(find(&at_the_end, "Ready"), ("True", reason::WAKING));
+    assert_eq!(find(&at_the_end, "Stalled"), ("", ""));
+    let late = waking.status(&at_the_end, "2026-01-02T00:31:01Z");
+    assert_eq!(find(&late, "Ready").0, "False");
+    assert_eq!(find(&late, "Stalled"), ("True", reason::PROGRESS_DEADLINE_EXCEEDED));
+}
+
+#[test]
+fn an_engine_that_gave_up_takes_no_requests() {
+    let mut waking = away(true);
+    let before = waking.status(&away(false).first(), LATER);
+    waking
+        .live
+        .pods
+        .push(Arc::new(pod("assistant-local-2-a", "local", false)));
+    let mut report = replica("assistant-local-2-a", "local");
+    report.status.as_mut().unwrap().engine.as_mut().unwrap().state = crate::api::EngineState::Failed;
+    waking.live.replicas.push(report);
+    let status = waking.status(&before, LATER);
+    assert_eq!(find(&status, "Ready").0, "False");
 }
 
 #[test]

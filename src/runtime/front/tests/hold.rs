@@ -112,6 +112,22 @@ async fn held_requests_are_answered_by_the_pod_that_comes_and_one_word_brings_it
     assert_eq!((world.engine.seen(), held(&forwarder)), (40, 0));
 }
 
+/// All of them come at once, and the queue is for those that come one by one.
+#[tokio::test]
+async fn held_requests_need_no_room_in_the_queue() {
+    let world = World::new().await;
+    let mut spec = sleepy(json!({"capacity": 60}), None);
+    spec["serving"] = json!({"maxConcurrent": 4, "queue": {"capacity": 0, "timeout": "1ms"}});
+    let forwarder = world.forwarder(vec![], spec).await;
+    let asked = asked(&forwarder, 60).await;
+    come(&forwarder, world.holder().await.peer);
+    for answer in asked {
+        let (status, _, body) = answer.await.unwrap();
+        assert_eq!(status, 200, "{body}");
+    }
+    assert_eq!(world.engine.seen(), 60);
+}
+
 #[tokio::test]
 async fn no_more_are_held_than_may_be_and_who_leaves_makes_room() {
     let world = World::new().await;
