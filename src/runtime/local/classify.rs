@@ -10,6 +10,8 @@ use super::{
 use crate::error::InferenceError;
 
 const LINE_LIMIT: usize = 400;
+/// Lines after one that tells of a lack of memory in which a CUDA error without a cause of its own is its echo.
+const ECHO: usize = 200;
 
 /// What one line of a log says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +28,23 @@ pub enum Symptom {
 
 /// Looked for in this order: a failed allocation is reported as a CUDA error too, and in a poisoned context allocations fail.
 const OUT_OF_MEMORY: [&str; 2] = ["out of memory", "outofmemoryerror"];
-const STICKY: [&str; 5] = [
+/// CUDA's texts and names of what only the end of the process clears.
+const STICKY: [&str; 15] = [
     "illegal memory access",
     "device-side assert",
     "unspecified launch failure",
     "misaligned address",
     "uncorrectable ecc",
+    "uncorrectable nvlink",
+    "hardware stack error",
+    "illegal instruction",
+    "on global/shared address space",
+    "invalid program counter",
+    "launch timed out",
+    "error_illegal_address",
+    "errorillegaladdress",
+    "error_launch_failed",
+    "errorlaunchfailure",
 ];
 const ALLOCATION: [&str; 2] = ["cudamalloc failed", "failed to allocate buffer"];
 const CUDA: [&str; 4] = ["cuda error", "cuda_error_", "acceleratorerror", "cudaerror"];
@@ -61,6 +74,12 @@ pub fn common(line: &str) -> Option<Symptom> {
     }
 }
 
+/// It names what only the end of the process clears, and is no echo of anything.
+fn is_sticky(line: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    STICKY.iter().any(|pattern| line.contains(pattern))
+}
+
 /// How a context ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ending {
@@ -79,8 +98,12 @@ impl From<InferenceError> for Ending {
 /// What was seen of a context until it ended.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
-    /// The first line that speaks of the GPU or of memory: later ones are its consequences.
-    device: Option<(Symptom, String)>,
+    /// The first line that says that the context is poisoned: later ones are its consequences.
+    poison: Option<String>,
+    /// The first line that says that memory ran out. Engines survive that: it must not hide what comes later.
+    memory: Option<String>,
+    /// Lines that may still be an echo of a lack of memory.
+    echo: usize,
     fatal: Option<String>,
     error: Option<String>,
     last: Option<String>,
@@ -93,9 +116,15 @@ impl Evidence {
             return;
         }
         let line = truncate(line, LINE_LIMIT);
+        let echo = self.echo > 0 && !is_sticky(&line);
+        self.echo = self.echo.saturating_sub(1);
         match symptom {
-            Some(device @ (Symptom::Poisoned | Symptom::OutOfMemory)) => {
-                self.device.get_or_insert_with(|| (device, line.clone()));
+            Some(Symptom::Poisoned) if !echo => {
+                self.poison.get_or_insert_with(|| line.clone());
+            }
+            Some(Symptom::OutOfMemory) => {
+                self.memory.get_or_insert_with(|| line.clone());
+                self.echo = ECHO;
             }
             Some(Symptom::Fatal) => {
                 self.fatal.get_or_insert_with(|| line.clone());
@@ -103,7 +132,7 @@ impl Evidence {
             Some(Symptom::Error) => {
                 self.error.get_or_insert_with(|| line.clone());
             }
-            None => {}
+            Some(Symptom::Poisoned) | None => {}
         }
         self.last = Some(line);
     }
@@ -111,21 +140,14 @@ impl Evidence {
     /// The line that says that the context is poisoned.
     #[must_use]
     pub fn poison(&self) -> Option<&str> {
-        match &self.device {
-            Some((Symptom::Poisoned, line)) => Some(line),
-            _ => None,
-        }
+        self.poison.as_deref()
     }
 
     /// How a context ended whose process ended with `status`. `oom_killed`: the kernel killed a process of the container for its memory.
     #[must_use]
     pub fn ending(&self, status: ExitStatus, oom_killed: bool) -> Ending {
-        let short = match &self.device {
-            Some((Symptom::OutOfMemory, line)) if !oom_killed => {
-                shortage::read(line).map(|short| (short, line.clone()))
-            }
-            _ => None,
-        };
+        let memory = self.memory.as_ref().filter(|_| !oom_killed && self.poison.is_none());
+        let short = memory.and_then(|line| Some((shortage::read(line)?, line.clone())));
         Ending {
             error: self.failure(status, oom_killed),
             short,
@@ -141,14 +163,14 @@ impl Evidence {
                 ),
             };
         }
-        match &self.device {
-            Some((Symptom::Poisoned, line)) => InferenceError::CudaContextPoisoned { message: line.clone() },
-            Some((_, line)) => InferenceError::Backpressure {
+        match (&self.poison, &self.memory) {
+            (Some(line), _) => InferenceError::CudaContextPoisoned { message: line.clone() },
+            (None, Some(line)) => InferenceError::Backpressure {
                 message: format!(
                     "the engine ran out of memory: {line}; use a larger GPU or memory limit, or lower contextLength or parallel"
                 ),
             },
-            None => InferenceError::ServerError {
+            (None, None) => InferenceError::ServerError {
                 status: 500,
                 body: Some(format!(
                     "the engine ended unasked with {}: {}",

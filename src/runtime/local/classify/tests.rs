@@ -3,7 +3,7 @@ use crate::error::ErrorKind;
 
 /// Lines in the formats of the engines' own sources (no GPU failed for them here): llama.cpp from its own abort path (ggml-cuda.cu, `ggml_cuda_error`), vLLM and PyTorch from their tracebacks,
 /// SGLang from its scheduler, NCCL from its warning format.
-const RECORDED: [(&str, Option<Symptom>); 26] = [
+const RECORDED: [(&str, Option<Symptom>); 34] = [
     (
         "CUDA error: an illegal memory access was encountered",
         Some(Symptom::Poisoned),
@@ -25,6 +25,32 @@ const RECORDED: [(&str, Option<Symptom>); 26] = [
     ),
     (
         "torch.AcceleratorError: CUDA error: unspecified launch failure",
+        Some(Symptom::Poisoned),
+    ),
+    (
+        "CUDA error: Invalid access of peer GPU memory over nvlink or a hardware error: uncorrectable NVLink error detected",
+        Some(Symptom::Poisoned),
+    ),
+    ("CUDA error: hardware stack error", Some(Symptom::Poisoned)),
+    (
+        "CUDA error: an illegal instruction was encountered",
+        Some(Symptom::Poisoned),
+    ),
+    (
+        "CUDA error: operation not supported on global/shared address space",
+        Some(Symptom::Poisoned),
+    ),
+    ("CUDA error: invalid program counter", Some(Symptom::Poisoned)),
+    (
+        "CUDA error: the launch timed out and was terminated",
+        Some(Symptom::Poisoned),
+    ),
+    (
+        "cudaErrorIllegalAddress: an error of the kernel",
+        Some(Symptom::Poisoned),
+    ),
+    (
+        "RuntimeError: Triton Error [CUDA]: CUDA_ERROR_LAUNCH_FAILED",
         Some(Symptom::Poisoned),
     ),
     ("torch.AcceleratorError: an unknown failure", Some(Symptom::Poisoned)),
@@ -147,6 +173,28 @@ fn out_of_memory_is_backpressure_though_llama_aborts_with_a_cuda_error() {
         "ggml-cuda.cu:88: CUDA error",
     ];
     assert_eq!(seen(&lines).failure(signal(6), false).kind(), ErrorKind::Backpressure);
+}
+
+#[test]
+fn memory_that_ran_out_and_was_survived_hides_no_poison() {
+    let mut evidence = seen(&["CUDA error: out of memory"]);
+    let sticky = "CUDA error: an illegal memory access was encountered";
+    evidence.note(common(sticky), sticky);
+    assert_eq!(evidence.poison(), Some(sticky), "it has a cause of its own");
+    assert_eq!(
+        evidence.failure(signal(6), false).kind(),
+        ErrorKind::CudaContextPoisoned
+    );
+
+    let mut evidence = seen(&["CUDA error: out of memory"]);
+    let vague = "torch.AcceleratorError: CUDA error: unknown error";
+    evidence.note(common(vague), vague);
+    assert_eq!(evidence.poison(), None, "it may be an echo");
+    for _ in 0..ECHO {
+        evidence.note(None, "serving");
+    }
+    evidence.note(common(vague), vague);
+    assert_eq!(evidence.poison(), Some(vague));
 }
 
 #[test]
