@@ -10,7 +10,7 @@ use super::{
 use crate::error::InferenceError;
 
 const LINE_LIMIT: usize = 400;
-/// Lines after one that tells of a lack of memory in which a CUDA error without a cause of its own is its echo.
+/// Lines after one that tells of a lack of memory or of a refused call in which a CUDA error without a cause of its own is its echo.
 const ECHO: usize = 200;
 
 /// What one line of a log says.
@@ -20,6 +20,8 @@ pub enum Symptom {
     Poisoned,
     /// Memory ran out, of the GPU or the host. Not poison, though llama.cpp aborts on it.
     OutOfMemory,
+    /// CUDA refused a call and its context is as good as before: the image, a flag or the driver is wrong, not the GPU.
+    Refused,
     /// The engine has met an error that ends it.
     Fatal,
     /// Any other line of level error.
@@ -48,6 +50,51 @@ const STICKY: [&str; 15] = [
 ];
 const ALLOCATION: [&str; 2] = ["cudamalloc failed", "failed to allocate buffer"];
 const CUDA: [&str; 4] = ["cuda error", "cuda_error_", "acceleratorerror", "cudaerror"];
+/// CUDA's texts and names of errors that leave the context as it was (their codes are 1, 3, 35, 36, 46, 98 to 101, 200 to 223, 400, 701 to
+/// 705, 720, 801 to 804, 900 to 908).
+const REFUSED: [&str; 41] = [
+    "invalid argument",
+    "invalid configuration argument",
+    "invalid device ordinal",
+    "invalid device function",
+    "invalid device context",
+    "invalid resource handle",
+    "no kernel image",
+    "kernel image is invalid",
+    "no cuda-capable device",
+    "busy or unavailable",
+    "driver version is insufficient",
+    "in the installed cuda driver",
+    "unsupported display driver",
+    "forward compatibility",
+    "initialization error",
+    "system not yet initialized",
+    "ptx jit",
+    "provided ptx",
+    "peer access",
+    "too many resources requested",
+    "too many blocks in cooperative launch",
+    "operation not supported",
+    "stream is capturing",
+    "previous error during capture",
+    "capture sequence",
+    "capturing stream",
+    "uncaptured work",
+    "error_no_binary_for_gpu",
+    "errornokernelimage",
+    "error_invalid_device",
+    "errorinvaliddevice",
+    "error_invalid_value",
+    "errorinvalidvalue",
+    "error_no_device",
+    "errornodevice",
+    "error_not_initialized",
+    "errorinsufficientdriver",
+    "error_not_supported",
+    "errornotsupported",
+    "error_stream_capture",
+    "errorstreamcapture",
+];
 const FATAL: [&str; 5] = [
     "enginedeaderror",
     "enginecore encountered",
@@ -68,7 +115,11 @@ pub fn common(line: &str) -> Option<Symptom> {
     } else if has(&ALLOCATION) {
         Some(Symptom::OutOfMemory)
     } else if has(&CUDA) || (line.contains("nccl") && line.contains("unhandled cuda")) {
-        Some(Symptom::Poisoned)
+        Some(if has(&REFUSED) {
+            Symptom::Refused
+        } else {
+            Symptom::Poisoned
+        })
     } else {
         has(&FATAL).then_some(Symptom::Fatal)
     }
@@ -78,6 +129,13 @@ pub fn common(line: &str) -> Option<Symptom> {
 fn is_sticky(line: &str) -> bool {
     let line = line.to_ascii_lowercase();
     STICKY.iter().any(|pattern| line.contains(pattern))
+}
+
+/// What is said of a call that CUDA refused.
+fn no_fault(line: &str) -> String {
+    format!(
+        "CUDA refused a call, which is a matter of the image, its arguments or the driver and no fault of the GPU: {line}"
+    )
 }
 
 /// How a context ended.
@@ -102,7 +160,7 @@ pub struct Evidence {
     poison: Option<String>,
     /// The first line that says that memory ran out. Engines survive that: it must not hide what comes later.
     memory: Option<String>,
-    /// Lines that may still be an echo of a lack of memory.
+    /// Lines that may still be an echo of a lack of memory or of a refused call.
     echo: usize,
     fatal: Option<String>,
     error: Option<String>,
@@ -124,6 +182,10 @@ impl Evidence {
             }
             Some(Symptom::OutOfMemory) => {
                 self.memory.get_or_insert_with(|| line.clone());
+                self.echo = ECHO;
+            }
+            Some(Symptom::Refused) => {
+                self.fatal.get_or_insert_with(|| no_fault(&line));
                 self.echo = ECHO;
             }
             Some(Symptom::Fatal) => {
