@@ -145,6 +145,20 @@ fn an_engine_that_cannot_load_is_given_up_after_three_rebuilds() {
     );
 }
 
+/// vLLM needs half a minute even for a tiny model.
+#[test]
+fn an_engine_that_loads_slowly_and_dies_whenever_it_serves_is_given_up() {
+    let (mut worker, _) = Worker::start(Gpus::default(), RestartPolicy::default());
+    for round in 1..4 {
+        worker.on(Event::Ready(target()), seconds(round * 40));
+        let actions = worker.on(Event::Ended(crash().into()), seconds(round * 40 + 1));
+        assert_eq!(names(&actions), ["restarting:server_error", "start+0"]);
+    }
+    worker.on(Event::Ready(target()), seconds(160));
+    let actions = worker.on(Event::Ended(crash().into()), seconds(161));
+    assert_eq!(names(&actions), ["failed:server_error", "gave up:EngineRestarting"]);
+}
+
 #[test]
 fn stop_wins_over_everything() {
     let (mut worker, _) = Worker::start(Gpus::default(), RestartPolicy::default());
