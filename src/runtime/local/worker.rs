@@ -138,7 +138,8 @@ impl Worker {
         self.policy.ready(now);
         self.gpus.forget();
         let mut actions = vec![Action::Publish(EngineView::Ready(target))];
-        actions.extend(self.fault.take().and_then(|_| self.report()));
+        // Said also where no driver tells of GPUs: else the fault would stand for ever.
+        actions.extend(self.fault.take().map(|_| Action::Report(self.gpus.report(None))));
         actions
     }
 

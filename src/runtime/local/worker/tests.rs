@@ -113,7 +113,11 @@ fn a_poisoned_context_is_killed_and_rebuilt() {
         names(&worker.on(Event::Ended(crash().into()), seconds(3))),
         ["restarting:cuda_context_poisoned", "gpu:ContextPoisoned", "start+0"]
     );
-    assert_eq!(names(&worker.on(Event::Ready(target()), seconds(4))), ["ready"]);
+    assert_eq!(
+        names(&worker.on(Event::Ready(target()), seconds(4))),
+        ["ready", "gpu"],
+        "the fault is over, also where no driver tells of GPUs"
+    );
 }
 
 #[test]
