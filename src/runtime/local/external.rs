@@ -78,9 +78,10 @@ impl Attendant<'_> {
             Err(error) => return error,
         };
         let target = Arc::new(prober.target(&known, self.wanted, gone));
+        let places = target.parallel;
         tracing::info!(address = %target.address, context_length = target.context_length, "the engine is ready");
         self.view.send_replace(EngineView::Ready(target));
-        prober.sick(&known).await
+        prober.sick(&known, places).await
     }
 
     async fn prober(&self) -> Result<Prober, InferenceError> {
