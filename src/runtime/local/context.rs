@@ -243,7 +243,7 @@ impl Watch {
         let target = prober.target(&known, wanted, self.gone.clone());
         let places = target.parallel;
         self.send(Event::Ready(Arc::new(target)));
-        prober.sick(&known, places).await
+        prober.sick(&known, places, || self.send(Event::Answered)).await
     }
 }
 

@@ -150,8 +150,8 @@ impl Prober {
     }
 
     /// Until a canary fails: one is sent after every idle interval, and at once when the request path doubts the engine, which has so many
-    /// `places`.
-    pub async fn sick(&self, known: &Known, places: u32) -> InferenceError {
+    /// `places`. Whoever wants to know hears of every canary that it `answered`.
+    pub async fn sick(&self, known: &Known, places: u32, answered: impl Fn()) -> InferenceError {
         let mut seen = self.activity.beats();
         loop {
             let doubted = tokio::select! {
@@ -164,25 +164,27 @@ impl Prober {
             if busy && !doubted {
                 continue;
             }
-            if let Err(error) = self.trial(known, places).await {
-                return error;
+            match self.trial(known, places).await {
+                Ok(true) => answered(),
+                Ok(false) => {}
+                Err(error) => return error,
             }
         }
     }
 
-    /// Fails when the engine is convicted. A canary gets no answer where whole answers, which are silent while they are computed, have every
+    /// Whether a canary was answered; fails when the engine is convicted. A canary gets no answer where whole answers, which are silent while they are computed, have every
     /// place: then it is asked again for as long as such an answer may take.
-    async fn trial(&self, known: &Known, places: u32) -> Result<(), InferenceError> {
+    async fn trial(&self, known: &Known, places: u32) -> Result<bool, InferenceError> {
         let (began, beats) = (Instant::now(), self.activity.beats());
         let is_full = || self.activity.silent() >= places.into();
         loop {
             let was_full = is_full();
             let Err(error) = self.canary(&known.canary, known.about.model.as_deref()).await else {
-                return Ok(());
+                return Ok(true);
             };
             // Tokens that flowed meanwhile prove more than a canary that had to queue behind them.
             if self.activity.beats() != beats {
-                return Ok(());
+                return Ok(false);
             }
             let queued = matches!(error, InferenceError::Timeout { .. }) && (was_full || is_full());
             if !queued || began.elapsed() >= self.timing.silence {
@@ -228,7 +230,8 @@ fn timed_out(began: Instant) -> InferenceError {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{net::TcpListener, spawn};
+    use axum::Router;
+    use tokio::{net::TcpListener, spawn, sync::Notify};
 
     use super::*;
 
@@ -251,6 +254,20 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_canary_that_is_answered_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let prober = prober(listener.local_addr().unwrap());
+        let server = spawn(async move { axum::serve(listener, Router::new().fallback(|| async {})).await });
+        prober.activity.doubt();
+        let (known, heard) = (known(), Notify::new());
+        tokio::select! {
+            error = prober.sick(&known, PLACES, || heard.notify_one()) => panic!("{error}"),
+            () = heard.notified() => {}
+        }
+        server.abort();
+    }
+
     /// How long an engine that answers nothing is put up with, when these are in flight and it is doubted.
     async fn convicted_after(silent: u32, streams: u32) -> Duration {
         // Connections are let in by the kernel.
@@ -263,7 +280,7 @@ mod tests {
             .collect();
         prober.activity.doubt();
         let began = Instant::now();
-        let error = prober.sick(&known(), PLACES).await;
+        let error = prober.sick(&known(), PLACES, || ()).await;
         assert!(matches!(error, InferenceError::Timeout { .. }), "{error}");
         began.elapsed()
     }
@@ -293,7 +310,7 @@ mod tests {
                 activity.doubt();
             }
         });
-        let convicted = timeout(Timing::default().canary * 3, prober.sick(&known(), PLACES)).await;
+        let convicted = timeout(Timing::default().canary * 3, prober.sick(&known(), PLACES, || ())).await;
         assert!(matches!(convicted, Ok(InferenceError::Timeout { .. })), "{convicted:?}");
         clients.abort();
     }

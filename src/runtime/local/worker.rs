@@ -26,6 +26,8 @@ const PROBES: u32 = 5;
 pub enum Event {
     /// The context answered its first canary.
     Ready(Arc<EngineTarget>),
+    /// It answered a later one.
+    Answered,
     /// The context is poisoned, hangs, or did not get ready in time: it must go.
     Sick(InferenceError),
     /// The context's process group is gone. The failure is what exit status and log say.
@@ -120,6 +122,7 @@ impl Worker {
     pub fn on(&mut self, event: Event, now: Duration) -> Vec<Action> {
         match event {
             Event::Ready(target) => self.ready(target, now),
+            Event::Answered => self.answered(),
             Event::Sick(error) => self.sick(error, now),
             Event::Ended(ending) => self.ended(ending, now),
             Event::Hopeless(error) => self.hopeless(error),
@@ -141,6 +144,14 @@ impl Worker {
         // Said also where no driver tells of GPUs: else the fault would stand for ever.
         actions.extend(self.fault.take().map(|_| Action::Report(self.gpus.report(None))));
         actions
+    }
+
+    /// What was suspected of the GPUs was somebody else's, and explains no end that comes later.
+    fn answered(&mut self) -> Vec<Action> {
+        if matches!(self.phase, Phase::Ready) {
+            self.gpus.forget();
+        }
+        Vec::new()
     }
 
     fn sick(&mut self, error: InferenceError, now: Duration) -> Vec<Action> {
