@@ -73,7 +73,8 @@ impl Attendant<'_> {
         if let Err(instead) = prober.look(&self.engine).await {
             return self.unreachable(&instead);
         }
-        let known = match prober.ready(&self.engine).await {
+        // One that is loading, or went away since, is looked up anew before it is asked again.
+        let known = match prober.ready_now(&self.engine).await {
             Ok(known) => known,
             Err(error) => return error,
         };

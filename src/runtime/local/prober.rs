@@ -59,13 +59,18 @@ impl Prober {
     async fn first(&self, server: &(impl Server + ?Sized), began: Instant) -> Result<Known, InferenceError> {
         loop {
             self.loaded(server, began).await;
-            let about = self.about(server).await;
-            match self.find_canary(server, about.model.as_deref()).await {
-                Ok(canary) => return Ok(Known { about, canary }),
+            match self.ready_now(server).await {
                 Err(InferenceError::ServerError { status: 503, .. }) => sleep(self.timing.poll).await,
-                Err(error) => return Err(error),
+                known => return known,
             }
         }
+    }
+
+    /// One canary, answered or not.
+    pub async fn ready_now(&self, server: &(impl Server + ?Sized)) -> Result<Known, InferenceError> {
+        let about = self.about(server).await;
+        let canary = self.find_canary(server, about.model.as_deref()).await?;
+        Ok(Known { about, canary })
     }
 
     async fn loaded(&self, server: &(impl Server + ?Sized), began: Instant) {
