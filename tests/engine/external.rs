@@ -1,9 +1,18 @@
 //! An engine that runs elsewhere: here a process that nobody supervises.
 
-use std::process::{Child, Command, Stdio};
+use std::{
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use axum::{Router, http::StatusCode, routing::post};
 use inference_operator::{error::ErrorKind, policy::reach::AllowedAddresses, runtime::local::EngineView};
 use serde_json::json;
+use tokio::net::TcpListener;
 
 use crate::bench::{Bench, Engine, fake_of, program, provoke, serves};
 
@@ -72,6 +81,28 @@ async fn one_that_is_never_there_is_waited_for_and_named() {
     assert!(error.to_string().contains(&format!("localhost:{port}")), "{error}");
     assert!(!matches!(*engine.local.view.borrow(), EngineView::Failed(_)));
     stop(engine).await;
+}
+
+/// It may have another address by the time that it has loaded.
+#[tokio::test]
+async fn one_that_still_loads_is_told_and_asked_once_a_pause() {
+    let mut bench = external("localhost");
+    bench.options.timing.pause = Duration::from_secs(60 * 60);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let loading = move || async move {
+        counted.fetch_add(1, Ordering::Relaxed);
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let listener = TcpListener::bind(("127.0.0.1", bench.options.port)).await.unwrap();
+    let router = Router::new().route("/v1/chat/completions", post(loading));
+    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+    let mut engine = bench.start();
+    let error = engine.restarting().await;
+    assert!(error.to_string().contains("503"), "{error}");
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    stop(engine).await;
+    server.abort();
 }
 
 #[tokio::test]

@@ -200,6 +200,30 @@ async fn an_xid_of_the_device_ends_an_engine_that_seems_well() {
     assert!(serves(&*engine.ready().await).await, "a new process works");
 }
 
+/// Between two engines: there is nothing to kill, and no engine is started on what is accused before a new process has tried it.
+#[tokio::test]
+async fn an_xid_of_the_device_while_no_engine_runs_is_looked_into_at_once() {
+    let drivers = Drivers::new();
+    let mut bench = with(&drivers, "crash");
+    bench.options.timing.pause = Duration::from_secs(60 * 60);
+    bench.options.timing.kill = Duration::from_millis(300);
+    let mut engine = bench.start();
+    until("a second probe", || count(&drivers, "cuInit") >= 2).await;
+    // While the second probe still runs an Xid only explains what it finds: the one that comes during the pause is the last.
+    let mut xids = String::new();
+    while count(&drivers, "cuInit") < 3 {
+        xids.push_str("0 79\n");
+        drivers.set("xids", &xids);
+        let read = || count(&drivers, "nvmlDeviceGetFieldValues") >= xids.lines().count();
+        until("it is read", || read() || count(&drivers, "cuInit") >= 3).await;
+    }
+    let error = engine.restarting().await;
+    assert!(error.to_string().contains("Xid 79"), "{error}");
+    let (termination, bench) = engine.stop().await;
+    assert_eq!(termination, None);
+    assert_eq!(std::fs::read_to_string(bench.path("state/starts")).unwrap(), "xx");
+}
+
 #[tokio::test]
 async fn an_xid_of_a_process_makes_the_engines_end_poison() {
     let drivers = Drivers::new();

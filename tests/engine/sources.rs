@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use inference_operator::{
@@ -198,6 +198,29 @@ async fn a_server_without_ranges_begins_anew() {
     assert_eq!(std::fs::read(served(&mut engine).await).unwrap(), weights());
     assert_eq!(hub.bytes_asked().len(), 2);
     engine.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_says_when_to_come_again_is_believed() {
+    let hub = hub().await;
+    hub.faults(&[Fault::Busy("0.7")]);
+    let began = Instant::now();
+    let mut engine = bench(&hub, &at_url(&hub)).start();
+    served(&mut engine).await;
+    assert!(began.elapsed() >= Duration::from_millis(700), "{:?}", began.elapsed());
+    engine.stop().await;
+}
+
+/// Each whole answer brings bytes, but none that had not come before.
+#[tokio::test]
+async fn a_file_that_its_server_has_only_a_part_of_is_given_up() {
+    for fault in [Fault::Short(SIZE - 1), Fault::CutWhole(300_000)] {
+        let hub = hub().await;
+        hub.faults(&[fault; 40]);
+        let termination = refused(bench(&hub, &at_hub())).await;
+        assert_eq!(termination.reason, Verdict::DownloadFailed);
+        assert!(hub.bytes_asked().len() < 12, "{} times", hub.bytes_asked().len());
+    }
 }
 
 #[tokio::test]

@@ -39,8 +39,14 @@ pub enum Fault {
     Pause(usize),
     /// The whole comes, whatever was asked for.
     IgnoreRange,
+    /// The whole begins, whatever was asked for, and the connection breaks after so many bytes.
+    CutWhole(usize),
     /// The last byte is another one.
     Corrupt,
+    /// The file has only so many bytes here: its mirror has not got the rest.
+    Short(usize),
+    /// Status 503 and when to come again.
+    Busy(&'static str),
     /// A status instead.
     Status(u16),
 }
@@ -257,8 +263,15 @@ async fn at_cdn(State(state): State<Arc<Shared>>, request: Request) -> Response 
     if let Some(Fault::Status(status)) = fault {
         return StatusCode::from_u16(status).unwrap().into_response();
     }
+    if let Some(Fault::Busy(until)) = fault {
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, until)]).into_response();
+    }
+    let bytes = match fault {
+        Some(Fault::Short(n)) => bytes.slice(..n),
+        _ => bytes,
+    };
     let start = match fault {
-        Some(Fault::IgnoreRange) => None,
+        Some(Fault::IgnoreRange | Fault::CutWhole(_)) => None,
         _ => first_byte(request.headers()),
     };
     if start.is_some_and(|start| start >= bytes.len()) {
@@ -292,7 +305,7 @@ fn body(
 ) -> impl Stream<Item = io::Result<Bytes>> + Send {
     let mut sent = bytes.to_vec();
     let (first, then) = match fault {
-        Some(Fault::Cut(n) | Fault::Stall(n) | Fault::Pause(n)) => (n.min(sent.len()), fault),
+        Some(Fault::Cut(n) | Fault::CutWhole(n) | Fault::Stall(n) | Fault::Pause(n)) => (n.min(sent.len()), fault),
         Some(Fault::Corrupt) => {
             *sent.last_mut().unwrap() ^= 1;
             (sent.len(), None)
@@ -311,7 +324,7 @@ fn body(
         // What was sent is on its way before the fault comes.
         tokio::task::yield_now().await;
         match then {
-            Some(Fault::Cut(_)) => vec![Err(io::Error::other("cut"))],
+            Some(Fault::Cut(_) | Fault::CutWhole(_)) => vec![Err(io::Error::other("cut"))],
             Some(Fault::Stall(_)) => std::future::pending().await,
             Some(Fault::Pause(_)) => {
                 going.wait_for(|going| *going).await.unwrap();

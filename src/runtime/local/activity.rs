@@ -10,18 +10,22 @@ use tokio::sync::Notify;
 /// Shared between the request path, which writes, and the supervisor, which reads.
 #[derive(Debug, Default)]
 pub struct Activity {
-    in_flight: AtomicU64,
+    /// Requests in flight whose answers are streamed.
+    streams: Arc<AtomicU64>,
+    /// Requests in flight whose answers come whole, and give no sign of life until then.
+    silent: Arc<AtomicU64>,
     beats: AtomicU64,
     doubts: Notify,
 }
 
 impl Activity {
-    /// A request goes to the engine; it is in flight until the guard is dropped.
+    /// A request goes to the engine; it is in flight until the guard is dropped. `silent`: its answer comes whole. That it begins or ends
+    /// is no sign of life: clients come and go at an engine that hangs, too.
     #[must_use]
-    pub fn begin(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.beat();
-        InFlight(Arc::clone(self))
+    pub fn begin(&self, silent: bool) -> InFlight {
+        let count = if silent { &self.silent } else { &self.streams };
+        count.fetch_add(1, Ordering::Relaxed);
+        InFlight(Arc::clone(count))
     }
 
     /// The engine gave a sign of life: bytes of an answer.
@@ -37,7 +41,13 @@ impl Activity {
     /// Requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.streams.load(Ordering::Relaxed) + self.silent()
+    }
+
+    /// Requests in flight whose answers come whole.
+    #[must_use]
+    pub fn silent(&self) -> u64 {
+        self.silent.load(Ordering::Relaxed)
     }
 
     /// Signs of life so far: unchanged means that none came.
@@ -54,18 +64,10 @@ impl Activity {
 
 /// A request in flight.
 #[derive(Debug)]
-pub struct InFlight(Arc<Activity>);
-
-impl InFlight {
-    /// See [`Activity::beat`].
-    pub fn beat(&self) {
-        self.0.beat();
-    }
-}
+pub struct InFlight(Arc<AtomicU64>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.beat();
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -10,6 +10,8 @@ use super::{
 use crate::error::InferenceError;
 
 const LINE_LIMIT: usize = 400;
+/// Lines after one that tells of a lack of memory or of a refused call in which a CUDA error without a cause of its own is its echo.
+const ECHO: usize = 200;
 
 /// What one line of a log says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub enum Symptom {
     Poisoned,
     /// Memory ran out, of the GPU or the host. Not poison, though llama.cpp aborts on it.
     OutOfMemory,
+    /// CUDA refused a call and its context is as good as before: the image, a flag or the driver is wrong, not the GPU.
+    Refused,
     /// The engine has met an error that ends it.
     Fatal,
     /// Any other line of level error.
@@ -26,15 +30,71 @@ pub enum Symptom {
 
 /// Looked for in this order: a failed allocation is reported as a CUDA error too, and in a poisoned context allocations fail.
 const OUT_OF_MEMORY: [&str; 2] = ["out of memory", "outofmemoryerror"];
-const STICKY: [&str; 5] = [
+/// CUDA's texts and names of what only the end of the process clears.
+const STICKY: [&str; 15] = [
     "illegal memory access",
     "device-side assert",
     "unspecified launch failure",
     "misaligned address",
     "uncorrectable ecc",
+    "uncorrectable nvlink",
+    "hardware stack error",
+    "illegal instruction",
+    "on global/shared address space",
+    "invalid program counter",
+    "launch timed out",
+    "error_illegal_address",
+    "errorillegaladdress",
+    "error_launch_failed",
+    "errorlaunchfailure",
 ];
 const ALLOCATION: [&str; 2] = ["cudamalloc failed", "failed to allocate buffer"];
 const CUDA: [&str; 4] = ["cuda error", "cuda_error_", "acceleratorerror", "cudaerror"];
+/// CUDA's texts and names of errors that leave the context as it was (their codes are 1, 3, 35, 36, 46, 98 to 101, 200 to 223, 400, 701 to
+/// 705, 720, 801 to 804, 900 to 908).
+const REFUSED: [&str; 41] = [
+    "invalid argument",
+    "invalid configuration argument",
+    "invalid device ordinal",
+    "invalid device function",
+    "invalid device context",
+    "invalid resource handle",
+    "no kernel image",
+    "kernel image is invalid",
+    "no cuda-capable device",
+    "busy or unavailable",
+    "driver version is insufficient",
+    "in the installed cuda driver",
+    "unsupported display driver",
+    "forward compatibility",
+    "initialization error",
+    "system not yet initialized",
+    "ptx jit",
+    "provided ptx",
+    "peer access",
+    "too many resources requested",
+    "too many blocks in cooperative launch",
+    "operation not supported",
+    "stream is capturing",
+    "previous error during capture",
+    "capture sequence",
+    "capturing stream",
+    "uncaptured work",
+    "error_no_binary_for_gpu",
+    "errornokernelimage",
+    "error_invalid_device",
+    "errorinvaliddevice",
+    "error_invalid_value",
+    "errorinvalidvalue",
+    "error_no_device",
+    "errornodevice",
+    "error_not_initialized",
+    "errorinsufficientdriver",
+    "error_not_supported",
+    "errornotsupported",
+    "error_stream_capture",
+    "errorstreamcapture",
+];
 const FATAL: [&str; 5] = [
     "enginedeaderror",
     "enginecore encountered",
@@ -55,10 +115,27 @@ pub fn common(line: &str) -> Option<Symptom> {
     } else if has(&ALLOCATION) {
         Some(Symptom::OutOfMemory)
     } else if has(&CUDA) || (line.contains("nccl") && line.contains("unhandled cuda")) {
-        Some(Symptom::Poisoned)
+        Some(if has(&REFUSED) {
+            Symptom::Refused
+        } else {
+            Symptom::Poisoned
+        })
     } else {
         has(&FATAL).then_some(Symptom::Fatal)
     }
+}
+
+/// It names what only the end of the process clears, and is no echo of anything.
+fn is_sticky(line: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    STICKY.iter().any(|pattern| line.contains(pattern))
+}
+
+/// What is said of a call that CUDA refused.
+fn no_fault(line: &str) -> String {
+    format!(
+        "CUDA refused a call, which is a matter of the image, its arguments or the driver and no fault of the GPU: {line}"
+    )
 }
 
 /// How a context ended.
@@ -79,8 +156,12 @@ impl From<InferenceError> for Ending {
 /// What was seen of a context until it ended.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
-    /// The first line that speaks of the GPU or of memory: later ones are its consequences.
-    device: Option<(Symptom, String)>,
+    /// The first line that says that the context is poisoned: later ones are its consequences.
+    poison: Option<String>,
+    /// The first line that says that memory ran out. Engines survive that: it must not hide what comes later.
+    memory: Option<String>,
+    /// Lines that may still be an echo of a lack of memory or of a refused call.
+    echo: usize,
     fatal: Option<String>,
     error: Option<String>,
     last: Option<String>,
@@ -93,9 +174,19 @@ impl Evidence {
             return;
         }
         let line = truncate(line, LINE_LIMIT);
+        let echo = self.echo > 0 && !is_sticky(&line);
+        self.echo = self.echo.saturating_sub(1);
         match symptom {
-            Some(device @ (Symptom::Poisoned | Symptom::OutOfMemory)) => {
-                self.device.get_or_insert_with(|| (device, line.clone()));
+            Some(Symptom::Poisoned) if !echo => {
+                self.poison.get_or_insert_with(|| line.clone());
+            }
+            Some(Symptom::OutOfMemory) => {
+                self.memory.get_or_insert_with(|| line.clone());
+                self.echo = ECHO;
+            }
+            Some(Symptom::Refused) => {
+                self.fatal.get_or_insert_with(|| no_fault(&line));
+                self.echo = ECHO;
             }
             Some(Symptom::Fatal) => {
                 self.fatal.get_or_insert_with(|| line.clone());
@@ -103,7 +194,7 @@ impl Evidence {
             Some(Symptom::Error) => {
                 self.error.get_or_insert_with(|| line.clone());
             }
-            None => {}
+            Some(Symptom::Poisoned) | None => {}
         }
         self.last = Some(line);
     }
@@ -111,21 +202,14 @@ impl Evidence {
     /// The line that says that the context is poisoned.
     #[must_use]
     pub fn poison(&self) -> Option<&str> {
-        match &self.device {
-            Some((Symptom::Poisoned, line)) => Some(line),
-            _ => None,
-        }
+        self.poison.as_deref()
     }
 
     /// How a context ended whose process ended with `status`. `oom_killed`: the kernel killed a process of the container for its memory.
     #[must_use]
     pub fn ending(&self, status: ExitStatus, oom_killed: bool) -> Ending {
-        let short = match &self.device {
-            Some((Symptom::OutOfMemory, line)) if !oom_killed => {
-                shortage::read(line).map(|short| (short, line.clone()))
-            }
-            _ => None,
-        };
+        let memory = self.memory.as_ref().filter(|_| !oom_killed && self.poison.is_none());
+        let short = memory.and_then(|line| Some((shortage::read(line)?, line.clone())));
         Ending {
             error: self.failure(status, oom_killed),
             short,
@@ -141,14 +225,14 @@ impl Evidence {
                 ),
             };
         }
-        match &self.device {
-            Some((Symptom::Poisoned, line)) => InferenceError::CudaContextPoisoned { message: line.clone() },
-            Some((_, line)) => InferenceError::Backpressure {
+        match (&self.poison, &self.memory) {
+            (Some(line), _) => InferenceError::CudaContextPoisoned { message: line.clone() },
+            (None, Some(line)) => InferenceError::Backpressure {
                 message: format!(
                     "the engine ran out of memory: {line}; use a larger GPU or memory limit, or lower contextLength or parallel"
                 ),
             },
-            None => InferenceError::ServerError {
+            (None, None) => InferenceError::ServerError {
                 status: 500,
                 body: Some(format!(
                     "the engine ended unasked with {}: {}",

@@ -241,8 +241,9 @@ impl Watch {
             Err(error) => return error,
         };
         let target = prober.target(&known, wanted, self.gone.clone());
+        let places = target.parallel;
         self.send(Event::Ready(Arc::new(target)));
-        prober.sick(&known).await
+        prober.sick(&known, places, || self.send(Event::Answered)).await
     }
 }
 

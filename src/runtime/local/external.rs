@@ -73,14 +73,16 @@ impl Attendant<'_> {
         if let Err(instead) = prober.look(&self.engine).await {
             return self.unreachable(&instead);
         }
-        let known = match prober.ready(&self.engine).await {
+        // One that is loading, or went away since, is looked up anew before it is asked again.
+        let known = match prober.ready_now(&self.engine).await {
             Ok(known) => known,
             Err(error) => return error,
         };
         let target = Arc::new(prober.target(&known, self.wanted, gone));
+        let places = target.parallel;
         tracing::info!(address = %target.address, context_length = target.context_length, "the engine is ready");
         self.view.send_replace(EngineView::Ready(target));
-        prober.sick(&known).await
+        prober.sick(&known, places, || ()).await
     }
 
     async fn prober(&self) -> Result<Prober, InferenceError> {

@@ -42,6 +42,8 @@ pub struct Timing {
     pub health: Duration,
     /// Deadline of a canary.
     pub canary: Duration,
+    /// Without a sign of life until a canary convicts that queues behind whole answers in every place of the engine.
+    pub silence: Duration,
     /// From the start until the model is loaded.
     pub load: Duration,
     /// Between two reports that it is still loading.
@@ -70,6 +72,8 @@ impl Default for Timing {
             poll: Duration::from_millis(100),
             health: Duration::from_secs(2),
             canary: Duration::from_secs(30),
+            // As long as a request may take when nothing else is said.
+            silence: Duration::from_secs(10 * 60),
             load: LONGEST_LOAD,
             progress: Duration::from_secs(15),
             idle: Duration::from_secs(30),

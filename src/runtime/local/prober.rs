@@ -59,13 +59,18 @@ impl Prober {
     async fn first(&self, server: &(impl Server + ?Sized), began: Instant) -> Result<Known, InferenceError> {
         loop {
             self.loaded(server, began).await;
-            let about = self.about(server).await;
-            match self.find_canary(server, about.model.as_deref()).await {
-                Ok(canary) => return Ok(Known { about, canary }),
+            match self.ready_now(server).await {
                 Err(InferenceError::ServerError { status: 503, .. }) => sleep(self.timing.poll).await,
-                Err(error) => return Err(error),
+                known => return known,
             }
         }
+    }
+
+    /// One canary, answered or not.
+    pub async fn ready_now(&self, server: &(impl Server + ?Sized)) -> Result<Known, InferenceError> {
+        let about = self.about(server).await;
+        let canary = self.find_canary(server, about.model.as_deref()).await?;
+        Ok(Known { about, canary })
     }
 
     async fn loaded(&self, server: &(impl Server + ?Sized), began: Instant) {
@@ -149,8 +154,9 @@ impl Prober {
         }
     }
 
-    /// Until a canary fails: one is sent after every idle interval, and at once when the request path doubts the engine.
-    pub async fn sick(&self, known: &Known) -> InferenceError {
+    /// Until a canary fails: one is sent after every idle interval, and at once when the request path doubts the engine, which has so many
+    /// `places`. Whoever wants to know hears of every canary that it `answered`.
+    pub async fn sick(&self, known: &Known, places: u32, answered: impl Fn()) -> InferenceError {
         let mut seen = self.activity.beats();
         loop {
             let doubted = tokio::select! {
@@ -163,11 +169,31 @@ impl Prober {
             if busy && !doubted {
                 continue;
             }
-            if let Err(error) = self.canary(&known.canary, known.about.model.as_deref()).await {
-                // Tokens that flowed meanwhile prove more than a canary that had to queue behind them.
-                if self.activity.beats() == now {
-                    return error;
-                }
+            match self.trial(known, places).await {
+                Ok(true) => answered(),
+                Ok(false) => {}
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// Whether a canary was answered; fails when the engine is convicted. A canary gets no answer where whole answers, which are silent while they are computed, have every
+    /// place: then it is asked again for as long as such an answer may take.
+    async fn trial(&self, known: &Known, places: u32) -> Result<bool, InferenceError> {
+        let (began, beats) = (Instant::now(), self.activity.beats());
+        let is_full = || self.activity.silent() >= places.into();
+        loop {
+            let was_full = is_full();
+            let Err(error) = self.canary(&known.canary, known.about.model.as_deref()).await else {
+                return Ok(true);
+            };
+            // Tokens that flowed meanwhile prove more than a canary that had to queue behind them.
+            if self.activity.beats() != beats {
+                return Ok(false);
+            }
+            let queued = matches!(error, InferenceError::Timeout { .. }) && (was_full || is_full());
+            if !queued || began.elapsed() >= self.timing.silence {
+                return Err(error);
             }
         }
     }
@@ -204,5 +230,93 @@ const fn is_unknown(error: &InferenceError) -> bool {
 fn timed_out(began: Instant) -> InferenceError {
     InferenceError::Timeout {
         elapsed_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use tokio::{net::TcpListener, spawn, sync::Notify};
+
+    use super::*;
+
+    const PLACES: u32 = 4;
+
+    fn prober(address: SocketAddr) -> Prober {
+        Prober {
+            address,
+            api_key: None,
+            name: "m".to_owned(),
+            timing: Timing::default(),
+            activity: Arc::default(),
+        }
+    }
+
+    fn known() -> Known {
+        Known {
+            about: About::default(),
+            canary: Canary { path: "/", body: "{}" },
+        }
+    }
+
+    #[tokio::test]
+    async fn a_canary_that_is_answered_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let prober = prober(listener.local_addr().unwrap());
+        let server = spawn(async move { axum::serve(listener, Router::new().fallback(|| async {})).await });
+        prober.activity.doubt();
+        let (known, heard) = (known(), Notify::new());
+        tokio::select! {
+            error = prober.sick(&known, PLACES, || heard.notify_one()) => panic!("{error}"),
+            () = heard.notified() => {}
+        }
+        server.abort();
+    }
+
+    /// How long an engine that answers nothing is put up with, when these are in flight and it is doubted.
+    async fn convicted_after(silent: u32, streams: u32) -> Duration {
+        // Connections are let in by the kernel.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let prober = prober(listener.local_addr().unwrap());
+        let request = |silent| prober.activity.begin(silent);
+        let _in_flight: Vec<_> = (0..silent)
+            .map(|_| request(true))
+            .chain((0..streams).map(|_| request(false)))
+            .collect();
+        prober.activity.doubt();
+        let began = Instant::now();
+        let error = prober.sick(&known(), PLACES, || ()).await;
+        assert!(matches!(error, InferenceError::Timeout { .. }), "{error}");
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_canary_that_queues_behind_whole_answers_convicts_only_after_a_long_silence() {
+        let Timing { canary, silence, .. } = Timing::default();
+        let soon = canary..canary * 2;
+        assert!(soon.contains(&convicted_after(0, 0).await));
+        assert!(
+            soon.contains(&convicted_after(PLACES - 1, 1).await),
+            "a stream would flow"
+        );
+        let late = silence..silence + canary * 2;
+        assert!(late.contains(&convicted_after(PLACES, 0).await));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_come_and_go_do_not_acquit_an_engine_that_hangs() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let prober = prober(listener.local_addr().unwrap());
+        let activity = Arc::clone(&prober.activity);
+        let clients = spawn(async move {
+            loop {
+                let _in_flight = activity.begin(false);
+                sleep(Duration::from_secs(1)).await;
+                activity.doubt();
+            }
+        });
+        let convicted = timeout(Timing::default().canary * 3, prober.sick(&known(), PLACES, || ())).await;
+        assert!(matches!(convicted, Ok(InferenceError::Timeout { .. })), "{convicted:?}");
+        clients.abort();
     }
 }

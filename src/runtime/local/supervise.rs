@@ -286,7 +286,7 @@ impl Supervisor {
             Action::Publish(view) => self.publish(view),
             Action::Report(report) => drop(self.doors.gpu.send_replace(Some(report))),
             Action::Doubt => self.setup.activity.doubt(),
-            Action::Kill => self.kill_at = Some(Instant::now()),
+            Action::Kill => self.condemn(),
             Action::Terminate => self.terminate(),
             Action::Finish(_) => {}
         }
@@ -315,6 +315,22 @@ impl Supervisor {
         self.doors.view.send_replace(view);
     }
 
+    /// At once, though not in the midst of a batch of actions: the request path is told before.
+    fn condemn(&mut self) {
+        // An engine that is still to be started would use what is accused.
+        self.start_at = None;
+        match &self.context {
+            Some(_) => self.kill_at = Some(Instant::now()),
+            None => self.nothing_runs(),
+        }
+    }
+
+    /// What would have been waited for has happened.
+    fn nothing_runs(&self) {
+        // Nobody listens any more only when this supervisor is gone.
+        let _ = self.sender.send((self.number, Event::Ended(never_started().into())));
+    }
+
     fn terminate(&mut self) {
         (self.start_at, self.probe_at, self.probing) = (None, None, None);
         match &self.context {
@@ -322,8 +338,7 @@ impl Supervisor {
                 context.terminate();
                 self.kill_at = Some(Instant::now() + self.setup.options.timing.grace);
             }
-            // Nothing runs: what would have been waited for has happened.
-            None => drop(self.sender.send((self.number, Event::Ended(never_started().into())))),
+            None => self.nothing_runs(),
         }
     }
 

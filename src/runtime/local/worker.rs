@@ -26,6 +26,8 @@ const PROBES: u32 = 5;
 pub enum Event {
     /// The context answered its first canary.
     Ready(Arc<EngineTarget>),
+    /// It answered a later one.
+    Answered,
     /// The context is poisoned, hangs, or did not get ready in time: it must go.
     Sick(InferenceError),
     /// The context's process group is gone. The failure is what exit status and log say.
@@ -119,30 +121,40 @@ impl Worker {
     /// What to do about `event` at `now`, a time since the start.
     pub fn on(&mut self, event: Event, now: Duration) -> Vec<Action> {
         match event {
-            Event::Ready(target) => self.ready(target),
-            Event::Sick(error) => self.sick(error),
+            Event::Ready(target) => self.ready(target, now),
+            Event::Answered => self.answered(),
+            Event::Sick(error) => self.sick(error, now),
             Event::Ended(ending) => self.ended(ending, now),
             Event::Hopeless(error) => self.hopeless(error),
-            Event::Xid(xid) => self.xid(&xid),
-            Event::Probed(finding) => self.probed(finding, now),
+            Event::Xid(xid) => self.xid(&xid, now),
+            Event::Probed(finding) => self.probed(finding),
             Event::Hold(why) => self.hold(why),
             Event::Stop => self.stop(),
         }
     }
 
-    fn ready(&mut self, target: Arc<EngineTarget>) -> Vec<Action> {
+    fn ready(&mut self, target: Arc<EngineTarget>, now: Duration) -> Vec<Action> {
         if !matches!(self.phase, Phase::Loading) {
             return Vec::new();
         }
         self.phase = Phase::Ready;
-        self.policy.ready();
+        self.policy.ready(now);
         self.gpus.forget();
         let mut actions = vec![Action::Publish(EngineView::Ready(target))];
-        actions.extend(self.fault.take().and_then(|_| self.report()));
+        // Said also where no driver tells of GPUs: else the fault would stand for ever.
+        actions.extend(self.fault.take().map(|_| Action::Report(self.gpus.report(None))));
         actions
     }
 
-    fn sick(&mut self, error: InferenceError) -> Vec<Action> {
+    /// What was suspected of the GPUs was somebody else's, and explains no end that comes later.
+    fn answered(&mut self) -> Vec<Action> {
+        if matches!(self.phase, Phase::Ready) {
+            self.gpus.forget();
+        }
+        Vec::new()
+    }
+
+    fn sick(&mut self, error: InferenceError, now: Duration) -> Vec<Action> {
         let was_ready = match self.phase {
             Phase::Loading => false,
             Phase::Ready => true,
@@ -150,6 +162,7 @@ impl Worker {
                 return Vec::new();
             }
         };
+        self.policy.lost(now);
         let error = self.gpus.explain(error);
         self.phase = Phase::Killing {
             error: error.clone(),
@@ -162,10 +175,11 @@ impl Worker {
     }
 
     fn ended(&mut self, ending: Ending, now: Duration) -> Vec<Action> {
+        self.policy.lost(now);
         match std::mem::replace(&mut self.phase, Phase::Finished) {
-            Phase::Loading => self.ended_by_itself(ending, false, now),
-            Phase::Ready => self.ended_by_itself(ending, true, now),
-            Phase::Killing { error, was_ready } => self.rebuild(graver(error, ending.error), was_ready, now),
+            Phase::Loading => self.ended_by_itself(ending, false),
+            Phase::Ready => self.ended_by_itself(ending, true),
+            Phase::Killing { error, was_ready } => self.rebuild(graver(error, ending.error), was_ready),
             Phase::Stopping => vec![Action::Finish(None)],
             phase @ (Phase::Probing { .. } | Phase::Held | Phase::Finished) => {
                 self.phase = phase;
@@ -174,23 +188,23 @@ impl Worker {
         }
     }
 
-    fn ended_by_itself(&mut self, ending: Ending, was_ready: bool, now: Duration) -> Vec<Action> {
+    fn ended_by_itself(&mut self, ending: Ending, was_ready: bool) -> Vec<Action> {
         match ending.short.filter(|_| !was_ready) {
             // It would not fit the next time either.
             Some((short, line)) => {
                 let words = short.words(&line, &self.gpus.devices);
                 self.give_up(Verdict::CUDAOutOfMemory, startup_failure(words))
             }
-            None => self.rebuild(ending.error, was_ready, now),
+            None => self.rebuild(ending.error, was_ready),
         }
     }
 
     /// A new context, on GPUs of which a new process has shown that they work.
-    fn rebuild(&mut self, error: InferenceError, was_ready: bool, now: Duration) -> Vec<Action> {
+    fn rebuild(&mut self, error: InferenceError, was_ready: bool) -> Vec<Action> {
         let error = self.gpus.explain(error);
         if !self.gpus.present {
             let report = self.suspect(&error);
-            return with(self.restart(error, was_ready, now), report);
+            return with(self.restart(error, was_ready), report);
         }
         let report = self.suspect(&error);
         self.phase = Phase::Probing {
@@ -205,17 +219,17 @@ impl Worker {
         with(actions, report)
     }
 
-    fn restart(&mut self, error: InferenceError, was_ready: bool, now: Duration) -> Vec<Action> {
+    fn restart(&mut self, error: InferenceError, was_ready: bool) -> Vec<Action> {
         // An Xid may have come since.
         let error = self.gpus.explain(error);
-        let Some(pauses) = self.policy.rebuild(now) else {
+        let Some(pauses) = self.policy.rebuild() else {
             return self.give_up(Verdict::of(&error, was_ready), error);
         };
         self.phase = Phase::Loading;
         vec![Action::Publish(EngineView::Restarting(error)), Action::Start { pauses }]
     }
 
-    fn probed(&mut self, finding: Finding, now: Duration) -> Vec<Action> {
+    fn probed(&mut self, finding: Finding) -> Vec<Action> {
         let Phase::Probing {
             error,
             was_ready,
@@ -235,7 +249,7 @@ impl Worker {
                 vec![Action::Probe { pauses: probes }]
             }
             // An engine will say better than a probe what it lacks.
-            Finding::Busy(_) | Finding::Sound => self.restart(error, was_ready, now),
+            Finding::Busy(_) | Finding::Sound => self.restart(error, was_ready),
             Finding::Faulty { why, uuid } => self.faulty(format!("{why}; before that: {}", said(&error)), uuid),
         }
     }
@@ -278,11 +292,11 @@ impl Worker {
     }
 
     /// A fault of the device ends what runs on it. One of a process need not be ours: the engine is asked, and if it fails now, it was.
-    fn xid(&mut self, xid: &Xid) -> Vec<Action> {
+    fn xid(&mut self, xid: &Xid, now: Duration) -> Vec<Action> {
         let blame = self.gpus.note(xid);
         match (&self.phase, blame) {
             (_, Blame::Nobody) | (Phase::Held | Phase::Stopping | Phase::Finished, _) => Vec::new(),
-            (Phase::Ready | Phase::Loading, Blame::Device) => self.sick(poison(xid, "")),
+            (Phase::Ready | Phase::Loading, Blame::Device) => self.sick(poison(xid, ""), now),
             (Phase::Ready, Blame::Process) => vec![Action::Doubt],
             // It explains what is being dealt with.
             _ => self.fault.as_ref().and_then(|_| self.report()).into_iter().collect(),

@@ -146,7 +146,7 @@ async fn refused(bench: &Bench, status: u16, headers: &HeaderMap, incoming: Inco
         Ok(Ok(body)) => Some(body.to_bytes()),
         _ => None,
     };
-    if status >= 500 {
+    if is_doubtful(status) {
         bench.doubt();
     }
     let progress = if body.is_some() {
@@ -165,6 +165,11 @@ async fn refused(bench: &Bench, status: u16, headers: &HeaderMap, incoming: Inco
         upstream_request_id: upstream_id(headers),
         ..Miss::at(progress, classified)
     }
+}
+
+/// The engine may be broken. An engine that says that it was never made for this request is not.
+const fn is_doubtful(status: u16) -> bool {
+    status >= 500 && status != 501
 }
 
 /// A peer answers with our own wire form.
@@ -202,6 +207,7 @@ async fn whole(bench: &Bench, incoming: Incoming, reader: &Reader, stream: bool)
         Ok(Err(error)) => return Err(paid(bench.broken(error.as_ref()).await)),
         Ok(Ok(body)) => body.to_bytes(),
     };
+    bench.beat();
     if let Some(engine) = bench.gone() {
         return Err(Miss::sent(engine.why_gone().await));
     }
@@ -263,4 +269,18 @@ fn blocked(prompt: Blocked) -> Miss {
     let mut miss = Miss::at(Progress::Answered, InferenceError::ContentFiltered { reason }.into());
     miss.usage = prompt.usage.map(Box::new);
     miss
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_the_engine_was_not_made_for_casts_no_doubt_on_it() {
+        let doubtful: Vec<u16> = [400, 429, 500, 501, 502, 503]
+            .into_iter()
+            .filter(|&status| is_doubtful(status))
+            .collect();
+        assert_eq!(doubtful, [500, 502, 503]);
+    }
 }

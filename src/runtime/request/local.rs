@@ -128,7 +128,7 @@ impl LocalRoute {
     ) -> Result<Reply, Miss> {
         let engine = usable(dispatcher, routing)?;
         let place = self.place(&engine.target, dispatcher, routing, job).await?;
-        let in_flight = engine.activity.begin();
+        let in_flight = engine.activity.begin(!job.head.stream);
         let named = engine.target.model.clone();
         let target = Target::own(&self.client, engine, job.head.operation, &job.id);
         let target = target.ok_or_else(|| Miss::unsent(no_address("the own engine")))?;

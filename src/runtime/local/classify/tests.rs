@@ -3,7 +3,7 @@ use crate::error::ErrorKind;
 
 /// Lines in the formats of the engines' own sources (no GPU failed for them here): llama.cpp from its own abort path (ggml-cuda.cu, `ggml_cuda_error`), vLLM and PyTorch from their tracebacks,
 /// SGLang from its scheduler, NCCL from its warning format.
-const RECORDED: [(&str, Option<Symptom>); 26] = [
+const RECORDED: [(&str, Option<Symptom>); 34] = [
     (
         "CUDA error: an illegal memory access was encountered",
         Some(Symptom::Poisoned),
@@ -25,6 +25,32 @@ const RECORDED: [(&str, Option<Symptom>); 26] = [
     ),
     (
         "torch.AcceleratorError: CUDA error: unspecified launch failure",
+        Some(Symptom::Poisoned),
+    ),
+    (
+        "CUDA error: Invalid access of peer GPU memory over nvlink or a hardware error: uncorrectable NVLink error detected",
+        Some(Symptom::Poisoned),
+    ),
+    ("CUDA error: hardware stack error", Some(Symptom::Poisoned)),
+    (
+        "CUDA error: an illegal instruction was encountered",
+        Some(Symptom::Poisoned),
+    ),
+    (
+        "CUDA error: operation not supported on global/shared address space",
+        Some(Symptom::Poisoned),
+    ),
+    ("CUDA error: invalid program counter", Some(Symptom::Poisoned)),
+    (
+        "CUDA error: the launch timed out and was terminated",
+        Some(Symptom::Poisoned),
+    ),
+    (
+        "cudaErrorIllegalAddress: an error of the kernel",
+        Some(Symptom::Poisoned),
+    ),
+    (
+        "RuntimeError: Triton Error [CUDA]: CUDA_ERROR_LAUNCH_FAILED",
         Some(Symptom::Poisoned),
     ),
     ("torch.AcceleratorError: an unknown failure", Some(Symptom::Poisoned)),
@@ -89,6 +115,75 @@ const RECORDED: [(&str, Option<Symptom>); 26] = [
     ),
 ];
 
+/// In the words of `cudaGetErrorString`, or by the names of the two APIs.
+const REFUSALS: [&str; 41] = [
+    "CUDA error: invalid argument",
+    "torch.AcceleratorError: CUDA error: invalid configuration argument",
+    "RuntimeError: CUDA error: invalid device ordinal",
+    "CUDA error: invalid device function",
+    "CUDA error: invalid device context",
+    "CUDA error: invalid resource handle",
+    "RuntimeError: CUDA error: no kernel image is available for execution on the device",
+    "CUDA error: device kernel image is invalid",
+    "CUDA error: no CUDA-capable device is detected",
+    "CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+    "CUDA error: CUDA driver version is insufficient for CUDA runtime version",
+    "CUDA error: API call is not supported in the installed CUDA driver",
+    "CUDA error: system has unsupported display driver / cuda driver combination",
+    "CUDA error: forward compatibility was attempted on non supported HW",
+    "CUDA error: initialization error",
+    "CUDA error: system not yet initialized",
+    "CUDA error: PTX JIT compiler library not found",
+    "CUDA error: the provided PTX was compiled with an unsupported toolchain.",
+    "CUDA error: peer access is not supported between these two devices",
+    "CUDA error: too many resources requested for launch",
+    "CUDA error: too many blocks in cooperative launch",
+    "CUDA error: operation not supported",
+    "CUDA error: operation not permitted when stream is capturing",
+    "CUDA error: operation failed due to a previous error during capture",
+    "CUDA error: operation would result in a merge of separate capture sequences",
+    "CUDA error: capturing stream has unjoined work",
+    "CUDA error: dependency created on uncaptured work in another stream",
+    "CUDA_ERROR_NO_BINARY_FOR_GPU",
+    "what():  cudaErrorNoKernelImageForDevice: no kernel image is available for execution on the device",
+    "CUDA_ERROR_INVALID_DEVICE: invalid device ordinal",
+    "cudaErrorInvalidDevice",
+    "CUDA_ERROR_INVALID_VALUE",
+    "cudaErrorInvalidValue",
+    "CUDA_ERROR_NO_DEVICE",
+    "cudaErrorNoDevice",
+    "CUDA_ERROR_NOT_INITIALIZED",
+    "cudaErrorInsufficientDriver",
+    "CUDA_ERROR_NOT_SUPPORTED",
+    "cudaErrorNotSupported",
+    "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
+    "cudaErrorStreamCaptureInvalidated",
+];
+
+#[test]
+fn a_call_that_cuda_refuses_convicts_no_gpu() {
+    for line in REFUSALS {
+        assert_eq!(common(line), Some(Symptom::Refused), "{line}");
+    }
+}
+
+/// As llama.cpp tells it: the last line has no cause of its own.
+#[test]
+fn a_refused_call_is_the_engines_failure_and_says_what_it_was() {
+    let evidence = seen(&[
+        "CUDA error: no kernel image is available for execution on the device",
+        "  current device: 0, in function ggml_cuda_op_mul_mat at /app/ggml/src/ggml-cuda/ggml-cuda.cu:1652",
+        "/app/ggml/src/ggml-cuda/ggml-cuda.cu:88: CUDA error",
+    ]);
+    assert_eq!(evidence.poison(), None);
+    let InferenceError::ServerError { body: Some(body), .. } = evidence.failure(signal(6), false) else {
+        panic!("another kind");
+    };
+    for words in ["no fault of the GPU", "no kernel image is available", "SIGABRT"] {
+        assert!(body.contains(words), "{words} is missing in {body}");
+    }
+}
+
 #[test]
 fn recorded_lines_are_classified() {
     for (line, symptom) in RECORDED {
@@ -104,10 +199,13 @@ fn every_pattern_is_pinned_by_a_recorded_line() {
         .chain(&ALLOCATION)
         .chain(&CUDA)
         .chain(&FATAL)
+        .chain(&REFUSED)
     {
         let pinned = RECORDED
             .iter()
-            .any(|(line, _)| line.to_ascii_lowercase().contains(pattern));
+            .map(|(line, _)| line)
+            .chain(&REFUSALS)
+            .any(|line| line.to_ascii_lowercase().contains(pattern));
         assert!(pinned, "no recorded line has {pattern}");
     }
 }
@@ -147,6 +245,28 @@ fn out_of_memory_is_backpressure_though_llama_aborts_with_a_cuda_error() {
         "ggml-cuda.cu:88: CUDA error",
     ];
     assert_eq!(seen(&lines).failure(signal(6), false).kind(), ErrorKind::Backpressure);
+}
+
+#[test]
+fn memory_that_ran_out_and_was_survived_hides_no_poison() {
+    let mut evidence = seen(&["CUDA error: out of memory"]);
+    let sticky = "CUDA error: an illegal memory access was encountered";
+    evidence.note(common(sticky), sticky);
+    assert_eq!(evidence.poison(), Some(sticky), "it has a cause of its own");
+    assert_eq!(
+        evidence.failure(signal(6), false).kind(),
+        ErrorKind::CudaContextPoisoned
+    );
+
+    let mut evidence = seen(&["CUDA error: out of memory"]);
+    let vague = "torch.AcceleratorError: CUDA error: unknown error";
+    evidence.note(common(vague), vague);
+    assert_eq!(evidence.poison(), None, "it may be an echo");
+    for _ in 0..ECHO {
+        evidence.note(None, "serving");
+    }
+    evidence.note(common(vague), vague);
+    assert_eq!(evidence.poison(), Some(vague));
 }
 
 #[test]

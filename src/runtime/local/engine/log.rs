@@ -9,7 +9,7 @@ fn unquoted(text: &str) -> &str {
 
 /// What a line says of the GPU or of memory.
 pub fn device(text: &str) -> Option<Symptom> {
-    classify::common(unquoted(text)).filter(|found| matches!(found, Symptom::Poisoned | Symptom::OutOfMemory))
+    classify::common(unquoted(text)).filter(|found| !matches!(found, Symptom::Fatal | Symptom::Error))
 }
 
 /// The last line of a traceback: `ValueError: …`, `torch.AcceleratorError: …`. It says why, what stands before it only where.

@@ -102,7 +102,9 @@ impl Engine for Sglang {
     fn classify(&self, line: &str) -> Option<Symptom> {
         let stamped = line.strip_prefix("[20").and_then(|rest| rest.split_once("] "));
         let text = stamped.map_or(line, |(_, text)| text);
-        if text.contains(" hit an exception: ") {
+        // A request that gives its place in the full cache to others, and waits: nothing is wrong.
+        let retracts = text.contains("#retracted_reqs");
+        if retracts || text.contains(" hit an exception: ") {
             return None;
         }
         log::device(text).or_else(|| {
@@ -205,6 +207,14 @@ mod tests {
             ),
             (
                 "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.68 GiB",
+                Some(Symptom::OutOfMemory),
+            ),
+            (
+                "[2026-11-23 09:14:02 TP0] Decode out of memory happened. #retracted_reqs: 1, #new_token_ratio: 0.4119 -> 0.8245",
+                None,
+            ),
+            (
+                "[2026-11-23 09:14:02 TP0] Prefill out of memory. Try to lower your batch size.",
                 Some(Symptom::OutOfMemory),
             ),
             (

@@ -26,7 +26,7 @@ pub struct Gpus {
     pub devices: Vec<Device>,
     /// Why there is no driver, where the pod asked for GPUs of NVIDIA.
     pub unavailable: Option<String>,
-    /// The last Xid of each device since an engine was last ready.
+    /// The last Xid of each device since an engine last answered a canary.
     xids: BTreeMap<String, Xid>,
 }
 

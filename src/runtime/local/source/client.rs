@@ -17,6 +17,7 @@ use crate::{
     api::SecretKeyRef,
     policy::reach::AllowedAddresses,
     runtime::remote::{
+        classify::asked_wait,
         connect::{Reach, refused_address},
         session::{HttpClient, TlsError, bearer, download_client},
     },
@@ -178,7 +179,7 @@ impl Client {
             408 | 425 | 429 | 500..=599 => SourceError::Interrupted {
                 what,
                 why: format!("{} answers with status {status}", shown(uri)),
-                wait: wait(answer.headers()),
+                wait: asked_wait(answer.headers()),
             },
             _ => SourceError::Answer {
                 what,
@@ -240,9 +241,4 @@ fn text(headers: &HeaderMap, name: &str) -> String {
         SAID
     };
     value.chars().take(most).collect()
-}
-
-fn wait(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
 }

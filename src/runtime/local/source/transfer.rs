@@ -20,7 +20,7 @@ use crate::policy::retry::RetryPolicy;
 /// No wait between two tries is longer than a server may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 
-/// Tries without a byte in between, bounded.
+/// Tries without a new byte in between, bounded.
 pub struct Tries {
     policy: RetryPolicy,
     failed: u32,
@@ -81,13 +81,15 @@ impl Transfer<'_, '_> {
         let mut part = Part::open(folder, wanted.clone()).await?;
         let mut tries = Tries::new(self.retry);
         let mut version = None;
+        // A server whose file is short, or whose ranges are wrong, brings the same bytes again and again: that is no progress.
+        let mut furthest = part.length();
         loop {
-            let before = part.length();
             let Err(error) = self.attempt(folder, wanted, &mut part, &mut version).await else {
                 break;
             };
             part.flush().await?;
-            if part.length() > before {
+            if part.length() > furthest {
+                furthest = part.length();
                 tries.progressed();
             }
             tries.next(error).await?;

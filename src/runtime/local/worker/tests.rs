@@ -113,7 +113,11 @@ fn a_poisoned_context_is_killed_and_rebuilt() {
         names(&worker.on(Event::Ended(crash().into()), seconds(3))),
         ["restarting:cuda_context_poisoned", "gpu:ContextPoisoned", "start+0"]
     );
-    assert_eq!(names(&worker.on(Event::Ready(target()), seconds(4))), ["ready"]);
+    assert_eq!(
+        names(&worker.on(Event::Ready(target()), seconds(4))),
+        ["ready", "gpu"],
+        "the fault is over, also where no driver tells of GPUs"
+    );
 }
 
 #[test]
@@ -143,6 +147,20 @@ fn an_engine_that_cannot_load_is_given_up_after_three_rebuilds() {
         (termination.reason, termination.rebuilds),
         (Verdict::EngineStartFailed, 3)
     );
+}
+
+/// vLLM needs half a minute even for a tiny model.
+#[test]
+fn an_engine_that_loads_slowly_and_dies_whenever_it_serves_is_given_up() {
+    let (mut worker, _) = Worker::start(Gpus::default(), RestartPolicy::default());
+    for round in 1..4 {
+        worker.on(Event::Ready(target()), seconds(round * 40));
+        let actions = worker.on(Event::Ended(crash().into()), seconds(round * 40 + 1));
+        assert_eq!(names(&actions), ["restarting:server_error", "start+0"]);
+    }
+    worker.on(Event::Ready(target()), seconds(160));
+    let actions = worker.on(Event::Ended(crash().into()), seconds(161));
+    assert_eq!(names(&actions), ["failed:server_error", "gave up:EngineRestarting"]);
 }
 
 #[test]
@@ -299,6 +317,24 @@ fn an_xid_of_a_process_is_a_doubt_and_explains_what_comes_of_it() {
 }
 
 #[test]
+fn an_xid_that_the_engine_outlived_explains_no_later_end() {
+    let mut worker = serving();
+    assert_eq!(names(&worker.on(xid("GPU-a", 31), seconds(2))), ["doubt"]);
+    assert!(worker.on(Event::Answered, seconds(3)).is_empty());
+    assert_eq!(
+        names(&worker.on(Event::Ended(crash().into()), seconds(400_000))),
+        ["restarting:server_error", "probe+0"]
+    );
+    // What comes then is of this end.
+    worker.on(xid("GPU-b", 31), seconds(400_001));
+    worker.on(Event::Answered, seconds(400_001));
+    assert_eq!(
+        names(&worker.on(Event::Probed(Finding::Sound), seconds(400_002))),
+        ["restarting:cuda_context_poisoned", "start+0"]
+    );
+}
+
+#[test]
 fn an_xid_that_comes_late_is_still_told() {
     let mut worker = poisoned();
     assert_eq!(
@@ -349,7 +385,7 @@ fn a_held_pod_has_no_engine_and_does_not_end() {
 }
 
 fn events() -> impl Strategy<Value = Vec<(u8, u64)>> {
-    proptest::collection::vec((0u8..10, 0u64..40), 0..60)
+    proptest::collection::vec((0u8..11, 0u64..40), 0..60)
 }
 
 proptest! {
@@ -375,6 +411,7 @@ proptest! {
                 7 => Event::Probed(Finding::Busy(String::new())),
                 8 if gap == 3 => Event::Probed(Finding::Faulty { why: String::new(), uuid: None }),
                 9 if gap == 5 => Event::Hold(String::new()),
+                10 => Event::Answered,
                 _ => continue,
             };
             let came_ready = matches!(event, Event::Ready(_));

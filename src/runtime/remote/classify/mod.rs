@@ -21,6 +21,7 @@ use crate::error::{CircuitRule, InferenceError, Provider, RetryRule};
 
 use body::ErrorBody;
 use rules::Sign;
+pub use wait::in_headers as asked_wait;
 
 /// Who answered, and what the error must name.
 #[derive(Clone, Copy, Debug)]

@@ -12,6 +12,7 @@ use super::{
 };
 
 /// The wait of the headers `retry-after-ms` and `retry-after`: milliseconds, seconds with fractions, or a date.
+#[must_use]
 pub fn in_headers(headers: &HeaderMap) -> Option<Duration> {
     text(headers, "retry-after-ms")
         .and_then(|ms| seconds(ms, 1e-3))

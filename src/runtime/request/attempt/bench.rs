@@ -65,6 +65,13 @@ impl Bench {
         }
     }
 
+    /// The own engine gave a sign of life.
+    pub fn beat(&self) {
+        if let Some(engine) = &self.target.engine {
+            engine.activity.beat();
+        }
+    }
+
     pub fn gone(&self) -> Option<&OwnEngine> {
         self.target
             .engine

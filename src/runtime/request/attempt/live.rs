@@ -245,9 +245,7 @@ impl Live {
                 Some(Err(error)) => return Err(self.bench.broken(&error).await),
                 Some(Ok(frame)) => {
                     if let Ok(bytes) = frame.into_data() {
-                        if let Some(engine) = &self.bench.target.engine {
-                            engine.activity.beat();
-                        }
+                        self.bench.beat();
                         return Ok(Some(bytes));
                     }
                 }
