@@ -24,7 +24,7 @@ pub struct ErrorBody {
     pub words: Vec<String>,
     /// Quota ids (`GenerateRequestsPerDayPerProject…`), spelled as words are.
     pub quotas: Vec<String>,
-    /// Texts in lower case, white space made single.
+    /// What the server says, in lower case, white space made single; without the places in the request that FastAPI names.
     pub text: String,
     /// The wait that a field of the body asks for (`RetryInfo.retryDelay`, `retry_after`, …), as it was written.
     pub delay: Option<String>,
@@ -33,6 +33,7 @@ pub struct ErrorBody {
     /// Something was judged by the provider's content filter, and a field says so.
     pub filtered: bool,
     message: String,
+    said: String,
     number: Option<u16>,
     counts: Counts,
 }
@@ -51,7 +52,7 @@ impl ErrorBody {
             }
             Err(_) => body.unstructured(&String::from_utf8_lossy(bytes)),
         }
-        body.text = normal(&body.message);
+        body.text = normal(&body.said);
         body
     }
 
@@ -121,7 +122,8 @@ impl ErrorBody {
         self.google(value);
     }
 
-    /// FastAPI's `detail`: a text, an object, or one entry a field, whose `input` (the caller's words) is never read.
+    /// FastAPI's `detail`: a text, an object, or one entry a field, whose `input` (the caller's words) is never read. Its place
+    /// holds names that the caller gave: it is for people only.
     fn detail(&mut self, detail: &Value, depth: usize) {
         let Value::Array(entries) = detail else {
             return self.layer(detail, depth + 1);
@@ -133,8 +135,7 @@ impl ErrorBody {
                 .map(|loc| loc.iter().take(ENTRIES).map(plain).collect())
                 .unwrap_or_default();
             match entry.get("msg").and_then(Value::as_str) {
-                Some(text) if place.is_empty() => self.say(text),
-                Some(text) => self.say(&format!("{}: {text}", place.join("."))),
+                Some(text) => self.say_of(&place.join("."), text),
                 None => self.layer(entry, depth + 1),
             }
         }
@@ -204,15 +205,20 @@ impl ErrorBody {
     }
 
     fn say(&mut self, text: &str) {
+        self.say_of("", text);
+    }
+
+    fn say_of(&mut self, place: &str, text: &str) {
         let text = text.trim();
-        if text.is_empty() || self.message.len() >= TEXT || self.message.contains(text) {
+        if text.is_empty() {
             return;
         }
-        if !self.message.is_empty() {
-            self.message.push_str(": ");
+        add(&mut self.said, text);
+        if place.is_empty() {
+            add(&mut self.message, text);
+        } else {
+            add(&mut self.message, &format!("{place}: {text}"));
         }
-        let room = TEXT.saturating_sub(self.message.len());
-        self.message.push_str(front(text, room));
     }
 
     fn word(&mut self, text: &str) {
@@ -277,4 +283,16 @@ impl ErrorBody {
     pub fn is(&self, words: &[&str]) -> bool {
         self.words.iter().any(|word| words.contains(&word.as_str()))
     }
+}
+
+/// Adds a text that was not said yet, as far as there is room.
+fn add(message: &mut String, text: &str) {
+    if message.len() >= TEXT || message.contains(text) {
+        return;
+    }
+    if !message.is_empty() {
+        message.push_str(": ");
+    }
+    let room = TEXT.saturating_sub(message.len());
+    message.push_str(front(text, room));
 }
