@@ -252,6 +252,39 @@ fn streams() -> Vec<Row> {
             Left::Uncertain,
         ),
         (
+            "an exhausted quota in its midst",
+            STREAM,
+            stream(
+                plus(vec![event(
+                    r#"{"error":{"code":402,"message":"Insufficient credits"}}"#,
+                )]),
+                Ending::Regular,
+            ),
+            Left::Uncertain,
+        ),
+        (
+            "a gateway's budget in its midst",
+            STREAM,
+            stream(
+                plus(vec![event(
+                    r#"{"error":{"type":"budget_exceeded","message":"ExceededBudget","code":"400"}}"#,
+                )]),
+                Ending::Regular,
+            ),
+            Left::Uncertain,
+        ),
+        (
+            "a gateway's cooldown in its midst",
+            STREAM,
+            stream(
+                plus(vec![event(
+                    r#"{"error":{"type":"all_deployments_in_cooldown","message":"none","code":"429"}}"#,
+                )]),
+                Ending::Regular,
+            ),
+            Left::Uncertain,
+        ),
+        (
             "reports on the way, then a cut",
             STREAM,
             stream(vec![interim(1), interim(2)], Ending::Close),
