@@ -9,6 +9,7 @@
 mod content;
 mod fields;
 mod json;
+mod media;
 
 use content::{Media, cache_control, messages, texts, tools, twice, unknown};
 use fields::{Met, Rule, rule};
