@@ -90,6 +90,7 @@ fn refusal(status: u16, body: &str) -> Act {
 fn refusals() -> Vec<Row> {
     let filtered = r#"{"error":{"code":"content_filter","message":"filtered","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#;
     let long = r#"{"error":{"message":"too long","type":"invalid_request_error","code":"context_length_exceeded"}}"#;
+    let echo = json!({"error": {"message": "bad", "input": "x".repeat(200_000)}}).to_string();
     let half = Act {
         cut_at: Some(10),
         ..refusal(500, r#"{"error":{"message":"boom"}}"#)
@@ -133,6 +134,7 @@ fn refusals() -> Vec<Row> {
             Left::Nothing,
         ),
         ("half of a 500", WHOLE, half, Left::Uncertain),
+        ("more than is read of a 400", WHOLE, refusal(400, &echo), Left::Nothing),
         (
             "an error in a stream before content",
             STREAM,

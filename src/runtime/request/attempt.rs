@@ -1,6 +1,7 @@
 //! One attempt at one backend: send, hold the head until the first content, judge every event.
 
 mod bench;
+mod failing;
 mod live;
 
 use std::sync::Arc;
@@ -34,8 +35,6 @@ use crate::{
 
 /// Bytes a whole answer may have.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
-/// Bytes of an error's body that are read.
-const MAX_ERROR: usize = 64 * 1024;
 
 /// What providers call a request's id: OpenAI and most, Anthropic, Azure.
 const UPSTREAM_IDS: [&str; 4] = ["x-request-id", "request-id", "apim-request-id", "x-ms-request-id"];
@@ -139,13 +138,10 @@ fn upstream_id(headers: &HeaderMap) -> Option<Box<str>> {
     Some(shown(text.get(..128).unwrap_or(text)).into())
 }
 
-/// An answer with a failing status. Its body is read as far as it goes: half an error is classified by its status.
+/// An answer with a failing status. Half an error is classified by its status.
 async fn refused(bench: &Bench, status: u16, headers: &HeaderMap, incoming: Incoming) -> Miss {
-    let reading = timeout_at(bench.total(), Limited::new(incoming, MAX_ERROR).collect());
-    let body = match reading.await {
-        Ok(Ok(body)) => Some(body.to_bytes()),
-        _ => None,
-    };
+    let patience = Instant::now() + bench.target.timers.idle.min(failing::LONGEST);
+    let body = failing::body(incoming, patience.min(bench.total())).await;
     if status >= 500 {
         bench.doubt();
     }

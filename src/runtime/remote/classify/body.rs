@@ -30,6 +30,8 @@ pub struct ErrorBody {
     pub delay: Option<String>,
     /// The upstream's headers, which OpenRouter passes on in the body.
     pub headers: HeaderMap,
+    /// JSON that is cut off: what the server quotes of the request cannot be told from what it says.
+    pub cut: bool,
     /// Something was judged by the provider's content filter, and a field says so.
     pub filtered: bool,
     message: String,
@@ -73,6 +75,7 @@ impl ErrorBody {
         } else if let Some(value) = event(trimmed) {
             self.layer(&value, 0);
         } else {
+            self.cut = trimmed.starts_with(['{', '[']);
             self.string(text, 0);
         }
     }

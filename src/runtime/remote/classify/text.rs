@@ -217,7 +217,7 @@ fn of_server(status: u16, body: &ErrorBody, provider: &Provider) -> Option<Sign>
         Some(Sign::ContextLength)
     } else if body.says(MEMORY) {
         Some(Sign::Memory)
-    } else if *provider == Provider::Local && says_outside_quotes(body, POISON) {
+    } else if *provider == Provider::Local && !body.cut && says_outside_quotes(body, POISON) {
         Some(Sign::Poisoned)
     } else if body.says(DEAD) {
         Some(Sign::EngineDead)
@@ -239,8 +239,8 @@ fn is_google(body: &ErrorBody, provider: &Provider) -> bool {
 }
 
 fn of_account(body: &ErrorBody, provider: &Provider) -> Option<Sign> {
-    let unpaid = body.says(QUOTA) || (body.says(&[OPENAI_QUOTA]) && !is_google(body, provider));
-    unpaid.then_some(Sign::Quota)
+    let unpaid = || body.says(QUOTA) || (body.says(&[OPENAI_QUOTA]) && !is_google(body, provider));
+    (!body.cut && unpaid()).then_some(Sign::Quota)
 }
 
 fn of_limit(status: u16, body: &ErrorBody) -> Option<Sign> {
