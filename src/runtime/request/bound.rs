@@ -152,6 +152,11 @@ impl Scan {
     }
 }
 
+/// How many prompts the value of `prompt` holds; one where that is not known.
+pub fn prompts(value: &[u8]) -> u64 {
+    texts(&mut Steps::new(value), b"prompt").unwrap_or(1)
+}
+
 /// Fields that are allowed with values of known cost only, however they are spaced.
 fn only(name: &[u8], value: &[u8], values: &[&str]) -> Result<(), Unbounded> {
     let given = || value.iter().filter(|byte| !byte.is_ascii_whitespace());
