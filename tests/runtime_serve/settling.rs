@@ -73,6 +73,10 @@ fn finish_with_usage() -> String {
     event(&json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": usage}).to_string())
 }
 
+fn broken_off() -> String {
+    event(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"error"}]}"#)
+}
+
 /// What a row leaves: nothing, what was reported, or the whole reservation as uncertain.
 #[derive(Clone, Copy, Debug)]
 enum Left {
@@ -151,6 +155,7 @@ fn failure() -> String {
 fn whole_answers() -> Vec<Row> {
     let no_report = CHAT.replace("\"usage\"", "\"no_usage\"");
     let filtered = CHAT.replace("\"stop\"", "\"content_filter\"");
+    let broken_off = CHAT.replace("\"stop\"", "\"error\"");
     let half = CHAT.replace(",\"completion_tokens\":2,\"total_tokens\":11", "");
     vec![
         ("an answer", WHOLE, Act::answer(200, &[], CHAT), Left::Reported),
@@ -170,6 +175,12 @@ fn whole_answers() -> Vec<Row> {
             "an answer cut for its content, with a report",
             WHOLE,
             Act::answer(200, &[], filtered),
+            Left::Reported,
+        ),
+        (
+            "an answer that its provider broke off, with a report",
+            WHOLE,
+            Act::answer(200, &[], broken_off),
             Left::Reported,
         ),
         (
@@ -284,6 +295,18 @@ fn streams() -> Vec<Row> {
                 )]),
                 Ending::Regular,
             ),
+            Left::Uncertain,
+        ),
+        (
+            "broken off by its provider, with a report",
+            STREAM,
+            stream(plus(vec![broken_off(), usage(), done()]), Ending::Regular),
+            Left::Reported,
+        ),
+        (
+            "broken off by its provider, without a report",
+            STREAM,
+            stream(plus(vec![broken_off(), done()]), Ending::Regular),
             Left::Uncertain,
         ),
         (

@@ -22,12 +22,13 @@ use super::{
 };
 use crate::{
     error::{CircuitRule, Failure, InferenceError, RetryRule},
+    policy::pricing::Usage,
     runtime::{
         metrics::Metrics,
         remote::{
             classify::{Classified, classify, classify_event, scrub::shown},
             connect::refused_address,
-            events::Chunk,
+            events::{Chunk, Finish},
             wire::{Blocked, Read, Reader},
         },
     },
@@ -218,14 +219,18 @@ fn judged(bench: &Bench, body: Bytes, reader: &Reader, stream: bool) -> Result<A
         Read::Malformed => Err(nonsense("the answer is no JSON object of this provider's format")),
         Read::Blocked(prompt) => Err(blocked(prompt)),
         Read::Answer { chunk, .. } if !chunk.answers => Err(empty(&chunk)),
+        Read::Answer { chunk, .. } if chunk.finish == Some(Finish::Failed) => Err(failed(chunk.usage)),
         Read::Answer { body, chunk } => {
             if chunk.unfiltered {
                 bench.asker.metrics.unfiltered_answer();
             }
             let body = if stream {
-                reader
-                    .events(&body)
-                    .ok_or_else(|| nonsense("the answer to a request for a stream is neither a stream nor choices"))?
+                reader.events(&body).ok_or_else(|| {
+                    useless(
+                        "the answer to a request for a stream is neither a stream nor choices",
+                        chunk.usage,
+                    )
+                })?
             } else {
                 body
             };
@@ -245,11 +250,31 @@ fn nonsense(message: &str) -> Miss {
     })
 }
 
-/// An answer without content speaks of this request and not of the endpoint. What it reports is billed.
+/// What it reports is billed. Output of which nothing came is paid for all the same: another backend may do better, this one would be paid
+/// twice.
+fn useless(message: &str, usage: Option<Usage>) -> Miss {
+    let mut miss = nonsense(message);
+    if usage.is_some_and(|usage| usage.output_tokens > 0) {
+        miss.classified.retry = RetryRule::NextBackend;
+    }
+    miss.usage = usage.map(Box::new);
+    miss
+}
+
+/// An answer without content speaks of this request and not of the endpoint.
 fn empty(chunk: &Chunk) -> Miss {
-    let mut miss = nonsense("the answer has neither choices nor data");
+    let mut miss = useless("the answer has neither choices nor data", chunk.usage);
     miss.classified.circuit = CircuitRule::Ignored;
-    miss.usage = chunk.usage.map(Box::new);
+    miss
+}
+
+/// The provider broke the answer off, and says so where it says why an answer ends. Some of it was generated, reported or not.
+fn failed(usage: Option<Usage>) -> Miss {
+    let mut miss = useless(
+        "the provider broke the answer off: its finish_reason or error says so",
+        usage,
+    );
+    miss.classified.retry = RetryRule::NextBackend;
     miss
 }
 

@@ -113,6 +113,7 @@ impl Ticket {
     pub fn succeed(mut self, finish: Option<Finish>) -> &'static str {
         let outcome = match finish {
             Some(Finish::ContentFilter) => ErrorKind::ContentFiltered.as_str(),
+            Some(Finish::Failed) => ErrorKind::ServerError.as_str(),
             Some(Finish::Regular) | None => "success",
         };
         if let Some(Stake {
