@@ -19,7 +19,7 @@ use crate::{
     error::{InferenceError, RetryRule},
     policy::circuit::Refused,
     runtime::{
-        backends::{Backend, Part, Remote, Routing},
+        backends::{Backend, Hold, Part, Remote, Routing},
         remote::{google::TokenError, session::Session, wire::address::NoAddress},
     },
 };
@@ -113,18 +113,22 @@ impl Dispatcher {
         timers: Timers,
     ) -> Result<(Target, Question, Ticket), Miss> {
         let begun = Instant::now();
+        let deadline = begun + timers.total;
         fits(remote, &job.head)?;
         let address = remote.addresses.of(job.head.operation, job.head.stream);
         let uri = address.map_err(no_address)?.clone();
         let (stake, part) = self
-            .admitted((routing, backend, remote), job, session, begun + timers.total)
+            .admitted((routing, backend, remote), job, session, deadline)
             .await?;
         let credential = session.credential.headers().await;
         let credential = credential.map_err(|error| no_token(remote, session, &error))?;
         let question = question(remote, job, self.limit(routing, remote))?;
-        let (stake, hold) = self.reserve(routing, backend, job, stake).await?;
+        let (stake, hold) = self.reserve(routing, backend, job, stake, deadline).await?;
         // What was waited for is part of the attempt's time.
         let (provider, timers) = (remote.provider.clone(), timers.after(begun.elapsed()));
+        if timers.total.is_zero() {
+            return Err(too_late(hold, begun));
+        }
         let target = Target::provider(session.client.clone(), uri, credential, provider, timers, &job.id);
         let ticket =
             Ticket::new(Arc::clone(&backend.name), Arc::clone(&self.metrics), Some(stake), hold).with_part(part);
@@ -192,6 +196,16 @@ impl Failed {
     fn before(miss: Miss) -> Self {
         Self::Before(Box::new(miss))
     }
+}
+
+/// What was waited for took all of the attempt's time: sent now, the request would be given up at once and paid for.
+fn too_late(hold: Option<Hold>, begun: Instant) -> Miss {
+    if let Some(hold) = hold {
+        hold.release();
+    }
+    Miss::unsent(InferenceError::Timeout {
+        elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+    })
 }
 
 /// There is no access token. A service account that is refused is a refused key.
