@@ -26,7 +26,7 @@ use crate::{
     runtime::{
         metrics::Metrics,
         remote::{
-            classify::{Classified, classify, classify_event, scrub::shown},
+            classify::{Classified, classify, classify_event},
             connect::refused_address,
             events::{Chunk, Finish},
             wire::{Blocked, Read, Reader},
@@ -103,7 +103,7 @@ pub async fn send(mut target: Target, question: Question, asker: Asker) -> Resul
     if !parts.status.is_success() {
         return Err(refused(&bench, parts.status.as_u16(), &parts.headers, incoming).await);
     }
-    let request_id = upstream_id(&parts.headers);
+    let request_id = upstream_id(&bench, &parts.headers);
     let answer = if stream && is_event_stream(&parts.headers) {
         Live::begin(bench, incoming, reader).await.map(Answer::Stream)
     } else {
@@ -132,11 +132,11 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     value.is_some_and(|v| v.starts_with("text/event-stream"))
 }
 
-fn upstream_id(headers: &HeaderMap) -> Option<Box<str>> {
+fn upstream_id(bench: &Bench, headers: &HeaderMap) -> Option<Box<str>> {
     let value = UPSTREAM_IDS.iter().find_map(|name| headers.get(*name))?;
     let text = value.to_str().ok()?;
     // Some servers answer with whatever they were sent.
-    Some(shown(text.get(..128).unwrap_or(text)).into())
+    Some(bench.shown(text).chars().take(128).collect::<String>().into())
 }
 
 /// An answer with a failing status. Half an error is classified by its status.
@@ -159,7 +159,7 @@ async fn refused(bench: &Bench, status: u16, headers: &HeaderMap, incoming: Inco
     };
     Miss {
         upstream_status: Some(status),
-        upstream_request_id: upstream_id(headers),
+        upstream_request_id: upstream_id(bench, headers),
         ..Miss::at(progress, classified)
     }
 }
@@ -217,7 +217,7 @@ fn judged(bench: &Bench, body: Bytes, reader: &Reader, stream: bool) -> Result<A
     match reader.read(body.clone()) {
         Read::Error => Err(Miss::at(Progress::Answered, classify_event(bench.source(), &body))),
         Read::Malformed => Err(nonsense("the answer is no JSON object of this provider's format")),
-        Read::Blocked(prompt) => Err(blocked(prompt)),
+        Read::Blocked(prompt) => Err(blocked(bench, prompt)),
         Read::Answer { chunk, .. } if !chunk.answers => Err(empty(&chunk)),
         Read::Answer { chunk, .. } if chunk.finish == Some(Finish::Failed) => Err(failed(chunk.usage)),
         Read::Answer { body, chunk } => {
@@ -279,8 +279,8 @@ fn failed(usage: Option<Usage>) -> Miss {
 }
 
 /// The provider read the prompt and did not answer it.
-fn blocked(prompt: Blocked) -> Miss {
-    let reason = shown(&prompt.reason);
+fn blocked(bench: &Bench, prompt: Blocked) -> Miss {
+    let reason = bench.shown(&prompt.reason);
     let mut miss = Miss::at(Progress::Answered, InferenceError::ContentFiltered { reason }.into());
     miss.usage = prompt.usage.map(Box::new);
     miss

@@ -129,7 +129,7 @@ impl Dispatcher {
         if timers.total.is_zero() {
             return Err(too_late(hold, begun));
         }
-        let target = Target::provider(session.client.clone(), uri, credential, provider, timers, &job.id);
+        let target = Target::provider(session, uri, credential, provider, timers, &job.id);
         let ticket =
             Ticket::new(Arc::clone(&backend.name), Arc::clone(&self.metrics), Some(stake), hold).with_part(part);
         Ok((target, question, ticket))

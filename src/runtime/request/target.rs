@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body_util::Full;
+use secrecy::SecretString;
 use tokio::{sync::watch, time::timeout};
 
 use super::head::Operation;
@@ -14,7 +15,7 @@ use crate::{
     error::{InferenceError, Provider},
     runtime::{
         local::{Activity, EngineTarget, EngineView},
-        remote::session::{HttpClient, bearer},
+        remote::session::{HttpClient, Session, bearer},
     },
 };
 
@@ -101,6 +102,8 @@ impl OwnEngine {
 #[derive(Clone, Debug)]
 pub struct Target {
     client: HttpClient,
+    /// A provider's.
+    session: Option<Arc<Session>>,
     uri: Uri,
     headers: HeaderMap,
     /// Whose failures they are.
@@ -117,7 +120,7 @@ impl Target {
     /// A provider, with what it knows us by.
     #[must_use]
     pub fn provider(
-        client: HttpClient,
+        session: &Arc<Session>,
         uri: Uri,
         credential: HeaderMap,
         provider: Provider,
@@ -127,7 +130,8 @@ impl Target {
         let mut headers = headers(request_id);
         headers.extend(credential);
         Self {
-            client,
+            client: session.client.clone(),
+            session: Some(Arc::clone(session)),
             uri,
             headers,
             provider,
@@ -147,6 +151,7 @@ impl Target {
         }
         Some(Self {
             client: client.clone(),
+            session: None,
             uri,
             headers,
             provider: Provider::Local,
@@ -173,11 +178,19 @@ impl Target {
             client: client.clone(),
             uri,
             headers,
+            session: None,
             provider: Provider::Local,
             timers: Timers::from(&Timeouts::default()),
             engine: None,
             is_peer: true,
         })
+    }
+
+    /// The key that the backend is shown, which it may repeat.
+    #[must_use]
+    pub fn secret(&self) -> Option<&SecretString> {
+        let theirs = self.session.as_ref().and_then(|session| session.key.as_ref());
+        theirs.or_else(|| self.engine.as_ref()?.target.api_key.as_ref())
     }
 
     /// Adds a header to what is sent.

@@ -1,10 +1,11 @@
 //! The error body, whatever its shape: machine words, texts and numbers, gathered from every layer that gateways wrap around an error.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use secrecy::SecretString;
 use serde_json::Value;
 
 use super::{
-    scrub::shown,
+    scrub::shown_without,
     shape::{TEXT, any_filtered, as_word, delay, embedded, event, front, is_hollow, normal, page, plain},
     tokens::{self, Counts},
 };
@@ -251,11 +252,11 @@ impl ErrorBody {
     }
 
     /// The text for people: truncated and scrubbed.
-    pub fn shown(&self, status: u16) -> String {
+    pub fn shown(&self, status: u16, secret: Option<&SecretString>) -> String {
         if self.is_empty() {
             format!("the backend answered {status} without a message")
         } else {
-            shown(&self.message)
+            shown_without(&self.message, secret)
         }
     }
 

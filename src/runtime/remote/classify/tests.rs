@@ -102,6 +102,7 @@ fn kind(variant: &str) -> ErrorKind {
 fn by(provider: &Provider) -> Source<'_> {
     Source {
         provider,
+        secret: None,
         deployment: "default/assistant",
         now_unix_ms: 1_767_225_600_000, // 2026-01-01T00:00:00Z
         elapsed_ms: 7,

@@ -186,7 +186,7 @@ impl Live {
                 return Ok(None);
             }
             Heard::Error => return Err(self.error_event(&data.unwrap_or_default())),
-            Heard::Blocked(prompt) => return Err(blocked(prompt)),
+            Heard::Blocked(prompt) => return Err(blocked(&self.bench, prompt)),
             Heard::Chunk { bytes, chunk } => {
                 self.take_in(chunk);
                 bytes
