@@ -142,7 +142,8 @@ fn upstream_id(bench: &Bench, headers: &HeaderMap) -> Option<Box<str>> {
 /// An answer with a failing status. Half an error is classified by its status.
 async fn refused(bench: &Bench, status: u16, headers: &HeaderMap, incoming: Incoming) -> Miss {
     let patience = Instant::now() + bench.target.timers.idle.min(failing::LONGEST);
-    let body = failing::body(incoming, patience.min(bench.total())).await;
+    // On the heap: every request's future would keep room for it.
+    let body = Box::pin(failing::body(incoming, patience.min(bench.total()))).await;
     if status >= 500 {
         bench.doubt();
     }

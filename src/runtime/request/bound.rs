@@ -153,6 +153,7 @@ impl Scan {
 }
 
 /// How many prompts the value of `prompt` holds; one where that is not known.
+#[must_use]
 pub fn prompts(value: &[u8]) -> u64 {
     texts(&mut Steps::new(value), b"prompt").unwrap_or(1)
 }

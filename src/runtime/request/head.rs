@@ -46,7 +46,7 @@ pub struct Head {
     /// Answers a prompt, `n` or `best_of`.
     pub n: u64,
     /// Choices that an answer has: `n` to each prompt. `best_of` is what is generated, not what is answered.
-    pub choices: u64,
+    pub choices: u32,
     /// Where the fields are that may be rewritten.
     pub spans: Spans,
 }
@@ -133,7 +133,7 @@ pub fn read(operation: Operation, body: &[u8]) -> Result<Head, HeadError> {
         include_usage: options.and_then(|o| o.include_usage).unwrap_or(false),
         output_limit: limits.into_iter().flatten().max(),
         n: n.max(best_of).unwrap_or(1).max(1),
-        choices: n.unwrap_or(1).max(1).saturating_mul(prompts),
+        choices: u32::try_from(n.unwrap_or(1).max(1).saturating_mul(prompts)).unwrap_or(u32::MAX),
         spans: spans(body, &fields),
     })
 }

@@ -272,7 +272,7 @@ async fn reply(
         stream: job.head.stream,
         reader: Reader::OpenAi {
             include_usage,
-            unfinished: job.head.choices,
+            unfinished: job.head.choices.into(),
         },
     };
     match send(target, question, dispatcher.asker(routing)).await {

@@ -113,17 +113,16 @@ impl Dispatcher {
         timers: Timers,
     ) -> Result<(Target, Question, Ticket), Miss> {
         let begun = Instant::now();
-        let deadline = begun + timers.total;
         fits(remote, &job.head)?;
         let address = remote.addresses.of(job.head.operation, job.head.stream);
         let uri = address.map_err(no_address)?.clone();
         let (stake, part) = self
-            .admitted((routing, backend, remote), job, session, deadline)
+            .admitted((routing, backend, remote), job, session, begun + timers.total)
             .await?;
         let credential = session.credential.headers().await;
         let credential = credential.map_err(|error| no_token(remote, session, &error))?;
         let question = question(remote, job, self.limit(routing, remote))?;
-        let (stake, hold) = self.reserve(routing, backend, job, stake, deadline).await?;
+        let (stake, hold) = self.reserve(routing, backend, job, stake, begun + timers.total).await?;
         // What was waited for is part of the attempt's time.
         let (provider, timers) = (remote.provider.clone(), timers.after(begun.elapsed()));
         if timers.total.is_zero() {

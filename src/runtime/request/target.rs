@@ -98,12 +98,19 @@ impl OwnEngine {
     }
 }
 
+/// What is sent with. On the heap: every request's future would keep room for it.
+#[derive(Clone, Debug)]
+enum Means {
+    /// A provider's session, which holds the key.
+    Session(Arc<Session>),
+    /// The client for the own engine and for peers.
+    Client(Box<HttpClient>),
+}
+
 /// Where one attempt goes.
 #[derive(Clone, Debug)]
 pub struct Target {
-    client: HttpClient,
-    /// A provider's.
-    session: Option<Arc<Session>>,
+    means: Means,
     uri: Uri,
     headers: HeaderMap,
     /// Whose failures they are.
@@ -130,8 +137,7 @@ impl Target {
         let mut headers = headers(request_id);
         headers.extend(credential);
         Self {
-            client: session.client.clone(),
-            session: Some(Arc::clone(session)),
+            means: Means::Session(Arc::clone(session)),
             uri,
             headers,
             provider,
@@ -150,8 +156,7 @@ impl Target {
             headers.insert(header::AUTHORIZATION, authorization);
         }
         Some(Self {
-            client: client.clone(),
-            session: None,
+            means: Means::Client(Box::new(client.clone())),
             uri,
             headers,
             provider: Provider::Local,
@@ -175,10 +180,9 @@ impl Target {
         headers.insert(header::AUTHORIZATION, authorization);
         headers.insert(HOP, HeaderValue::from_static("1"));
         Some(Self {
-            client: client.clone(),
+            means: Means::Client(Box::new(client.clone())),
             uri,
             headers,
-            session: None,
             provider: Provider::Local,
             timers: Timers::from(&Timeouts::default()),
             engine: None,
@@ -189,8 +193,10 @@ impl Target {
     /// The key that the backend is shown, which it may repeat.
     #[must_use]
     pub fn secret(&self) -> Option<&SecretString> {
-        let theirs = self.session.as_ref().and_then(|session| session.key.as_ref());
-        theirs.or_else(|| self.engine.as_ref()?.target.api_key.as_ref())
+        match &self.means {
+            Means::Session(session) => session.key.as_ref(),
+            Means::Client(_) => self.engine.as_ref()?.target.api_key.as_ref(),
+        }
     }
 
     /// Adds a header to what is sent.
@@ -207,7 +213,11 @@ impl Target {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = take(&mut self.headers);
-        (self.client.clone(), request)
+        let client = match &self.means {
+            Means::Session(session) => session.client.clone(),
+            Means::Client(client) => HttpClient::clone(client),
+        };
+        (client, request)
     }
 }
 

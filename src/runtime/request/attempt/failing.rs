@@ -1,9 +1,10 @@
 //! The body of an answer with a failing status: read as far as it tells something, and not waited for longer than that is worth.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body;
-use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// Bytes that are read. Servers that repeat the request in their errors say what is wrong with it before.
@@ -34,16 +35,16 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use futures::{StreamExt, stream};
     use http_body_util::{Full, StreamBody};
     use hyper::body::Frame;
 
     use super::*;
 
-    type Piece = Result<Frame<Bytes>, std::io::Error>;
-
-    fn piece(length: usize) -> Piece {
-        Ok(Frame::data("x".repeat(length).into()))
+    fn piece(length: usize) -> Frame<Bytes> {
+        Frame::data("x".repeat(length).into())
     }
 
     fn length(body: Option<Bytes>) -> Option<usize> {
@@ -58,16 +59,16 @@ mod tests {
             length(body(Full::from("x".repeat(2 * MOST)), deadline).await),
             Some(MOST)
         );
-        let endless = StreamBody::new(stream::repeat_with(|| piece(1000)));
+        let endless = StreamBody::new(stream::repeat_with(|| Ok::<_, Infallible>(piece(1000))));
         assert_eq!(length(body(endless, deadline).await), Some(MOST));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_error_that_breaks_or_stalls_is_none() {
         let began = Instant::now();
-        let broken = stream::iter([piece(10), Err(std::io::Error::other("reset"))]);
+        let broken = stream::iter([Ok(piece(10)), Err(std::io::Error::other("reset"))]);
         assert_eq!(body(StreamBody::new(broken), began + LONGEST).await, None);
-        let stalled = stream::iter([piece(10)]).chain(stream::pending());
+        let stalled = stream::iter([Ok::<_, Infallible>(piece(10))]).chain(stream::pending());
         assert_eq!(body(StreamBody::new(stalled), began + LONGEST).await, None);
         assert_eq!(began.elapsed(), LONGEST);
     }
