@@ -65,6 +65,7 @@ pub fn check(data: &[u8]) {
     for provider in [Provider::LiteLlm, Provider::Gemini, Provider::Local] {
         let source = Source {
             provider: &provider,
+            secret: None,
             deployment: "default/assistant",
             now_unix_ms: 1_767_225_600_000,
             elapsed_ms: 7,

@@ -229,6 +229,72 @@ async fn a_stream_cut_in_the_midst_of_another_choice_is_no_success() {
     }
 }
 
+/// Each prompt has an answer: the stream is whole when all of them have come to their ends.
+#[tokio::test]
+async fn a_batch_of_completions_that_is_cut_is_no_success() {
+    let piece = |index: u8| {
+        event(&format!(
+            r#"{{"choices":[{{"index":{index},"text":"Hi","finish_reason":"stop"}}]}}"#
+        ))
+    };
+    let body = r#"{"model":"assistant","prompt":["a","b","c"],"stream":true}"#;
+    for (events, whole) in [
+        (vec![piece(0), piece(1)], false),
+        (vec![piece(0), piece(1), piece(2)], true),
+    ] {
+        let upstream = Upstream::play([Act::Stream(events, Ending::Regular)]).await;
+        let runtime = start(&format!("backends:\n{}", remote(&upstream, NEVER))).await;
+        let text = runtime.post("/v1/completions", body).await.text;
+        assert_eq!(text.ends_with("data: [DONE]\n\n"), whole, "{text}");
+        assert_eq!(text.contains(r#""kind":"network_error""#), !whole, "{text}");
+    }
+}
+
+/// It was paid for: who asks again pays again.
+#[tokio::test]
+async fn an_answer_of_no_use_is_not_asked_for_again_where_it_came_from() {
+    let usage = r#""usage":{"prompt_tokens":9,"completion_tokens":900,"total_tokens":909}"#;
+    let failed = CHAT.replace("\"stop\"", "\"insufficient_system_resource\"");
+    for body in [format!(r#"{{"choices":[],{usage}}}"#), failed] {
+        let first = Upstream::play([Act::Answer(200, &[], body.clone()), answers()]).await;
+        let second = Upstream::play([answers()]).await;
+        let spec = format!(
+            "backends:\n{}{}",
+            named("first", &first, QUICK),
+            named("second", &second, QUICK)
+        );
+        let runtime = start(&spec).await;
+        assert_eq!(
+            runtime.chat("").await.headers["x-inference-backend"],
+            "second",
+            "{body}"
+        );
+        assert_eq!((first.seen().len(), second.seen().len()), (1, 1), "{body}");
+    }
+}
+
+/// Providers say in the reason to stop, or beside it, that they failed.
+#[tokio::test]
+async fn an_answer_that_its_provider_broke_off_is_a_failure() {
+    let reason =
+        event(r#"{"choices":[{"index":0,"delta":{"content":""},"finish_reason":"insufficient_system_resource"}]}"#);
+    let beside = event(r#"{"choices":[{"index":0,"delta":{"content":""},"error":{"code":502,"message":"down"}}]}"#);
+    for last in [reason, beside] {
+        for (events, late) in [
+            (vec![role(), last.clone(), done()], false),
+            (vec![role(), content("Hi"), last.clone(), done()], true),
+            (vec![role(), content("Hi"), last.clone()], true),
+        ] {
+            let upstream = Upstream::play([Act::Stream(events, Ending::Regular)]).await;
+            let runtime = start(&format!("backends:\n{}", remote(&upstream, NEVER))).await;
+            let answer = runtime.chat(r#","stream":true"#).await;
+            assert_eq!(answer.status.as_u16(), if late { 200 } else { 502 }, "{}", answer.text);
+            assert!(answer.text.contains(r#""kind":"server_error""#), "{}", answer.text);
+            assert!(!answer.text.contains("[DONE]"), "{}", answer.text);
+        }
+    }
+}
+
 /// However many clients there are and however often each may try again: a sick provider sees a tenth more, and what was saved up.
 #[tokio::test]
 async fn retries_are_a_tenth_of_the_traffic() {

@@ -10,16 +10,20 @@ use super::{
 };
 
 const KEY: &str = "sk-proj-Qm7vT2xWz9RkLp4Ns8Yd";
+/// A key without any shape, as LiteLLM's administrators give out.
+const PLAIN: &str = "team-blue-2026";
 const CALLERS: &str = "hunter2-of-the-callers-Zq81";
 
 /// What a provider says that repeats the key in every place it has.
 fn echoes(key: &str) -> Vec<Act> {
-    let sentence = format!("Incorrect API key provided: {key}. You sent Authorization: Bearer {key}");
+    let sentence = format!(
+        "Incorrect API key provided: {key}. LiteLLM Virtual Key expected. Received={key}, expected to start with 'sk-'. You sent Authorization: Bearer {key}"
+    );
     let error =
         |code: &str| json!({"error": {"message": sentence, "type": sentence, "param": key, "code": code}}).to_string();
     let headers: &'static [(&str, &str)] = Box::leak(Box::new([
         ("www-authenticate", &*format!("Bearer realm=\"{key}\"").leak()),
-        ("x-request-id", "up-1"),
+        ("x-request-id", &*format!("up-1-{key}").leak()),
         ("x-echo", &*key.to_owned().leak()),
     ]));
     let plain = [400, 404, 422, 429, 500, 503].map(|status| Act::Answer(status, headers, error("some_code")));
@@ -63,23 +67,24 @@ async fn everything_said(runtime: &Runtime, answers: Vec<String>) -> String {
 #[tokio::test]
 async fn a_key_that_the_provider_echoes_is_shown_nowhere() {
     let access = "access: {type: ApiKey, apiKey: {secret: {name: callers, key: token}}}";
-    let keys = [("openai", "api-key", KEY), ("callers", "token", CALLERS)];
     let mut shown = String::new();
-    for act in echoes(KEY) {
+    let acts = [KEY, PLAIN].map(|key| echoes(key).into_iter().map(move |act| (key, act)));
+    for (key, act) in acts.into_iter().flatten() {
+        let keys = [("openai", "api-key", key), ("callers", "token", CALLERS)];
         let upstream = Upstream::play([act]).await;
         let further = ", retry: {maxRetries: 1, initialBackoff: 1ms, maxBackoff: 1ms}";
         let spec = format!("{access}\nbackends:\n{}", remote(&upstream, further));
         let runtime = start_with(&spec, &keys, &[("RUST_LOG", "trace")]).await;
         let mut answers = Vec::new();
         let bearer = format!("Bearer {CALLERS}");
-        for (fields, key) in [("", &*bearer), (r#","stream":true"#, &*bearer), ("", "Bearer wrong")] {
+        for (fields, authorization) in [("", &*bearer), (r#","stream":true"#, &*bearer), ("", "Bearer wrong")] {
             let body = chat_body(fields);
             let answer = runtime
-                .post_with("/v1/chat/completions", &[("authorization", key)], &body)
+                .post_with("/v1/chat/completions", &[("authorization", authorization)], &body)
                 .await;
             answers.push(format!("{:?}\n{}", answer.headers, answer.text));
         }
-        assert_eq!(upstream.seen()[0].headers["authorization"], format!("Bearer {KEY}"));
+        assert_eq!(upstream.seen()[0].headers["authorization"], format!("Bearer {key}"));
         shown += &everything_said(&runtime, answers).await;
     }
     for place in [
@@ -90,7 +95,7 @@ async fn a_key_that_the_provider_echoes_is_shown_nowhere() {
     ] {
         assert!(shown.contains(place), "{place} is among what was looked at");
     }
-    for key in [KEY, CALLERS] {
+    for key in [KEY, PLAIN, CALLERS] {
         for form in [
             key.to_owned(),
             BASE64_STANDARD.encode(key),

@@ -73,6 +73,10 @@ fn finish_with_usage() -> String {
     event(&json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": usage}).to_string())
 }
 
+fn broken_off() -> String {
+    event(r#"{"choices":[{"index":0,"delta":{},"finish_reason":"error"}]}"#)
+}
+
 /// What a row leaves: nothing, what was reported, or the whole reservation as uncertain.
 #[derive(Clone, Copy, Debug)]
 enum Left {
@@ -90,6 +94,7 @@ fn refusal(status: u16, body: &str) -> Act {
 fn refusals() -> Vec<Row> {
     let filtered = r#"{"error":{"code":"content_filter","message":"filtered","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#;
     let long = r#"{"error":{"message":"too long","type":"invalid_request_error","code":"context_length_exceeded"}}"#;
+    let echo = json!({"error": {"message": "bad", "input": "x".repeat(200_000)}}).to_string();
     let half = Act {
         cut_at: Some(10),
         ..refusal(500, r#"{"error":{"message":"boom"}}"#)
@@ -133,6 +138,7 @@ fn refusals() -> Vec<Row> {
             Left::Nothing,
         ),
         ("half of a 500", WHOLE, half, Left::Uncertain),
+        ("more than is read of a 400", WHOLE, refusal(400, &echo), Left::Nothing),
         (
             "an error in a stream before content",
             STREAM,
@@ -149,6 +155,7 @@ fn failure() -> String {
 fn whole_answers() -> Vec<Row> {
     let no_report = CHAT.replace("\"usage\"", "\"no_usage\"");
     let filtered = CHAT.replace("\"stop\"", "\"content_filter\"");
+    let broken_off = CHAT.replace("\"stop\"", "\"error\"");
     let half = CHAT.replace(",\"completion_tokens\":2,\"total_tokens\":11", "");
     vec![
         ("an answer", WHOLE, Act::answer(200, &[], CHAT), Left::Reported),
@@ -168,6 +175,12 @@ fn whole_answers() -> Vec<Row> {
             "an answer cut for its content, with a report",
             WHOLE,
             Act::answer(200, &[], filtered),
+            Left::Reported,
+        ),
+        (
+            "an answer that its provider broke off, with a report",
+            WHOLE,
+            Act::answer(200, &[], broken_off),
             Left::Reported,
         ),
         (
@@ -196,6 +209,66 @@ fn whole_answers() -> Vec<Row> {
             "no first content in time",
             STREAM,
             Act::stream([role()], Ending::Hang),
+            Left::Uncertain,
+        ),
+    ]
+}
+
+/// Whatever the provider says of it after the first content: some was generated.
+fn failing_streams() -> Vec<Row> {
+    let begun = || vec![role(), content("Hi")];
+    let plus = |more: Vec<String>| [begun(), more].concat();
+    let stream = |pieces: Vec<String>, ending| Act::stream(pieces, ending);
+    vec![
+        (
+            "an error in its midst",
+            STREAM,
+            stream(plus(vec![failure()]), Ending::Regular),
+            Left::Uncertain,
+        ),
+        (
+            "an exhausted quota in its midst",
+            STREAM,
+            stream(
+                plus(vec![event(
+                    r#"{"error":{"code":402,"message":"Insufficient credits"}}"#,
+                )]),
+                Ending::Regular,
+            ),
+            Left::Uncertain,
+        ),
+        (
+            "a gateway's budget in its midst",
+            STREAM,
+            stream(
+                plus(vec![event(
+                    r#"{"error":{"type":"budget_exceeded","message":"ExceededBudget","code":"400"}}"#,
+                )]),
+                Ending::Regular,
+            ),
+            Left::Uncertain,
+        ),
+        (
+            "a gateway's cooldown in its midst",
+            STREAM,
+            stream(
+                plus(vec![event(
+                    r#"{"error":{"type":"all_deployments_in_cooldown","message":"none","code":"429"}}"#,
+                )]),
+                Ending::Regular,
+            ),
+            Left::Uncertain,
+        ),
+        (
+            "broken off by its provider, with a report",
+            STREAM,
+            stream(plus(vec![broken_off(), usage(), done()]), Ending::Regular),
+            Left::Reported,
+        ),
+        (
+            "broken off by its provider, without a report",
+            STREAM,
+            stream(plus(vec![broken_off(), done()]), Ending::Regular),
             Left::Uncertain,
         ),
     ]
@@ -246,12 +319,6 @@ fn streams() -> Vec<Row> {
         ("reset", STREAM, stream(begun(), Ending::Reset), Left::Uncertain),
         ("silent", STREAM, stream(begun(), Ending::Hang), Left::Uncertain),
         (
-            "an error in its midst",
-            STREAM,
-            stream(plus(vec![failure()]), Ending::Regular),
-            Left::Uncertain,
-        ),
-        (
             "reports on the way, then a cut",
             STREAM,
             stream(vec![interim(1), interim(2)], Ending::Close),
@@ -298,7 +365,7 @@ async fn play((what, fields, act, left): Row) {
 
 #[tokio::test]
 async fn every_end_leaves_what_may_have_been_billed() {
-    let rows = [refusals(), whole_answers(), streams()].concat();
+    let rows = [refusals(), whole_answers(), streams(), failing_streams()].concat();
     let played = stream::iter(rows.clone())
         .map(play)
         .buffer_unordered(AT_ONCE)

@@ -156,6 +156,23 @@ async fn total_bounds_an_answer_in_one_piece() {
     );
 }
 
+/// What the status says needs no body.
+#[tokio::test]
+async fn an_error_whose_body_stalls_is_told_by_its_status() {
+    let stalls = Act {
+        cut_at: Some(5),
+        ending: Ending::Hang,
+        ..Act::answer(400, &[], r#"{"error":{"message":"bad"}}"#)
+    };
+    let (_provider, runtime) = against(stalls, "connect: 100ms, firstToken: 5s, idle: 300ms, total: 10s").await;
+    let (answer, took) = timed(&runtime, "").await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.error().1.as_str()),
+        (400, "bad_request")
+    );
+    within("the body of an error", took, 300);
+}
+
 /// Retries do not begin the time anew: the second attempt here has 500 ms of the 1,500.
 #[tokio::test]
 async fn total_bounds_all_attempts_together() {

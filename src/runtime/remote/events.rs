@@ -30,6 +30,19 @@ struct Choice<'a> {
     text: Option<Cow<'a, str>>,
     #[serde(borrow)]
     content_filter_results: Option<Filter<'a>>,
+    /// OpenRouter's word on a provider that failed in the midst of its answer.
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+impl Choice<'_> {
+    fn finish(&self) -> Option<Finish> {
+        let failed = self
+            .error
+            .is_some_and(|raw| raw.get() != "null")
+            .then_some(Finish::Failed);
+        failed.or_else(|| self.finish_reason.as_deref().map(finish))
+    }
 }
 
 /// Azure's word on the content of a choice; `error` when its filter was down.
@@ -78,6 +91,8 @@ pub enum Finish {
     Regular,
     /// The provider cut the answer for its content.
     ContentFilter,
+    /// The provider failed: what came of the answer is not all.
+    Failed,
 }
 
 /// What an event means.
@@ -128,15 +143,16 @@ pub fn meaning(data: &[u8]) -> Meaning {
 
 fn chunk(parts: &Parts<'_>) -> Chunk {
     let choices = parts.choices.as_deref().unwrap_or_default();
-    let reasons = choices.iter().filter_map(|c| c.finish_reason.as_deref());
-    let finished = reasons.clone().count() as u64;
-    let finish = reasons.map(finish).next_back();
+    let mut ends = choices.iter().filter_map(Choice::finish);
+    let finished = ends.clone().count() as u64;
+    let last = ends.clone().next_back();
+    let finish = ends.find(|end| *end == Finish::Failed).or(last);
     let content = |c: &Choice<'_>| {
         c.text.as_deref().is_some_and(|text| !text.is_empty()) || c.delta.as_ref().is_some_and(Delta::has_content)
     };
     let usage = parts.usage.and_then(|u| u.counts(parts.data.is_none()));
     Chunk {
-        content: finish.is_some() || choices.iter().any(content),
+        content: finish.is_some_and(|end| end != Finish::Failed) || choices.iter().any(content),
         finish,
         finished,
         usage,
@@ -151,6 +167,8 @@ fn chunk(parts: &Parts<'_>) -> Chunk {
 fn finish(reason: &str) -> Finish {
     match reason {
         "content_filter" => Finish::ContentFilter,
+        // DeepSeek's, OpenRouter's, and that of engines that end a request themselves.
+        "insufficient_system_resource" | "error" | "abort" => Finish::Failed,
         _ => Finish::Regular,
     }
 }
@@ -185,6 +203,22 @@ mod tests {
         ] {
             assert!(read(content).content, "{content}");
         }
+    }
+
+    #[test]
+    fn an_answer_that_its_provider_broke_off_has_failed() {
+        for text in [
+            r#"{"choices":[{"delta":{"content":""},"finish_reason":"insufficient_system_resource"}]}"#,
+            r#"{"choices":[{"delta":{},"finish_reason":"abort"}]}"#,
+            r#"{"choices":[{"message":{"content":"Hi"},"finish_reason":"error"}]}"#,
+            r#"{"choices":[{"message":{"content":""},"error":{"code":502,"message":"x"}}]}"#,
+            r#"{"choices":[{"message":{},"finish_reason":"error"},{"message":{},"finish_reason":"stop"}]}"#,
+        ] {
+            let chunk = read(text);
+            assert_eq!((chunk.finish, chunk.content), (Some(Finish::Failed), false), "{text}");
+        }
+        let fine = read(r#"{"choices":[{"error":null,"finish_reason":"stop"}]}"#);
+        assert_eq!((fine.finish, fine.finished), (Some(Finish::Regular), 1));
     }
 
     #[test]

@@ -72,7 +72,7 @@ fn asked(job: &Job, model: &str, dialect: Dialect) -> Asked {
         created: Timestamp::now().as_second(),
         model: model.to_owned(),
         include_usage: job.head.include_usage,
-        n: job.head.n,
+        n: job.head.choices.into(),
     }
 }
 

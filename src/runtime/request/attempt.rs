@@ -1,6 +1,7 @@
 //! One attempt at one backend: send, hold the head until the first content, judge every event.
 
 mod bench;
+mod failing;
 mod live;
 
 use std::sync::Arc;
@@ -21,12 +22,13 @@ use super::{
 };
 use crate::{
     error::{CircuitRule, Failure, InferenceError, RetryRule},
+    policy::pricing::Usage,
     runtime::{
         metrics::Metrics,
         remote::{
-            classify::{Classified, classify, classify_event, scrub::shown},
+            classify::{Classified, classify, classify_event},
             connect::refused_address,
-            events::Chunk,
+            events::{Chunk, Finish},
             wire::{Blocked, Read, Reader},
         },
     },
@@ -34,8 +36,6 @@ use crate::{
 
 /// Bytes a whole answer may have.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
-/// Bytes of an error's body that are read.
-const MAX_ERROR: usize = 64 * 1024;
 
 /// What providers call a request's id: OpenAI and most, Anthropic, Azure.
 const UPSTREAM_IDS: [&str; 4] = ["x-request-id", "request-id", "apim-request-id", "x-ms-request-id"];
@@ -103,7 +103,7 @@ pub async fn send(mut target: Target, question: Question, asker: Asker) -> Resul
     if !parts.status.is_success() {
         return Err(refused(&bench, parts.status.as_u16(), &parts.headers, incoming).await);
     }
-    let request_id = upstream_id(&parts.headers);
+    let request_id = upstream_id(&bench, &parts.headers);
     let answer = if stream && is_event_stream(&parts.headers) {
         Live::begin(bench, incoming, reader).await.map(Answer::Stream)
     } else {
@@ -132,20 +132,18 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     value.is_some_and(|v| v.starts_with("text/event-stream"))
 }
 
-fn upstream_id(headers: &HeaderMap) -> Option<Box<str>> {
+fn upstream_id(bench: &Bench, headers: &HeaderMap) -> Option<Box<str>> {
     let value = UPSTREAM_IDS.iter().find_map(|name| headers.get(*name))?;
     let text = value.to_str().ok()?;
     // Some servers answer with whatever they were sent.
-    Some(shown(text.get(..128).unwrap_or(text)).into())
+    Some(bench.shown(text).chars().take(128).collect::<String>().into())
 }
 
-/// An answer with a failing status. Its body is read as far as it goes: half an error is classified by its status.
+/// An answer with a failing status. Half an error is classified by its status.
 async fn refused(bench: &Bench, status: u16, headers: &HeaderMap, incoming: Incoming) -> Miss {
-    let reading = timeout_at(bench.total(), Limited::new(incoming, MAX_ERROR).collect());
-    let body = match reading.await {
-        Ok(Ok(body)) => Some(body.to_bytes()),
-        _ => None,
-    };
+    let patience = Instant::now() + bench.target.timers.idle.min(failing::LONGEST);
+    // On the heap: every request's future would keep room for it.
+    let body = Box::pin(failing::body(incoming, patience.min(bench.total()))).await;
     if is_doubtful(status) {
         bench.doubt();
     }
@@ -162,7 +160,7 @@ async fn refused(bench: &Bench, status: u16, headers: &HeaderMap, incoming: Inco
     };
     Miss {
         upstream_status: Some(status),
-        upstream_request_id: upstream_id(headers),
+        upstream_request_id: upstream_id(bench, headers),
         ..Miss::at(progress, classified)
     }
 }
@@ -226,16 +224,20 @@ fn judged(bench: &Bench, body: Bytes, reader: &Reader, stream: bool) -> Result<A
     match reader.read(body.clone()) {
         Read::Error => Err(Miss::at(Progress::Answered, classify_event(bench.source(), &body))),
         Read::Malformed => Err(nonsense("the answer is no JSON object of this provider's format")),
-        Read::Blocked(prompt) => Err(blocked(prompt)),
+        Read::Blocked(prompt) => Err(blocked(bench, prompt)),
         Read::Answer { chunk, .. } if !chunk.answers => Err(empty(&chunk)),
+        Read::Answer { chunk, .. } if chunk.finish == Some(Finish::Failed) => Err(failed(chunk.usage)),
         Read::Answer { body, chunk } => {
             if chunk.unfiltered {
                 bench.asker.metrics.unfiltered_answer();
             }
             let body = if stream {
-                reader
-                    .events(&body)
-                    .ok_or_else(|| nonsense("the answer to a request for a stream is neither a stream nor choices"))?
+                reader.events(&body).ok_or_else(|| {
+                    useless(
+                        "the answer to a request for a stream is neither a stream nor choices",
+                        chunk.usage,
+                    )
+                })?
             } else {
                 body
             };
@@ -255,17 +257,37 @@ fn nonsense(message: &str) -> Miss {
     })
 }
 
-/// An answer without content speaks of this request and not of the endpoint. What it reports is billed.
+/// What it reports is billed. Output of which nothing came is paid for all the same: another backend may do better, this one would be paid
+/// twice.
+fn useless(message: &str, usage: Option<Usage>) -> Miss {
+    let mut miss = nonsense(message);
+    if usage.is_some_and(|usage| usage.output_tokens > 0) {
+        miss.classified.retry = RetryRule::NextBackend;
+    }
+    miss.usage = usage.map(Box::new);
+    miss
+}
+
+/// An answer without content speaks of this request and not of the endpoint.
 fn empty(chunk: &Chunk) -> Miss {
-    let mut miss = nonsense("the answer has neither choices nor data");
+    let mut miss = useless("the answer has neither choices nor data", chunk.usage);
     miss.classified.circuit = CircuitRule::Ignored;
-    miss.usage = chunk.usage.map(Box::new);
+    miss
+}
+
+/// The provider broke the answer off, and says so where it says why an answer ends. Some of it was generated, reported or not.
+fn failed(usage: Option<Usage>) -> Miss {
+    let mut miss = useless(
+        "the provider broke the answer off: its finish_reason or error says so",
+        usage,
+    );
+    miss.classified.retry = RetryRule::NextBackend;
     miss
 }
 
 /// The provider read the prompt and did not answer it.
-fn blocked(prompt: Blocked) -> Miss {
-    let reason = shown(&prompt.reason);
+fn blocked(bench: &Bench, prompt: Blocked) -> Miss {
+    let reason = bench.shown(&prompt.reason);
     let mut miss = Miss::at(Progress::Answered, InferenceError::ContentFiltered { reason }.into());
     miss.usage = prompt.usage.map(Box::new);
     miss

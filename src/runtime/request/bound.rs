@@ -9,6 +9,7 @@
 mod content;
 mod fields;
 mod json;
+mod media;
 
 use content::{Media, cache_control, messages, texts, tools, twice, unknown};
 use fields::{Met, Rule, rule};
@@ -149,6 +150,12 @@ impl Scan {
         })?;
         Ok(text.max(u64::from(length)))
     }
+}
+
+/// How many prompts the value of `prompt` holds; one where that is not known.
+#[must_use]
+pub fn prompts(value: &[u8]) -> u64 {
+    texts(&mut Steps::new(value), b"prompt").unwrap_or(1)
 }
 
 /// Fields that are allowed with values of known cost only, however they are spaced.

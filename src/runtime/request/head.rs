@@ -5,6 +5,8 @@ use std::ops::Range;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::bound::prompts;
+
 /// The APIs that are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -43,6 +45,8 @@ pub struct Head {
     pub output_limit: Option<u64>,
     /// Answers a prompt, `n` or `best_of`.
     pub n: u64,
+    /// Choices that an answer has: `n` to each prompt. `best_of` is what is generated, not what is answered.
+    pub choices: u32,
     /// Where the fields are that may be rewritten.
     pub spans: Spans,
 }
@@ -89,6 +93,8 @@ struct Fields<'a> {
     n: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     best_of: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    prompt: Option<&'a RawValue>,
 }
 
 /// Keeps `null` apart from absence: a field that is there must be replaced, not added.
@@ -114,17 +120,20 @@ pub fn read(operation: Operation, body: &[u8]) -> Result<Head, HeadError> {
         value::<u64>("max_tokens", WHOLE, fields.max_tokens)?,
         value("max_completion_tokens", WHOLE, fields.max_completion_tokens)?,
     ];
-    let counts = [
-        value::<u64>("n", WHOLE, fields.n)?,
-        value("best_of", WHOLE, fields.best_of)?,
-    ];
+    let n = value::<u64>("n", WHOLE, fields.n)?;
+    let best_of = value("best_of", WHOLE, fields.best_of)?;
+    let prompts = match (operation, fields.prompt) {
+        (Operation::Completions, Some(raw)) => prompts(raw.get().as_bytes()),
+        _ => 1,
+    };
     Ok(Head {
         operation,
         model,
         stream: value("stream", "true or false", fields.stream)?.unwrap_or(false),
         include_usage: options.and_then(|o| o.include_usage).unwrap_or(false),
         output_limit: limits.into_iter().flatten().max(),
-        n: counts.into_iter().flatten().max().unwrap_or(1).max(1),
+        n: n.max(best_of).unwrap_or(1).max(1),
+        choices: u32::try_from(n.unwrap_or(1).max(1).saturating_mul(prompts)).unwrap_or(u32::MAX),
         spans: spans(body, &fields),
     })
 }
@@ -193,6 +202,24 @@ mod tests {
         assert_eq!((head.output_limit, head.n), (Some(7), 2));
         assert_eq!(&body[head.spans.model.clone()], "\"assistant\"");
         assert_eq!(&body[head.spans.max_tokens.clone().unwrap()], "5");
+    }
+
+    #[test]
+    fn each_prompt_of_a_completion_has_choices_of_its_own() {
+        for (fields, choices) in [
+            (r#""prompt":"a""#, 1),
+            (r#""prompt":["a","b","c"]"#, 3),
+            (r#""prompt":["a","b","c"],"n":2,"best_of":5"#, 6),
+            (r#""prompt":[[1,2],[3]]"#, 2),
+            (r#""prompt":[1,2,3]"#, 1),
+            (r#""prompt":{"what":"ever"}"#, 1),
+            (r#""n":2"#, 2),
+        ] {
+            let body = format!(r#"{{"model":"m",{fields}}}"#);
+            let head = read(Operation::Completions, body.as_bytes()).unwrap();
+            assert_eq!(head.choices, choices, "{fields}");
+        }
+        assert_eq!(chat(r#"{"model":"m","prompt":["a","b"],"n":3}"#).unwrap().choices, 3);
     }
 
     #[test]

@@ -277,7 +277,7 @@ async fn reply(
         stream: job.head.stream,
         reader: Reader::OpenAi {
             include_usage,
-            unfinished: job.head.n,
+            unfinished: job.head.choices.into(),
         },
     };
     match send(target, question, dispatcher.asker(routing)).await {

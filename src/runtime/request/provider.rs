@@ -19,7 +19,7 @@ use crate::{
     error::{InferenceError, RetryRule},
     policy::circuit::Refused,
     runtime::{
-        backends::{Backend, Part, Remote, Routing},
+        backends::{Backend, Hold, Part, Remote, Routing},
         remote::{google::TokenError, session::Session, wire::address::NoAddress},
     },
 };
@@ -122,10 +122,13 @@ impl Dispatcher {
         let credential = session.credential.headers().await;
         let credential = credential.map_err(|error| no_token(remote, session, &error))?;
         let question = question(remote, job, self.limit(routing, remote))?;
-        let (stake, hold) = self.reserve(routing, backend, job, stake).await?;
+        let (stake, hold) = self.reserve(routing, backend, job, stake, begun + timers.total).await?;
         // What was waited for is part of the attempt's time.
         let (provider, timers) = (remote.provider.clone(), timers.after(begun.elapsed()));
-        let target = Target::provider(session.client.clone(), uri, credential, provider, timers, &job.id);
+        if timers.total.is_zero() {
+            return Err(too_late(hold, begun));
+        }
+        let target = Target::provider(session, uri, credential, provider, timers, &job.id);
         let ticket =
             Ticket::new(Arc::clone(&backend.name), Arc::clone(&self.metrics), Some(stake), hold).with_part(part);
         Ok((target, question, ticket))
@@ -192,6 +195,16 @@ impl Failed {
     fn before(miss: Miss) -> Self {
         Self::Before(Box::new(miss))
     }
+}
+
+/// What was waited for took all of the attempt's time: sent now, the request would be given up at once and paid for.
+fn too_late(hold: Option<Hold>, begun: Instant) -> Miss {
+    if let Some(hold) = hold {
+        hold.release();
+    }
+    Miss::unsent(InferenceError::Timeout {
+        elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+    })
 }
 
 /// There is no access token. A service account that is refused is a refused key.

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::{
     bound::{DEFAULT_OUTPUT_LIMIT, Terms, Unbounded, bound},
@@ -25,13 +26,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_secs(3_600);
 
 impl Dispatcher {
-    /// Sets the worst case aside. While that takes time, the leave of the circuits is given back: a probe must not wait for money.
+    /// Sets the worst case aside, by the deadline of the attempt. While that takes time, the leave of the circuits is given back: a probe must not wait for money.
     pub(super) async fn reserve(
         &self,
         routing: &Routing,
         backend: &Backend,
         job: &Job,
         stake: Stake,
+        deadline: Instant,
     ) -> Result<(Stake, Option<Hold>), Miss> {
         let (remote, session) = (Arc::clone(&stake.remote), Arc::clone(&stake.session));
         let Some((prices, money)) = remote.prices.zip(self.registry.money(routing)) else {
@@ -63,7 +65,8 @@ impl Dispatcher {
             Err(NoMoney::NotYet) => drop(stake),
             Err(error) => return Err(no_money(error)),
         }
-        let hold = money.wait(amount, prices, remote.violated(), patience(routing, backend));
+        let patience = patience(routing, backend).min(deadline.saturating_duration_since(Instant::now()));
+        let hold = money.wait(amount, prices, remote.violated(), patience);
         let hold = hold.await.map_err(no_money)?;
         match self.stake(&remote, &session) {
             Ok(stake) => Ok((stake, Some(hold))),
@@ -122,3 +125,6 @@ fn terms(routing: &Routing, remote: &Remote) -> Terms {
         default_limit: configured_limit(routing).unwrap_or(DEFAULT_OUTPUT_LIMIT),
     }
 }
+
+#[cfg(test)]
+mod tests;

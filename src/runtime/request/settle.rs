@@ -113,6 +113,7 @@ impl Ticket {
     pub fn succeed(mut self, finish: Option<Finish>) -> &'static str {
         let outcome = match finish {
             Some(Finish::ContentFilter) => ErrorKind::ContentFiltered.as_str(),
+            Some(Finish::Failed) => ErrorKind::ServerError.as_str(),
             Some(Finish::Regular) | None => "success",
         };
         if let Some(Stake {
@@ -208,14 +209,14 @@ impl Drop for Ticket {
 /// Whether the reservation goes back, by the contract table (design section 5).
 pub(in crate::runtime) const fn releases(rule: BudgetRule, progress: Progress) -> bool {
     match rule {
-        // After the first content a complete answer is no longer possible: what was generated is billed.
-        BudgetRule::Release | BudgetRule::ReleaseIfComplete => {
-            matches!(progress, Progress::Unsent | Progress::Answered)
-        }
+        // Before any content a complete refusal costs nothing. After it what was generated is billed, whatever ends it: the provider's
+        // own exhausted quota, too.
+        BudgetRule::Release
+        | BudgetRule::ReleaseIfComplete
+        | BudgetRule::Settle
+        | BudgetRule::None
+        | BudgetRule::Denies => matches!(progress, Progress::Unsent | Progress::Answered),
         BudgetRule::ReleaseIfUnsent | BudgetRule::Uncertain => matches!(progress, Progress::Unsent),
-        BudgetRule::None | BudgetRule::Denies => true,
-        // Nothing reported: a refusal before any content costs nothing, one in mid-stream does.
-        BudgetRule::Settle => matches!(progress, Progress::Unsent | Progress::Answered),
     }
 }
 
@@ -289,6 +290,12 @@ mod tests {
             (K::Timeout, Progress::Sent, false),
             (K::Timeout, Progress::Answered, false),
             (K::Internal, Progress::Sent, false),
+            (K::BudgetExceeded, Progress::Unsent, true),
+            (K::BudgetExceeded, Progress::Answered, true),
+            (K::BudgetExceeded, Progress::Sent, false),
+            (K::CircuitOpen, Progress::Unsent, true),
+            (K::CircuitOpen, Progress::Answered, true),
+            (K::CircuitOpen, Progress::Sent, false),
         ] {
             assert_eq!(
                 releases(kind.contract().budget, progress),

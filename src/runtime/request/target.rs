@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body_util::Full;
+use secrecy::SecretString;
 use tokio::{sync::watch, time::timeout};
 
 use super::head::Operation;
@@ -14,7 +15,7 @@ use crate::{
     error::{InferenceError, Provider},
     runtime::{
         local::{Activity, EngineTarget, EngineView},
-        remote::session::{HttpClient, bearer},
+        remote::session::{HttpClient, Session, bearer},
     },
 };
 
@@ -97,10 +98,19 @@ impl OwnEngine {
     }
 }
 
+/// What is sent with. On the heap: every request's future would keep room for it.
+#[derive(Clone, Debug)]
+enum Means {
+    /// A provider's session, which holds the key.
+    Session(Arc<Session>),
+    /// The client for the own engine and for peers.
+    Client(Box<HttpClient>),
+}
+
 /// Where one attempt goes.
 #[derive(Clone, Debug)]
 pub struct Target {
-    client: HttpClient,
+    means: Means,
     uri: Uri,
     headers: HeaderMap,
     /// Whose failures they are.
@@ -117,7 +127,7 @@ impl Target {
     /// A provider, with what it knows us by.
     #[must_use]
     pub fn provider(
-        client: HttpClient,
+        session: &Arc<Session>,
         uri: Uri,
         credential: HeaderMap,
         provider: Provider,
@@ -127,7 +137,7 @@ impl Target {
         let mut headers = headers(request_id);
         headers.extend(credential);
         Self {
-            client,
+            means: Means::Session(Arc::clone(session)),
             uri,
             headers,
             provider,
@@ -146,7 +156,7 @@ impl Target {
             headers.insert(header::AUTHORIZATION, authorization);
         }
         Some(Self {
-            client: client.clone(),
+            means: Means::Client(Box::new(client.clone())),
             uri,
             headers,
             provider: Provider::Local,
@@ -170,7 +180,7 @@ impl Target {
         headers.insert(header::AUTHORIZATION, authorization);
         headers.insert(HOP, HeaderValue::from_static("1"));
         Some(Self {
-            client: client.clone(),
+            means: Means::Client(Box::new(client.clone())),
             uri,
             headers,
             provider: Provider::Local,
@@ -178,6 +188,15 @@ impl Target {
             engine: None,
             is_peer: true,
         })
+    }
+
+    /// The key that the backend is shown, which it may repeat.
+    #[must_use]
+    pub fn secret(&self) -> Option<&SecretString> {
+        match &self.means {
+            Means::Session(session) => session.key.as_ref(),
+            Means::Client(_) => self.engine.as_ref()?.target.api_key.as_ref(),
+        }
     }
 
     /// Adds a header to what is sent.
@@ -194,7 +213,11 @@ impl Target {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = take(&mut self.headers);
-        (self.client.clone(), request)
+        let client = match &self.means {
+            Means::Session(session) => session.client.clone(),
+            Means::Client(client) => HttpClient::clone(client),
+        };
+        (client, request)
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 use tracing::{info, warn};
 
-use super::ServeError;
+use super::{ServeError, read::MustRead};
 
 /// Connections that one port holds at most; the next ones wait in the kernel.
 const MOST: usize = 4096;
@@ -25,6 +25,8 @@ const ENOUGH: u64 = 65_536;
 const SILENT: Duration = Duration::from_secs(75);
 /// And after this time while more than half of the connections are taken.
 const SILENT_WHEN_BUSY: Duration = Duration::from_secs(10);
+/// A connection ends whose client reads nothing of its answer for this time.
+const UNREAD: Duration = Duration::from_secs(60);
 /// Bytes of a request's head.
 const MOST_HEAD: usize = 64 * 1024;
 /// After a failure to accept, most likely for want of file descriptors.
@@ -120,7 +122,7 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(silent)
         .max_buf_size(MOST_HEAD)
-        .serve_connection(TokioIo::new(socket), service);
+        .serve_connection(TokioIo::new(MustRead::new(socket, UNREAD)), service);
     tokio::pin!(serving);
     // Broken connections are the client's affair: what they cost is told by its request.
     tokio::select! {
@@ -135,18 +137,25 @@ async fn connection(
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use bytes::Bytes;
+    use futures::stream;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        time::{Instant, timeout},
+        sync::mpsc,
+        time::{Instant, interval, timeout},
     };
 
     use super::*;
 
     async fn served(most: usize) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
+        serving(most, axum::Router::new().fallback(|| async { "ok" })).await
+    }
+
+    async fn serving(most: usize, router: axum::Router) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
         let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), "test").await.unwrap();
         let address = bound.listener.local_addr().unwrap();
         let closing = CancellationToken::new();
-        let router = axum::Router::new().fallback(|| async { "ok" });
         let server = serve_at_most(most, bound, router, closing.clone());
         (address, closing, server)
     }
@@ -184,6 +193,57 @@ mod tests {
         let life = life(address, "GET / HT").await;
         println!("when more than half of the connections are taken: {life:?}");
         assert!(life < SILENT_WHEN_BUSY + Duration::from_secs(1));
+    }
+
+    /// A server whose answers have no end, and word of each that is given up.
+    async fn endless() -> (SocketAddr, CancellationToken, mpsc::UnboundedReceiver<Instant>) {
+        let (given_up, told) = mpsc::unbounded_channel();
+        let router = axum::Router::new().fallback(move || {
+            let given_up = given_up.clone();
+            async move {
+                let guard = Guard(given_up);
+                Body::from_stream(stream::repeat_with(move || {
+                    let _held = &guard;
+                    Ok::<_, std::convert::Infallible>(Bytes::from_static(&[b'x'; 16 * 1024]))
+                }))
+            }
+        });
+        let (address, closing, _server) = serving(8, router).await;
+        (address, closing, told)
+    }
+
+    /// Says when it is dropped.
+    struct Guard(mpsc::UnboundedSender<Instant>);
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            let _ = self.0.send(Instant::now());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_reads_is_given_up() {
+        let (address, _closing, mut told) = endless().await;
+        let before = Instant::now();
+        let _silent = connect(address, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let took = told.recv().await.unwrap() - before;
+        println!("an answer without a reader: given up after {took:?}");
+        assert!(took.abs_diff(UNREAD) < Duration::from_secs(1), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_is_waited_for() {
+        let (address, _closing, mut told) = endless().await;
+        let mut slow = connect(address, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let mut some = vec![0; 16 * 1024 * 1024];
+        let mut pauses = interval(UNREAD * 2 / 3);
+        for _ in 0..5 {
+            pauses.tick().await;
+            slow.read_exact(&mut some).await.unwrap();
+            assert!(told.try_recv().is_err(), "it is still read");
+        }
+        drop(slow);
+        told.recv().await.unwrap();
     }
 
     #[tokio::test]

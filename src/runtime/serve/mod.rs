@@ -6,6 +6,7 @@ mod drain;
 mod engine;
 mod follow;
 mod listen;
+mod read;
 mod tend;
 
 use std::{

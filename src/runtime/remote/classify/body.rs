@@ -1,10 +1,11 @@
 //! The error body, whatever its shape: machine words, texts and numbers, gathered from every layer that gateways wrap around an error.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use secrecy::SecretString;
 use serde_json::Value;
 
 use super::{
-    scrub::shown,
+    scrub::shown_without,
     shape::{TEXT, any_filtered, as_word, delay, embedded, event, front, is_hollow, normal, page, plain},
     tokens::{self, Counts},
 };
@@ -24,15 +25,18 @@ pub struct ErrorBody {
     pub words: Vec<String>,
     /// Quota ids (`GenerateRequestsPerDayPerProject…`), spelled as words are.
     pub quotas: Vec<String>,
-    /// Texts in lower case, white space made single.
+    /// What the server says, in lower case, white space made single; without the places in the request that FastAPI names.
     pub text: String,
     /// The wait that a field of the body asks for (`RetryInfo.retryDelay`, `retry_after`, …), as it was written.
     pub delay: Option<String>,
     /// The upstream's headers, which OpenRouter passes on in the body.
     pub headers: HeaderMap,
+    /// JSON that is cut off: what the server quotes of the request cannot be told from what it says.
+    pub cut: bool,
     /// Something was judged by the provider's content filter, and a field says so.
     pub filtered: bool,
     message: String,
+    said: String,
     number: Option<u16>,
     counts: Counts,
 }
@@ -51,7 +55,7 @@ impl ErrorBody {
             }
             Err(_) => body.unstructured(&String::from_utf8_lossy(bytes)),
         }
-        body.text = normal(&body.message);
+        body.text = normal(&body.said);
         body
     }
 
@@ -72,6 +76,7 @@ impl ErrorBody {
         } else if let Some(value) = event(trimmed) {
             self.layer(&value, 0);
         } else {
+            self.cut = trimmed.starts_with(['{', '[']);
             self.string(text, 0);
         }
     }
@@ -121,7 +126,8 @@ impl ErrorBody {
         self.google(value);
     }
 
-    /// FastAPI's `detail`: a text, an object, or one entry a field, whose `input` (the caller's words) is never read.
+    /// FastAPI's `detail`: a text, an object, or one entry a field, whose `input` (the caller's words) is never read. Its place
+    /// holds names that the caller gave: it is for people only.
     fn detail(&mut self, detail: &Value, depth: usize) {
         let Value::Array(entries) = detail else {
             return self.layer(detail, depth + 1);
@@ -133,8 +139,7 @@ impl ErrorBody {
                 .map(|loc| loc.iter().take(ENTRIES).map(plain).collect())
                 .unwrap_or_default();
             match entry.get("msg").and_then(Value::as_str) {
-                Some(text) if place.is_empty() => self.say(text),
-                Some(text) => self.say(&format!("{}: {text}", place.join("."))),
+                Some(text) => self.say_of(&place.join("."), text),
                 None => self.layer(entry, depth + 1),
             }
         }
@@ -204,15 +209,20 @@ impl ErrorBody {
     }
 
     fn say(&mut self, text: &str) {
+        self.say_of("", text);
+    }
+
+    fn say_of(&mut self, place: &str, text: &str) {
         let text = text.trim();
-        if text.is_empty() || self.message.len() >= TEXT || self.message.contains(text) {
+        if text.is_empty() {
             return;
         }
-        if !self.message.is_empty() {
-            self.message.push_str(": ");
+        add(&mut self.said, text);
+        if place.is_empty() {
+            add(&mut self.message, text);
+        } else {
+            add(&mut self.message, &format!("{place}: {text}"));
         }
-        let room = TEXT.saturating_sub(self.message.len());
-        self.message.push_str(front(text, room));
     }
 
     fn word(&mut self, text: &str) {
@@ -242,11 +252,11 @@ impl ErrorBody {
     }
 
     /// The text for people: truncated and scrubbed.
-    pub fn shown(&self, status: u16) -> String {
+    pub fn shown(&self, status: u16, secret: Option<&SecretString>) -> String {
         if self.is_empty() {
             format!("the backend answered {status} without a message")
         } else {
-            shown(&self.message)
+            shown_without(&self.message, secret)
         }
     }
 
@@ -277,4 +287,16 @@ impl ErrorBody {
     pub fn is(&self, words: &[&str]) -> bool {
         self.words.iter().any(|word| words.contains(&word.as_str()))
     }
+}
+
+/// Adds a text that was not said yet, as far as there is room.
+fn add(message: &mut String, text: &str) {
+    if message.len() >= TEXT || message.contains(text) {
+        return;
+    }
+    if !message.is_empty() {
+        message.push_str(": ");
+    }
+    let room = TEXT.saturating_sub(message.len());
+    message.push_str(front(text, room));
 }

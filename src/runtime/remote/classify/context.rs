@@ -18,6 +18,9 @@ const EXCEEDS: &str = r"exceed|maximum|too (long|large|many)|longer than|larger 
 const OTHER_SIZES: &str =
     r"\b(images?|bytes|pixels?|files?|audio|video|pdf|pages?|[mk]i?b|megabytes|string too long|array too long)\b";
 
+/// Faults of a field that name the window: a name that is not known, and Groq's limit of the output.
+const OTHER_FAULTS: [&str; 3] = ["unknown parameter", "unrecognized", "maximum value for `max_"];
+
 struct Patterns {
     window: Option<Regex>,
     long: Option<Regex>,
@@ -48,7 +51,7 @@ pub fn context(text: &str) -> bool {
         return false;
     }
     if is(&p.literal) || (is(&p.window) && is(&p.exceeds)) {
-        return !text.contains("unknown parameter") && !text.contains("unrecognized");
+        return !OTHER_FAULTS.iter().any(|fault| text.contains(fault));
     }
     if is(&p.others) {
         return false;
@@ -83,6 +86,7 @@ mod tests {
             "invalid max_tokens value, the valid range of max_tokens is [1, 8192]",
             "thinking.enabled.budget_tokens: input should be greater than or equal to 1024",
             "unknown parameter: 'context_length'.",
+            "`max_tokens` must be less than or equal to `32768`, the maximum value for `max_tokens` is less than the `context_window` for this model",
             "unrecognized request argument supplied: context_length",
             "413 request entity too large",
             "invalid 'tools': array too long. expected an array with maximum length 128, but got an array with length 150 instead.",

@@ -16,6 +16,7 @@ mod wait;
 use std::time::Duration;
 
 use http::HeaderMap;
+use secrecy::SecretString;
 
 use crate::error::{CircuitRule, InferenceError, Provider, RetryRule};
 
@@ -28,6 +29,8 @@ pub use wait::in_headers as asked_wait;
 pub struct Source<'a> {
     /// The provider.
     pub provider: &'a Provider,
+    /// The key that it was shown: some repeat it in what they say.
+    pub secret: Option<&'a SecretString>,
     /// `NAMESPACE/NAME` of the deployment.
     pub deployment: &'a str,
     /// Milliseconds since 1970 UTC.
@@ -102,7 +105,7 @@ const fn waits(sign: Sign) -> bool {
 
 fn error(source: Source<'_>, status: u16, body: &ErrorBody, wait: Option<Duration>, sign: Sign) -> InferenceError {
     let provider = source.provider.clone();
-    let message = body.shown(status);
+    let message = body.shown(status, source.secret);
     match sign {
         Sign::RateLimited | Sign::DayQuota | Sign::OwnLimit => InferenceError::RateLimited {
             provider,

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, sync::LazyLock};
 
 use regex::{Captures, Regex};
+use secrecy::{ExposeSecret, SecretString};
 
 /// Characters that are kept, as status fields allow.
 const KEPT: usize = 400;
@@ -14,17 +15,16 @@ const CUT: &str = "…";
 /// The text without anything that looks like a key, at most 400 characters.
 #[must_use]
 pub fn shown(text: &str) -> String {
-    line(&scrubbed(&searched(text)))
+    shown_without(text, None)
 }
 
-/// The same, and without this very key, whatever it looks like.
+/// The same, and without the key that the answer came to, whatever it looks like.
 #[must_use]
-pub fn shown_without(text: &str, secret: &str) -> String {
+pub fn shown_without(text: &str, secret: Option<&SecretString>) -> String {
     let text = searched(text);
-    let text = if secret.is_empty() {
-        text
-    } else {
-        text.replace(secret, CUT)
+    let text = match secret.map(ExposeSecret::expose_secret) {
+        Some(secret) if !secret.is_empty() => text.replace(secret, CUT),
+        _ => text,
     };
     line(&scrubbed(&text))
 }
@@ -159,8 +159,9 @@ mod tests {
 
     #[test]
     fn a_known_key_is_cut_whatever_it_looks_like() {
-        assert_eq!(shown_without("refused: plain-word.", "plain-word"), "refused: ….");
-        assert_eq!(shown_without("nothing to hide", ""), "nothing to hide");
+        let without = |text, secret: &str| shown_without(text, Some(&secret.into()));
+        assert_eq!(without("refused: plain-word.", "plain-word"), "refused: ….");
+        assert_eq!(without("nothing to hide", ""), "nothing to hide");
     }
 
     #[test]

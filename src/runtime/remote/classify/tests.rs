@@ -102,6 +102,7 @@ fn kind(variant: &str) -> ErrorKind {
 fn by(provider: &Provider) -> Source<'_> {
     Source {
         provider,
+        secret: None,
         deployment: "default/assistant",
         now_unix_ms: 1_767_225_600_000, // 2026-01-01T00:00:00Z
         elapsed_ms: 7,
@@ -240,6 +241,26 @@ fn token_counts_are_taken_over() {
         max_tokens: Some(16_384),
     };
     assert_eq!(found.error, expected);
+}
+
+/// Servers repeat the request in their errors, and only the front of a long one is read.
+#[test]
+fn the_front_of_a_long_error_is_judged_and_what_it_quotes_convicts_nobody() {
+    let echo = |message: &str| format!(r#"{{"error":{{"message":"{message}: {}"#, "x".repeat(64 * 1024));
+    let told = |provider: &Provider, status, message: &str| {
+        classify(by(provider), status, &HeaderMap::new(), echo(message).as_bytes())
+    };
+    let long = "This model's maximum context length is 16384 tokens. However, you requested 20000 tokens";
+    let found = told(&Provider::Local, 400, long);
+    assert_eq!(found.error.kind(), ErrorKind::ContextLengthExceeded, "{found:?}");
+    for (status, quoted, expected) in [
+        (422, "invalid api key", ErrorKind::BadRequest),
+        (429, "your credit balance is too low", ErrorKind::RateLimited),
+        (500, "CUDA error: an illegal memory access", ErrorKind::ServerError),
+    ] {
+        let found = told(&Provider::Local, status, quoted);
+        assert_eq!(found.error.kind(), expected, "{quoted}: {found:?}");
+    }
 }
 
 #[test]

@@ -69,6 +69,14 @@ const BARRED: &[&str] = &[
     "user location is not supported",
     "country, region, or territory not supported",
 ];
+/// Validators name the field at fault without quotation marks, and its name is the caller's.
+const INVALID: &[&str] = &[
+    "extra inputs are not permitted",
+    "input should be",
+    "field required",
+    "unrecognized request argument",
+    "unknown parameter",
+];
 const CONTENT: &[&str] = &[
     "contentpolicyviolationerror",
     "content policy",
@@ -186,6 +194,9 @@ pub fn sign(status: u16, body: &ErrorBody, provider: &Provider) -> Option<Sign> 
         408 | 424 | 451 | 498 | 499 => None,
         400..500 => {
             let vague = !matches!(status, 401 | 404 | 413 | 422);
+            if status != 401 && body.says(INVALID) {
+                return Some(Sign::BadRequest);
+            }
             // Here the caller's words may be quoted, so what convicts the key must stand where the provider speaks.
             if leads(body, KEY) && status != 404 {
                 Some(Sign::Unauthorized)
@@ -206,7 +217,7 @@ fn of_server(status: u16, body: &ErrorBody, provider: &Provider) -> Option<Sign>
         Some(Sign::ContextLength)
     } else if body.says(MEMORY) {
         Some(Sign::Memory)
-    } else if *provider == Provider::Local && says_outside_quotes(body, POISON) {
+    } else if *provider == Provider::Local && !body.cut && says_outside_quotes(body, POISON) {
         Some(Sign::Poisoned)
     } else if body.says(DEAD) {
         Some(Sign::EngineDead)
@@ -228,8 +239,8 @@ fn is_google(body: &ErrorBody, provider: &Provider) -> bool {
 }
 
 fn of_account(body: &ErrorBody, provider: &Provider) -> Option<Sign> {
-    let unpaid = body.says(QUOTA) || (body.says(&[OPENAI_QUOTA]) && !is_google(body, provider));
-    unpaid.then_some(Sign::Quota)
+    let unpaid = || body.says(QUOTA) || (body.says(&[OPENAI_QUOTA]) && !is_google(body, provider));
+    (!body.cut && unpaid()).then_some(Sign::Quota)
 }
 
 fn of_limit(status: u16, body: &ErrorBody) -> Option<Sign> {

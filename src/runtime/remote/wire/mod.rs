@@ -73,7 +73,7 @@ pub struct Asked {
     pub model: String,
     /// `stream_options.include_usage`: the client wants an event with the usage.
     pub include_usage: bool,
-    /// Answers asked for.
+    /// Choices that the answer has.
     pub n: u64,
     /// `encoding_format` is `base64`: embeddings as little-endian floats.
     pub base64: bool,

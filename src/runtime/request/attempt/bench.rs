@@ -8,7 +8,10 @@ use super::Asker;
 use crate::{
     error::InferenceError,
     runtime::{
-        remote::classify::{Source, scrub::shown},
+        remote::classify::{
+            Source,
+            scrub::{shown, shown_without},
+        },
         request::{
             outcome::Miss,
             target::{OwnEngine, Target},
@@ -35,10 +38,16 @@ impl Bench {
     pub fn source(&self) -> Source<'_> {
         Source {
             provider: &self.target.provider,
+            secret: self.target.secret(),
             deployment: &self.asker.deployment,
             now_unix_ms: jiff::Timestamp::now().as_millisecond(),
             elapsed_ms: self.elapsed_ms(),
         }
+    }
+
+    /// A text of the backend for people, without the key that it was shown.
+    pub fn shown(&self, text: &str) -> String {
+        shown_without(text, self.target.secret())
     }
 
     pub fn timed_out(&self) -> Miss {

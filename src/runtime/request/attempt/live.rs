@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{bench::Bench, blocked, nonsense};
+use super::{bench::Bench, blocked, failed, nonsense};
 use crate::{
     error::InferenceError,
     policy::pricing::Usage,
@@ -176,6 +176,9 @@ impl Live {
             Heard::Comment(bytes) => bytes,
             Heard::Done(bytes) => {
                 self.done();
+                if self.finish == Some(Finish::Failed) {
+                    return Err(self.broken_off());
+                }
                 return Ok(Some(if self.started { Piece::Events(bytes) } else { Piece::End }));
             }
             Heard::Malformed => {
@@ -183,7 +186,7 @@ impl Live {
                 return Ok(None);
             }
             Heard::Error => return Err(self.error_event(&data.unwrap_or_default())),
-            Heard::Blocked(prompt) => return Err(blocked(prompt)),
+            Heard::Blocked(prompt) => return Err(blocked(&self.bench, prompt)),
             Heard::Chunk { bytes, chunk } => {
                 self.take_in(chunk);
                 bytes
@@ -201,7 +204,10 @@ impl Live {
     fn take_in(&mut self, chunk: Chunk) {
         self.started |= chunk.content;
         self.answering |= chunk.answers;
-        self.finish = chunk.finish.or(self.finish);
+        // Of several choices one has failed: the others do not mend that.
+        if self.finish != Some(Finish::Failed) {
+            self.finish = chunk.finish.or(self.finish);
+        }
         self.reported = match chunk.usage {
             Some(usage) if self.reader.is_total(&chunk) => Reported::Total(usage),
             Some(usage) => Reported::OnTheWay(usage),
@@ -211,6 +217,10 @@ impl Live {
         if chunk.unfiltered {
             self.bench.asker.metrics.unfiltered_answer();
         }
+    }
+
+    fn broken_off(&self) -> Miss {
+        failed(self.usage())
     }
 
     fn error_event(&self, data: &[u8]) -> Miss {
@@ -279,6 +289,9 @@ impl Live {
             return Ok(Piece::End);
         }
         self.end = End::OfBytes;
+        if self.finish == Some(Finish::Failed) {
+            return Err(self.broken_off());
+        }
         match self.reader.end() {
             Some(bytes) if self.finish.is_some() => Ok(Piece::Events(bytes)),
             _ => Err(Miss::sent(InferenceError::NetworkError {

@@ -1,6 +1,6 @@
 //! What stands inside fields: messages and their parts, definitions of tools, lists of texts.
 
-use super::{Terms, Unbounded, fields::Met, json::Steps, refused, text_of};
+use super::{Terms, Unbounded, fields::Met, json::Steps, media::plays, refused, text_of};
 
 const MESSAGE: [&str; 12] = [
     "role",
@@ -77,11 +77,10 @@ fn parts(steps: &mut Steps<'_>, message: usize, terms: &Terms, media: &mut Media
                 "cache_control" => return cache_control(steps, terms, || format!("{}.cache_control", path())),
                 name => {
                     let (value, before) = (steps.value(), own.replace(name));
-                    media.bytes += if PICTURES.contains(&name) {
-                        value.len() as u64
-                    } else {
-                        0
-                    };
+                    if PICTURES.contains(&name) {
+                        media.bytes += value.len() as u64;
+                        no_sound(value, || format!("{}.{name}", path()))?;
+                    }
                     if before.is_some() {
                         let message = "does not belong to a part that has another content";
                         return Err(refused(format!("{}.{name}", path()), message));
@@ -102,6 +101,17 @@ fn parts(steps: &mut Steps<'_>, message: usize, terms: &Terms, media: &mut Media
             media.first = media.first.or(Some((message, at)));
         }
         at += 1;
+    }
+    Ok(())
+}
+
+/// The bound of tokens that a picture or a file has, but not its price, holds for sound and video.
+fn no_sound(value: &[u8], path: impl Fn() -> String) -> Result<(), Unbounded> {
+    if plays(value) {
+        return Err(refused(
+            path(),
+            "is sound or video, which has another price: leave it out",
+        ));
     }
     Ok(())
 }

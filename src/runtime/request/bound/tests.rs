@@ -151,6 +151,43 @@ fn what_is_not_text_counts_as_the_context_length() {
     );
 }
 
+/// Gemini, and LiteLLM in front of it, read sound from the parts for files and pictures.
+#[test]
+fn sound_and_video_are_refused_whatever_part_they_are_in() {
+    let part =
+        |name: &str, value: &str| format!(r#""messages":[{{"content":[{{"type":"{name}","{name}":{value}}}]}}]"#);
+    for (name, value, allowed) in [
+        ("file", r#"{"file_data":"data:audio/wav;base64,AA=="}"#, false),
+        ("file", r#"{"file_data":"DATA:Audio/WAV;base64,AA=="}"#, false),
+        ("file", r#"{"file_data":"d\u0061ta:audio\/wav;base64,AA=="}"#, false),
+        ("file", r#"{"file_data":"data:video/mp4;base64,AA=="}"#, false),
+        ("file", r#"{"file_id":"gs://b/x","format":"audio/mp3"}"#, false),
+        ("file", r#"{"file_id":"gs://b/x.MP3"}"#, false),
+        ("file", r#"{"file_data":"AA==","filename":"a.wav"}"#, false),
+        ("image_url", r#"{"url":"data:audio/wav;base64,AA=="}"#, false),
+        ("image_url", r#"{"url":" data: audio/wav;base64,AA=="}"#, false),
+        ("image_url", r#""data:audio/wav;base64,AA==""#, false),
+        ("image_url", r#"{"url":"https://x/a.mp4?b=1"}"#, false),
+        ("image_url", r#"{"url":"https://x/audio/a.png"}"#, true),
+        ("image_url", r#"{"url":"data:image/png;base64,AA.mp3"}"#, true),
+        (
+            "file",
+            r#"{"file_data":"data:application/pdf;base64,AA==","filename":"a.pdf"}"#,
+            true,
+        ),
+    ] {
+        for provider in ALL {
+            let terms = Terms {
+                context_length: Some(1_000),
+                ..at(provider)
+            };
+            let refused = chat(&part(name, value), &terms).err().map(|refused| refused.field);
+            let expected = (!allowed).then(|| format!("messages[0].content[0].{name}"));
+            assert_eq!(refused, expected, "{provider:?}: {value}");
+        }
+    }
+}
+
 #[test]
 fn fields_of_unknown_cost_are_refused_by_name() {
     for (fields, named) in [

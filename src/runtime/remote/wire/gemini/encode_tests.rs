@@ -213,6 +213,10 @@ fn what_is_wrong_is_named_by_its_path() {
             "messages[0].content[0].image_url.url",
         ),
         (
+            user(json!({"type":"image_url","image_url":{"url":"data:audio/wav;base64,AA"}})),
+            "messages[0].content[0].image_url.url",
+        ),
+        (
             user(json!({"type":"image_url","image_url":{"url":"data:image/png;base64,AA","detail":"low"}})),
             "messages[0].content[0].image_url.detail",
         ),

@@ -47,7 +47,11 @@ pub(super) fn image<'a>(image: &'a request::ImageUrl<'_>, path: &str) -> Result<
     let url = image.url.as_ref();
     let at = format!("{path}.url");
     if has_scheme(url, "data:") {
-        return data_url(url, at).map(Media::Inline);
+        let blob = data_url(url, at.clone())?;
+        if !has_scheme(blob.mime_type, "image/") {
+            return Err(refused(at, "must hold an image: send another file as file_data"));
+        }
+        return Ok(Media::Inline(blob));
     }
     if !has_scheme(url, "https:") && !has_scheme(url, "gs:") {
         return Err(refused(at, "must be a data:, https: or gs: URL"));
