@@ -106,13 +106,13 @@ async fn tokens_that_nobody_reports_count_as_asked_for() {
     assert!((8..=21).contains(&wait), "{wait}");
 }
 
-/// The second request waits a second for its part of the limit; the provider then has only what is left of the two.
+/// A process begins without credit: the second request waits 1.3 s for its part of the limit, and the provider has what is left of the two.
 #[tokio::test]
 async fn the_wait_for_a_part_is_taken_from_the_time_of_the_attempt() {
     let upstream = Upstream::play([Act::Hang]).await;
     let backend = remote(
         &upstream,
-        ", rateLimit: {requestsPerMinute: 60}, timeouts: {connect: 1s, firstToken: 2s, idle: 2s, total: 2s}, retry: {maxRetries: 0}",
+        ", rateLimit: {requestsPerMinute: 90}, timeouts: {connect: 1s, firstToken: 2s, idle: 2s, total: 2s}, retry: {maxRetries: 0}",
     );
     let runtime = start(&format!("backends:\n{backend}")).await;
     let timed = || async {
