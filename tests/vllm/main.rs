@@ -130,6 +130,7 @@ async fn refused(target: &EngineTarget, body: Value) -> (u16, Classified) {
         deployment: "default/assistant",
         now_unix_ms: 0,
         elapsed_ms: 0,
+        secret: None,
     };
     (status, classify(source, status, &HeaderMap::new(), &bytes))
 }
