@@ -14,7 +14,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
@@ -28,7 +28,7 @@ use super::{
     memory::Memory,
     metrics::{Metrics, Verb},
 };
-use crate::api::{InferenceReplica, names};
+use crate::api::{InferenceDeployment, InferenceReplica, names};
 
 /// Why the cluster is not as it should be.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,9 @@ pub enum ApplyError {
         /// `KIND/NAME` of its controller.
         owner: Option<String>,
     },
+    /// An earlier `InferenceDeployment` of the same name has left it, and the garbage collector has not come by yet.
+    #[error("{0} {1} of the InferenceDeployment that had this name before is still being removed")]
+    Leaving(Kind, String),
     /// A call failed.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -339,6 +342,9 @@ impl Writer<'_> {
     fn must_be_ours(&self, kind: Kind, meta: &ObjectMeta) -> Result<(), ApplyError> {
         match controller_of(meta) {
             Some(owner) if owner.uid == self.subject.uid => Ok(()),
+            Some(owner) if owner.kind == InferenceDeployment::kind(&()) && owner.name == self.subject.name => {
+                Err(ApplyError::Leaving(kind, meta.name.clone().unwrap_or_default()))
+            }
             owner => Err(ApplyError::NameConflict {
                 kind,
                 name: meta.name.clone().unwrap_or_default(),

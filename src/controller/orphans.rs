@@ -36,7 +36,7 @@ pub async fn release_all(client: Client, stores: Stores, metrics: Arc<Metrics>) 
 /// How often all replicas are looked through before the operator is removed.
 const PASSES: usize = 10;
 
-/// Takes all finalizers off, until twice in a row there was none.
+/// Takes all finalizers off, until twice in a row there was none. Where the CRDs are gone there are none.
 pub async fn release_everything(client: &Client, namespace: Option<&str>) -> Result<(), CallError> {
     let metrics = Metrics::default();
     let api: Api<InferenceReplica> = match namespace {
@@ -46,7 +46,10 @@ pub async fn release_everything(client: &Client, namespace: Option<&str>) -> Res
     let (mut ticks, mut clean) = (interval(LOOK), 0);
     for _ in 0..PASSES {
         ticks.tick().await;
-        let replicas = call("list all replicas", api.list_metadata(&ListParams::default())).await?;
+        let replicas = match call("list all replicas", api.list_metadata(&ListParams::default())).await {
+            Err(error) if error.is_not_found() => return Ok(()),
+            replicas => replicas?,
+        };
         let held: Vec<_> = replicas
             .items
             .iter()

@@ -352,7 +352,7 @@ fn problem(error: ApplyError) -> Result<Problem, ApplyError> {
         ApplyError::NameConflict { .. } => reason::NAME_CONFLICT,
         ApplyError::Call(call) if call.is_refusal() => reason::APPLY_FAILED,
         ApplyError::Template(_) | ApplyError::Json(..) => reason::APPLY_FAILED,
-        ApplyError::Call(_) => return Err(error),
+        ApplyError::Leaving(..) | ApplyError::Call(_) => return Err(error),
     };
     tracing::warn!(%error, "stalled");
     Ok(Problem {

@@ -14,13 +14,19 @@ use crate::{
     },
 };
 
-/// The replicas of all pods that exist and answer, ending ones included: they still have news to tell.
+/// The replicas of all pods that exist and answer, ending ones included: they still have news to tell. A StatefulSet gives a new pod the
+/// name of the one before: that one's replica goes first, with what it reported last.
 pub fn build(subject: &Subject, live: &Live, orders: &BTreeMap<String, Orders>) -> Vec<InferenceReplica> {
     let told = |pod: &Pod| orders.get(&pod.name_any()).cloned().unwrap_or_default();
     live.pods
         .iter()
+        .filter(|pod| !live.replicas.iter().any(|replica| is_of_another(replica, pod)))
         .filter_map(|pod| replica(subject, pod, told(pod)))
         .collect()
+}
+
+fn is_of_another(replica: &InferenceReplica, pod: &Pod) -> bool {
+    replica.metadata.name == pod.metadata.name && Some(&replica.spec.pod_uid) != pod.metadata.uid.as_ref()
 }
 
 fn replica(subject: &Subject, pod: &Pod, orders: Orders) -> Option<InferenceReplica> {

@@ -281,6 +281,29 @@ fn groups_keep_what_another_version_rendered_and_one_node_is_the_default() {
     assert_ne!(nodes(Some(2)), nodes(None));
 }
 
+/// What the pod before reported last must be counted before its object goes.
+#[test]
+fn a_pod_with_the_name_of_an_earlier_one_waits_for_its_replica_to_go() {
+    let pod = |uid: &str| {
+        let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(serde_json::json!({"metadata": {
+            "name": "assistant-nodes-0", "uid": uid, "labels": {"inference-operator.dev/tier": "local"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "assistant-nodes", "uid": "s", "controller": true}],
+        }}))
+        .unwrap();
+        std::sync::Arc::new(pod)
+    };
+    let mut live = Live {
+        pods: vec![pod("p-1")],
+        ..Live::default()
+    };
+    live.replicas = built(&spread(), &live).replicas;
+    assert_eq!(built(&spread(), &live).replicas.len(), 1);
+    live.pods = vec![pod("p-2")];
+    assert_eq!(built(&spread(), &live).replicas.len(), 0);
+    live.replicas.clear();
+    assert_eq!(built(&spread(), &live).replicas[0].spec.pod_uid, "p-2");
+}
+
 #[test]
 fn pods_of_a_group_are_known_by_the_sets_that_made_them() {
     let tier = |owner: &str, label: &str| {

@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// How long after a window's end it is looked whether the next may begin: both clocks have whole seconds.
-const AFTER_END: Duration = Duration::from_secs(1);
+/// How long after something is due it is looked whether it may be done, and how often until then: by both clocks, which have whole seconds.
+const AFTER: Duration = Duration::from_secs(1);
 /// How soon it is looked again while clocks do not agree.
 const CLOCKS: Duration = Duration::from_secs(30);
 
@@ -68,8 +68,9 @@ pub fn decide(situation: &Situation<'_>, decisions: &mut Decisions) {
             Some(CLOCKS)
         } else {
             let gpu = terms.as_ref().and_then(|terms| terms.gpu.as_ref());
-            let charge = next_charge(ledger, gpu).map(|at| until(at, situation.now));
-            until_end(ledger, situation.now).into_iter().chain(charge).min()
+            let end = ledger.window.end.as_ref().map(|end| end.0);
+            let due = end.into_iter().chain(next_charge(ledger, gpu)).min();
+            due.map(|at| until(at, situation.now).saturating_add(AFTER))
         };
         decisions.look_again = decisions.look_again.into_iter().chain(again).min();
     }
@@ -195,11 +196,6 @@ fn annotate(mark: Option<Mark>, remove: Remove, decisions: &mut Decisions) {
 /// Requests wait for this answer.
 fn newly_denied(told: &ReplicaBudget, before: Option<&ReplicaBudget>) -> bool {
     told.denied.is_some() && before.is_none_or(|before| before.denied != told.denied)
-}
-
-fn until_end(ledger: &BudgetStatus, now: Timestamp) -> Option<Duration> {
-    let end = ledger.window.end.as_ref()?;
-    Some(until(end.0, now).saturating_add(AFTER_END))
 }
 
 fn until(at: Timestamp, now: Timestamp) -> Duration {

@@ -464,6 +464,27 @@ async fn an_object_that_cannot_be_decoded_is_stalled_once_and_does_not_wedge() {
     assert_eq!(server.writes(0).len(), 1, "one status and nothing else");
 }
 
+/// Deleted and made again, as `kubectl replace --force` does: nobody has to mend anything.
+#[tokio::test]
+async fn what_an_earlier_deployment_of_the_name_left_is_waited_for() {
+    let server = cluster();
+    let left = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "assistant", "namespace": "default",
+        "ownerReferences": [{"apiVersion": "inference-operator.dev/v1alpha1", "kind": "InferenceDeployment", "name": "assistant",
+            "uid": "u-0", "controller": true}]}});
+    server.put(SERVICE, left);
+    let (context, result) = once(process(&server)).await;
+    let error = result.unwrap_err().to_string();
+    assert!(
+        error.contains("Service assistant") && error.contains("removed"),
+        "{error}"
+    );
+    assert_eq!(stalled(&server).0, "");
+    server.0.lock().unwrap().objects.remove(SERVICE);
+    let (_, result) = once(next(&context, &server)).await;
+    result.unwrap();
+    assert_eq!(server.list("deployments").len(), 2);
+}
+
 #[tokio::test]
 async fn what_is_not_wanted_any_more_goes_when_the_rest_is_ready() {
     let server = cluster();
