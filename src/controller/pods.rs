@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, ContainerS
 use kube::ResourceExt;
 use serde::Deserialize;
 
-use crate::api::{GpuSuspect, conditions::reason};
+use crate::api::{GpuSuspect, InferenceReplica, conditions::reason};
 
 /// Characters of what a runtime said, and of a device's UUID, and devices: what the schema takes.
 const LONGEST_MESSAGE: usize = 512;
@@ -57,6 +57,11 @@ pub fn is_ready(pod: &Pod) -> bool {
 pub fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
     matches!(phase, Some("Failed" | "Succeeded"))
+}
+
+/// It is this pod's, and not that of another one that had its name.
+pub fn is_its_replica(pod: &Pod, replica: &InferenceReplica) -> bool {
+    replica.metadata.name == pod.metadata.name && pod.metadata.uid.as_ref() == Some(&replica.spec.pod_uid)
 }
 
 /// When the pod was given to its node.
@@ -282,8 +287,11 @@ pub struct GpuEnd {
     pub at: Option<Timestamp>,
 }
 
-/// The last end of a pod's container, when that was because of a GPU.
+/// The last end of a pod's container, when that was because of a GPU. A pod that goes, or came to serve again, is left alone.
 pub fn gpu_end(pod: &Pod) -> Option<GpuEnd> {
+    if pod.metadata.deletion_timestamp.is_some() || is_ready(pod) {
+        return None;
+    }
     let containers = pod.status.as_ref()?.container_statuses.iter().flatten();
     let end = containers.into_iter().find_map(last_end)?;
     let words = report(end)?;

@@ -11,6 +11,7 @@ use crate::{
     controller::{
         decide::Orders,
         dereference::{Live, controller_of},
+        pods::is_its_replica,
     },
 };
 
@@ -20,13 +21,13 @@ pub fn build(subject: &Subject, live: &Live, orders: &BTreeMap<String, Orders>) 
     let told = |pod: &Pod| orders.get(&pod.name_any()).cloned().unwrap_or_default();
     live.pods
         .iter()
-        .filter(|pod| !live.replicas.iter().any(|replica| is_of_another(replica, pod)))
+        .filter(|pod| !live.replicas.iter().any(|replica| is_of_namesake(replica, pod)))
         .filter_map(|pod| replica(subject, pod, told(pod)))
         .collect()
 }
 
-fn is_of_another(replica: &InferenceReplica, pod: &Pod) -> bool {
-    replica.metadata.name == pod.metadata.name && Some(&replica.spec.pod_uid) != pod.metadata.uid.as_ref()
+fn is_of_namesake(replica: &InferenceReplica, pod: &Pod) -> bool {
+    replica.metadata.name == pod.metadata.name && !is_its_replica(pod, replica)
 }
 
 fn replica(subject: &Subject, pod: &Pod, orders: Orders) -> Option<InferenceReplica> {

@@ -10,7 +10,7 @@ use crate::{
     controller::{
         build::{Tier, tier_of},
         dereference::Live,
-        pods::{gpu_end, is_ready},
+        pods::gpu_end,
     },
     policy::gpu_trouble::{Failure, REPLACEMENTS, WINDOW, held_for, is_replaced, next_change, note},
 };
@@ -67,11 +67,8 @@ fn stays(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_none()
 }
 
-/// A pod that serves again, or did its failing long ago, is left alone.
+/// A pod that did its failing long ago is left alone.
 fn failure(pod: &Pod, now: Timestamp) -> Option<Failure> {
-    if !stays(pod) || is_ready(pod) {
-        return None;
-    }
     let end = gpu_end(pod)?;
     let age = end.at.map_or(SignedDuration::ZERO, |at| now.duration_since(at));
     (age < WINDOW).then_some(Failure {

@@ -10,11 +10,11 @@ use kube::ResourceExt;
 
 use super::{Decisions, Situation};
 use crate::{
-    api::{InferenceDeploymentSpec, InferenceReplica, names},
+    api::{InferenceDeploymentSpec, names},
     controller::{
         build::{Subject, Tier, tier_of},
         dereference::Live,
-        pods::{classify, has_ended, is_ready},
+        pods::{classify, has_ended, is_its_replica, is_ready},
     },
     policy::scale_to_zero::{Member, State, away},
 };
@@ -92,10 +92,8 @@ fn state(pod: &Pod) -> State {
 
 /// Under another spec a replica may have called nobody idle for another time.
 fn wanted(situation: &Situation<'_>, pod: &Pod) -> Option<bool> {
-    let of_pod = |replica: &&InferenceReplica| {
-        replica.metadata.name == pod.metadata.name && pod.metadata.uid.as_ref() == Some(&replica.spec.pod_uid)
-    };
-    let status = situation.live.replicas.iter().find(of_pod)?.status.as_ref()?;
+    let mut replicas = situation.live.replicas.iter();
+    let status = replicas.find(|replica| is_its_replica(pod, replica))?.status.as_ref()?;
     let current = status.observed_generation >= situation.deployment.metadata.generation;
     status.wanted.filter(|wanted| *wanted || current)
 }

@@ -6,7 +6,7 @@
 use super::Situation;
 use crate::{
     api::{Backend, BackendKind, InferenceReplica, OrderedRate, RateLimit, ReportedRate, ShareOrder, ShareReport},
-    controller::dereference::Live,
+    controller::{dereference::Live, pods::has_ended},
     policy::rate_share::{Holding, MILLI, Order, Shared, share_out},
 };
 
@@ -42,10 +42,8 @@ pub fn share<'a>(
 /// Replicas whose pods exist and may still run a process.
 fn present(live: &Live) -> impl Iterator<Item = &InferenceReplica> {
     let may_run = |replica: &&InferenceReplica| {
-        live.pods.iter().any(|pod| {
-            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-            pod.metadata.uid.as_ref() == Some(&replica.spec.pod_uid) && !matches!(phase, Some("Succeeded" | "Failed"))
-        })
+        let mut pods = live.pods.iter();
+        pods.any(|pod| pod.metadata.uid.as_ref() == Some(&replica.spec.pod_uid) && !has_ended(pod))
     };
     live.replicas.iter().filter(may_run)
 }

@@ -145,26 +145,20 @@ fn stalled(view: &View<'_>) -> Option<Verdict> {
     if let Some(held) = gpus::stalled(view) {
         return Some(held);
     }
-    let late = |what: &str| {
-        let cause =
-            pods::gravest(view.pods()).map_or_else(|| "see the conditions of its pods".to_owned(), |f| f.message);
-        let message = format!("{what} made no progress within its deadline: {cause}");
-        Some(verdict(
-            types::STALLED,
-            TRUE,
-            reason::PROGRESS_DEADLINE_EXCEEDED,
-            message,
-        ))
-    };
-    if let Some(pod) = view.overdue() {
-        return late(&pod.name_any());
-    }
-    let mut deployments = view.deployments.iter();
-    late(
-        &deployments
-            .find(|d| progressing(d) == Some("ProgressDeadlineExceeded"))?
-            .name_any(),
-    )
+    let overdue = view.overdue().map(ResourceExt::name_any);
+    let late = overdue.or_else(|| {
+        let mut deployments = view.deployments.iter();
+        let late = deployments.find(|d| progressing(d) == Some("ProgressDeadlineExceeded"));
+        late.map(ResourceExt::name_any)
+    })?;
+    let cause = pods::gravest(view.pods()).map_or_else(|| "see the conditions of its pods".to_owned(), |f| f.message);
+    let message = format!("{late} made no progress within its deadline: {cause}");
+    Some(verdict(
+        types::STALLED,
+        TRUE,
+        reason::PROGRESS_DEADLINE_EXCEEDED,
+        message,
+    ))
 }
 
 fn scheduled(view: &View<'_>) -> Verdict {

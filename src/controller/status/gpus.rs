@@ -11,7 +11,7 @@ use crate::{
     api::{EngineState, GpuFaultReason, GpuSuspect, GpuTrouble, Gpus, conditions as types, conditions::reason},
     controller::{
         build::Tier,
-        pods::{self, GpuEnd},
+        pods::{GpuEnd, gpu_end},
     },
     policy::gpu_trouble::{REPLACEMENTS, UNKNOWN, WINDOW},
 };
@@ -82,15 +82,14 @@ fn fault(member: &Member<'_>) -> Option<(&'static str, String)> {
     left(member.pod)
 }
 
-/// What a pod left behind whose runtime gave up, and that did not come to serve again.
+/// What a pod left behind whose runtime gave up.
 fn left(pod: &Pod) -> Option<(&'static str, String)> {
-    let staying = pod.metadata.deletion_timestamp.is_none() && !pods::is_ready(pod);
     let GpuEnd {
         reason,
         message,
         suspects,
         ..
-    } = pods::gpu_end(pod).filter(|_| staying)?;
+    } = gpu_end(pod)?;
     Some((reason, told(pod, &suspects, &message)))
 }
 

@@ -14,7 +14,7 @@ use crate::{
         build::{Subject, Tier, deadline_seconds, scaled_tier, tier_of, tiers},
         decide::{Decisions, Situation, unread_annotations},
         dereference::Live,
-        pods::{self, has_ended, is_ready},
+        pods::{self, has_ended, is_its_replica, is_ready},
     },
     policy::pricing::Prices,
 };
@@ -291,8 +291,6 @@ fn members<'a>(subject: &Subject, live: &'a Live) -> Vec<Member<'a>> {
 }
 
 fn report<'a>(replicas: &'a [InferenceReplica], pod: &Pod) -> Option<&'a InferenceReplicaStatus> {
-    let replica = replicas
-        .iter()
-        .find(|r| r.metadata.name == pod.metadata.name && Some(&r.spec.pod_uid) == pod.metadata.uid.as_ref())?;
+    let replica = replicas.iter().find(|replica| is_its_replica(pod, replica))?;
     replica.status.as_ref()
 }
