@@ -177,8 +177,8 @@ impl Prober {
         }
     }
 
-    /// Whether a canary was answered; fails when the engine is convicted. A canary gets no answer where whole answers, which are silent while they are computed, have every
-    /// place: then it is asked again for as long as such an answer may take.
+    /// Whether a canary was answered; fails when the engine is convicted. A canary gets no answer where whole answers, which are silent
+    /// while they are computed, have every place: then it is asked again for as long as such an answer may take.
     async fn trial(&self, known: &Known, places: u32) -> Result<bool, InferenceError> {
         let (began, beats) = (Instant::now(), self.activity.beats());
         let is_full = || self.activity.silent() >= places.into();

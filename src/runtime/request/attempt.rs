@@ -103,17 +103,21 @@ pub async fn send(mut target: Target, question: Question, asker: Asker) -> Resul
     if !parts.status.is_success() {
         return Err(refused(&bench, parts.status.as_u16(), &parts.headers, incoming).await);
     }
-    let request_id = upstream_id(&bench, &parts.headers);
-    let answer = if stream && is_event_stream(&parts.headers) {
-        Live::begin(bench, incoming, reader).await.map(Answer::Stream)
-    } else {
-        whole(&bench, incoming, &reader, stream).await
-    };
-    answer.map_err(|miss| Miss {
+    // Only for an answer that failed: scrubbing the id is dear.
+    let told = |bench: &Bench, miss| Miss {
         upstream_status: Some(parts.status.as_u16()),
-        upstream_request_id: request_id,
+        upstream_request_id: upstream_id(bench, &parts.headers),
         ..miss
-    })
+    };
+    if stream && is_event_stream(&parts.headers) {
+        let mut live = Live::new(bench, incoming, reader);
+        return match live.await_content().await {
+            Ok(()) => Ok(Answer::Stream(live)),
+            Err(miss) => Err(told(&live.bench, miss)),
+        };
+    }
+    let answer = whole(&bench, incoming, &reader, stream).await;
+    answer.map_err(|miss| told(&bench, miss))
 }
 
 async fn head(bench: &Bench, answer: ResponseFuture) -> Result<Response<Incoming>, Miss> {

@@ -26,7 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_secs(3_600);
 
 impl Dispatcher {
-    /// Sets the worst case aside, by the deadline of the attempt. While that takes time, the leave of the circuits is given back: a probe must not wait for money.
+    /// Sets the worst case aside, by the deadline of the attempt. While that takes time, the leave of the circuits is given back: a probe
+    /// must not wait for money.
     pub(super) async fn reserve(
         &self,
         routing: &Routing,

@@ -33,7 +33,7 @@ const MAX_HELD_BYTES: usize = 1024 * 1024;
 /// A stream whose events are judged as they pass.
 #[derive(Debug)]
 pub struct Live {
-    bench: Bench,
+    pub(super) bench: Bench,
     incoming: Incoming,
     parser: Parser,
     reader: Reader,
@@ -82,9 +82,9 @@ pub enum Piece {
 }
 
 impl Live {
-    /// Waits for the first content of an answer.
-    pub(super) async fn begin(bench: Bench, incoming: Incoming, reader: Reader) -> Result<Box<Self>, Miss> {
-        let mut live = Box::new(Self {
+    /// Nothing of it was read yet.
+    pub(super) fn new(bench: Bench, incoming: Incoming, reader: Reader) -> Box<Self> {
+        Box::new(Self {
             quiet_since: bench.started,
             timer: Box::pin(sleep_until(bench.started + bench.target.timers.first_token)),
             bench,
@@ -98,12 +98,11 @@ impl Live {
             finish: None,
             reported: Reported::Nothing,
             end: End::NotYet,
-        });
-        live.await_content().await?;
-        Ok(live)
+        })
     }
 
-    async fn await_content(&mut self) -> Result<(), Miss> {
+    /// Waits for the first content of an answer.
+    pub(super) async fn await_content(&mut self) -> Result<(), Miss> {
         while !self.started {
             match self.pull().await? {
                 Piece::Events(bytes) => {
