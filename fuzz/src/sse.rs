@@ -226,5 +226,17 @@ fn whole(dialect: Dialect, operation: Operation, data: &[u8]) {
     };
     assert_eq!(again.answers, chunk.answers);
     assert_eq!(again.finish.is_some(), chunk.finish.is_some());
-    same_usage(again.usage, chunk.usage);
+    same_usage(again.usage, chunk.usage.map(|usage| tellable(operation, usage)));
+}
+
+/// Of an embedding OpenAI's format tells the prompt and the total.
+fn tellable(operation: Operation, usage: Usage) -> Usage {
+    match operation {
+        Operation::Embeddings => Usage {
+            input_tokens: usage.input_tokens,
+            output_tokens: usage.output_tokens,
+            ..Usage::default()
+        },
+        _ => usage,
+    }
 }

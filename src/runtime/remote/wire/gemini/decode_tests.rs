@@ -275,6 +275,17 @@ fn embeddings_are_read_from_both() {
     );
 }
 
+#[test]
+fn an_embedding_tells_all_that_is_booked() {
+    let thought = br#"{"embeddings":[{"values":[1]}],"usageMetadata":{"promptTokenCount":4,"candidatesTokenCount":3,"thoughtsTokenCount":2}}"#;
+    let Read::Answer { body, chunk } = read(Operation::Embeddings, thought, &asked()) else {
+        panic!()
+    };
+    let list: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(list["usage"], json!({"prompt_tokens": 4, "total_tokens": 9}));
+    assert_eq!(chunk.usage.unwrap().output_tokens, 5);
+}
+
 proptest! {
     #[test]
     fn no_data_panics(data in proptest::collection::vec(any::<u8>(), 0..200)) {

@@ -208,7 +208,8 @@ fn translate(body: &[u8], asked: &Asked) -> Option<Read> {
         model: &asked.model,
         usage: usage.map(|usage| Counts {
             prompt_tokens: usage.input_tokens,
-            total_tokens: usage.input_tokens,
+            // What is paid for is told, thoughts about an embedding too.
+            total_tokens: usage.input_tokens.saturating_add(usage.output_tokens),
         }),
     };
     let chunk = Chunk {
