@@ -1,12 +1,6 @@
 //! The process in the pod, and on a laptop: `inference-runtime serve --file deployment.yaml`.
 
-use std::{
-    io::{IsTerminal, stderr},
-    net::SocketAddr,
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 use inference_operator::{
@@ -18,11 +12,11 @@ use inference_operator::{
             exec,
             gpu::{probe, watch},
         },
+        logs,
         serve::{FollowOptions, Options, ServeError, follow, run},
     },
 };
 use tracing::{error, info};
-use tracing_subscriber::EnvFilter;
 
 /// Serves one model endpoint: an OpenAI-compatible API in front of own engines and paid providers.
 #[derive(Debug, Parser)]
@@ -105,7 +99,7 @@ fn main() -> ExitCode {
         return exec::run(words);
     }
     let arguments = Arguments::parse();
-    start_logs();
+    logs::start();
     match arguments.command {
         Command::GpuProbe {
             idle,
@@ -163,7 +157,10 @@ fn idle(text: &str) -> Result<(String, u64), String> {
 
 fn block_on(served: impl Future<Output = Result<u8, ServeError>> + Send + 'static) -> ExitCode {
     // The number of workers follows the cgroup's CPU limit, which available_parallelism reads.
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_park(logs::parks)
+        .build();
     // In a worker, not in this thread: the heap that reading the schema leaves behind is then the one that requests use.
     match runtime.map(|runtime| runtime.block_on(async { tokio::spawn(served).await })) {
         Ok(Ok(Ok(code))) => ExitCode::from(code),
@@ -176,20 +173,4 @@ fn block_on(served: impl Future<Output = Result<u8, ServeError>> + Send + 'stati
 fn fail(error: &dyn std::error::Error) -> ExitCode {
     error!("{error}");
     ExitCode::FAILURE
-}
-
-/// Text for people, JSON for collectors; `RUST_LOG` filters. Whatever it says, HTTP/2 frames stay out: what a peer says on closing a
-/// connection is among them, and a peer may say a key.
-fn start_logs() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let filter = match "h2=info".parse() {
-        Ok(quiet) => filter.add_directive(quiet),
-        Err(_) => filter,
-    };
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
-    if stderr().is_terminal() {
-        logs.init();
-    } else {
-        logs.json().init();
-    }
 }

@@ -115,6 +115,7 @@ pub struct Metrics {
     budget_refusals: Family<OfBudget, Counter>,
     malformed: Counter,
     unfiltered: Counter,
+    nobody: Arc<str>,
 }
 
 fn buckets() -> Histogram {
@@ -144,6 +145,7 @@ impl Default for Metrics {
             budget_refusals: Family::default(),
             malformed: Counter::default(),
             unfiltered: Counter::default(),
+            nobody: NO_BACKEND.into(),
         };
         metrics.register();
         metrics
@@ -223,8 +225,9 @@ impl Metrics {
         );
     }
 
-    /// A request ended.
-    pub fn request(&self, backend: &Arc<str>, outcome: &'static str, after: Duration) {
+    /// A request ended; `None` when no backend took it.
+    pub fn request(&self, backend: Option<&Arc<str>>, outcome: &'static str, after: Duration) {
+        let backend = backend.unwrap_or(&self.nobody);
         self.requests.get_or_create(&outcome_of(backend, outcome)).inc();
         self.duration.get_or_create(&of(backend)).observe(after.as_secs_f64());
     }

@@ -25,6 +25,8 @@ use crate::{
 pub struct Routing {
     /// The configuration.
     pub snapshot: Arc<Snapshot>,
+    /// `NAMESPACE/NAME` of the deployment, for the words of errors.
+    pub deployment: Arc<str>,
     /// Its backends.
     pub backends: Vec<Backend>,
 }
@@ -128,7 +130,7 @@ impl Registry {
         let money = money(clock, &signals);
         let backends = backends(&snapshot, |name, spec| Remote::new(name, spec, &means, clock, &signals));
         Self {
-            routing: ArcSwap::from_pointee(Routing { snapshot, backends }),
+            routing: ArcSwap::from_pointee(Routing::new(snapshot, backends)),
             told: Mutex::default(),
             version: ArcSwapOption::empty(),
             errors: ErrorBook::new(clock, Arc::clone(&signals)),
@@ -168,7 +170,7 @@ impl Registry {
             Some(old) => old.changed(spec, &self.means, self.clock),
             None => Remote::new(name, spec, &self.means, self.clock, &self.signals),
         });
-        self.routing.store(Arc::new(Routing { snapshot, backends }));
+        self.routing.store(Arc::new(Routing::new(snapshot, backends)));
         if let Some(told) = &*lock(&self.told) {
             self.routing().obey(told);
         }
@@ -247,6 +249,14 @@ impl Ears for Registry {
 }
 
 impl Routing {
+    fn new(snapshot: Arc<Snapshot>, backends: Vec<Backend>) -> Self {
+        Self {
+            deployment: snapshot.full_name().into(),
+            snapshot,
+            backends,
+        }
+    }
+
     /// No backend comes after this one.
     #[must_use]
     pub fn is_last(&self, backend: &Backend) -> bool {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -354,13 +354,14 @@ impl Remote {
 
     /// The timers.
     #[must_use]
-    pub fn timeouts(&self) -> Timeouts {
+    pub fn timeouts(&self) -> &Timeouts {
         timeouts(&self.spec)
     }
 }
 
-fn timeouts(spec: &RemoteBackend) -> Timeouts {
-    spec.timeouts.clone().unwrap_or_default()
+fn timeouts(spec: &RemoteBackend) -> &Timeouts {
+    static DEFAULT: LazyLock<Timeouts> = LazyLock::new(Timeouts::default);
+    spec.timeouts.as_ref().unwrap_or(&DEFAULT)
 }
 
 fn build(spec: &RemoteBackend, means: &Means) -> InForce {

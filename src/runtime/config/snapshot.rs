@@ -1,5 +1,7 @@
 //! One state of the configuration.
 
+use std::sync::LazyLock;
+
 use crate::api::{InferenceDeployment, InferenceDeploymentSpec, Serving};
 
 /// One state of the configuration, valid as a whole.
@@ -38,8 +40,9 @@ impl Snapshot {
 
     /// How requests are taken in.
     #[must_use]
-    pub fn serving(&self) -> Serving {
-        self.spec.serving.clone().unwrap_or_default()
+    pub fn serving(&self) -> &Serving {
+        static DEFAULT: LazyLock<Serving> = LazyLock::new(Serving::default);
+        self.spec.serving.as_ref().unwrap_or(&DEFAULT)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::Outgoing;
 use crate::{
     error::{ErrorKind, Failure, InferenceError},
     runtime::{
@@ -121,10 +121,10 @@ impl Rejection {
 
     /// The answer.
     #[must_use]
-    pub fn into_response(self, id: &HeaderValue) -> Response<Body> {
+    pub fn into_response(self, id: &HeaderValue) -> Response<Outgoing> {
         let id_text = id.to_str().unwrap_or_default();
         let body = json!({"error": self.error(id_text)}).to_string();
-        let mut response = Response::new(Body::from(body));
+        let mut response = Response::new(Outgoing::whole(body));
         *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -2,18 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    body::{Body, HttpBody},
-    extract::{Request, State},
-};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, request::Parts};
+use http_body::Body;
+use hyper::body::Incoming;
 use rand::random;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
-    Lifecycle,
+    Lifecycle, Outgoing,
     answer::{BACKEND, Rejection},
     route::{NoRoute, Route},
 };
@@ -41,7 +39,10 @@ use crate::{
 /// What a stream is.
 const EVENTS: &str = "text/event-stream";
 /// Seconds after which the client gives up, as OpenAI's own libraries for Python and JavaScript send them.
-const PATIENCE: [&str; 2] = ["x-stainless-read-timeout", "x-stainless-timeout"];
+static PATIENCE: [HeaderName; 2] = [
+    HeaderName::from_static("x-stainless-read-timeout"),
+    HeaderName::from_static("x-stainless-timeout"),
+];
 
 /// The front of the process.
 #[derive(Debug)]
@@ -81,17 +82,11 @@ impl Port {
 }
 
 impl Front {
-    /// The service of a port.
-    pub fn router(self: &Arc<Self>, port: Port) -> axum::Router {
-        let service =
-            move |State(front): State<Arc<Self>>, request: Request| async move { front.handle(port, request).await };
-        axum::Router::new().fallback(service).with_state(Arc::clone(self))
-    }
-
-    async fn handle(&self, port: Port, request: Request) -> Response<Body> {
+    /// Answers a request that came in at a port.
+    pub async fn handle(&self, port: Port, request: Request<Incoming>) -> Response<Outgoing> {
         let (parts, body) = request.into_parts();
         let id = request_id(&parts.headers);
-        let mut journey = Journey::new(Arc::clone(&self.metrics), id.to_str().unwrap_or_default().to_owned());
+        let mut journey = Journey::new(Arc::clone(&self.metrics), id.clone());
         let mut body = Some(body);
         let answered = self.answer(port, &parts, &mut body, &id, &mut journey).await;
         if let Some(unread) = body.filter(|body| !body.is_end_stream()) {
@@ -112,7 +107,7 @@ impl Front {
         &self,
         port: Port,
         parts: &Parts,
-        body: &mut Option<Body>,
+        body: &mut Option<Incoming>,
         id: &HeaderValue,
         journey: &mut Journey,
     ) -> Result<Answered, Rejection> {
@@ -155,8 +150,11 @@ impl Front {
         Err(Denied::Forbidden("a peer's request carries x-inference-hop".into()))
     }
 
-    async fn body(&self, body: Option<Body>, priority: Priority) -> Result<Received, Rejection> {
-        body::read(body.unwrap_or_default(), &self.admission.bodies)
+    async fn body(&self, body: Option<Incoming>, priority: Priority) -> Result<Received, Rejection> {
+        let Some(body) = body else {
+            return Ok(Received::default());
+        };
+        body::read(body, &self.admission.bodies)
             .await
             .map_err(|error| match error {
                 BodyError::NoRoom => self.shed(self.admission.turned_away(Shed::Memory, priority)),
@@ -184,7 +182,8 @@ impl Front {
         let begun = Instant::now();
         let mut waited = None;
         loop {
-            let limits = limits(&routing, patience.saturating_sub(begun.elapsed()), waited);
+            let spent = waited.map_or(Duration::ZERO, |_| begun.elapsed());
+            let limits = limits(&routing, patience.saturating_sub(spent), waited);
             let slot = self.admission.enter(priority, limits).await;
             journey.admitted(slot.map_err(|away| self.shed(away))?);
             // Dropped before its end an attempt books what was reserved as uncertain: that must come before the process's last report.
@@ -210,11 +209,11 @@ impl Front {
         }
     }
 
-    fn respond(&self, answered: Answered, mut journey: Journey, id: &HeaderValue) -> Response<Body> {
+    fn respond(&self, answered: Answered, mut journey: Journey, id: &HeaderValue) -> Response<Outgoing> {
         let reply = match answered {
             Answered::Json(value) => {
                 journey.end("success");
-                return with_type(Body::from(value.to_string()), "application/json");
+                return with_type(Outgoing::whole(value.to_string()), "application/json");
             }
             Answered::Reply(reply) => *reply,
         };
@@ -228,7 +227,7 @@ impl Front {
             Answer::Whole(Whole { body, chunk, events }) => {
                 ticket.report(chunk.usage);
                 journey.end(ticket.succeed(chunk.finish));
-                with_type(Body::from(body), if events { EVENTS } else { "application/json" })
+                with_type(Outgoing::whole(body), if events { EVENTS } else { "application/json" })
             }
             Answer::Stream(live) => {
                 let relay = Relay {
@@ -240,7 +239,7 @@ impl Front {
                     cut: Box::pin(self.lifecycle.cut.clone().cancelled_owned()),
                     id: id.to_str().unwrap_or_default().to_owned(),
                 };
-                let mut response = with_type(Body::from_stream(relay.into_stream()), EVENTS);
+                let mut response = with_type(Outgoing::Stream(Box::pin(relay.into_stream())), EVENTS);
                 response
                     .headers_mut()
                     .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -284,7 +283,7 @@ fn cut_off() -> Rejection {
 fn patience(headers: &HeaderMap) -> Duration {
     let told = PATIENCE
         .iter()
-        .find_map(|name| headers.get(*name)?.to_str().ok()?.parse().ok());
+        .find_map(|name| headers.get(name)?.to_str().ok()?.parse().ok());
     let patience = told.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     patience.unwrap_or(Duration::MAX)
 }
@@ -319,7 +318,7 @@ enum Answered {
     Reply(Box<Reply>),
 }
 
-fn with_type(body: Body, kind: &'static str) -> Response<Body> {
+fn with_type(body: Outgoing, kind: &'static str) -> Response<Outgoing> {
     let mut response = Response::new(body);
     response
         .headers_mut()

@@ -34,6 +34,7 @@ use crate::{
         peer::Peers,
         remote::session::client,
         request::{admission::Admission, local::LocalRoute, order::Dispatcher, share::Lines},
+        serve::listen,
     },
 };
 
@@ -49,10 +50,19 @@ struct Server {
     may: Arc<Semaphore>,
 }
 
-async fn listen(router: axum::Router) -> SocketAddr {
+async fn serve(router: axum::Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+async fn port(front: &Arc<Front>, port: Port) -> SocketAddr {
+    let bound = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "test")
+        .await
+        .unwrap();
+    let address = bound.address().unwrap();
+    listen::serve(bound, (Arc::clone(front), port), CancellationToken::new());
     address
 }
 
@@ -69,7 +79,7 @@ async fn server(may: usize) -> Server {
         ([(header::CONTENT_TYPE, "application/json")], CHAT)
     });
     Server {
-        address: listen(router).await,
+        address: serve(router).await,
         seen,
         may,
     }
@@ -145,8 +155,8 @@ async fn pod(plan: Plan<'_>) -> Pod {
         }),
     });
     Pod {
-        api: listen(front.router(Port::Client)).await,
-        peer: listen(front.router(Port::Peer)).await,
+        api: port(&front, Port::Client).await,
+        peer: port(&front, Port::Peer).await,
         front,
         _token: token,
     }

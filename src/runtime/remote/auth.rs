@@ -30,7 +30,7 @@ pub enum CredentialError {
     Google(#[from] GoogleKeyError),
 }
 
-/// What goes out with every request of a session.
+/// What goes out with every request of a session: the common headers and its key's.
 #[derive(Debug)]
 pub enum Credential {
     /// The same headers every time, the key among them marked sensitive.
@@ -46,7 +46,7 @@ impl Credential {
         key: Option<&SecretString>,
         client: &HttpClient,
     ) -> Result<Self, CredentialError> {
-        let mut headers = HeaderMap::with_capacity(2);
+        let mut headers = common_headers();
         if provider == RemoteProvider::Anthropic {
             headers.insert(VERSION, ANTHROPIC_VERSION);
         }
@@ -80,10 +80,24 @@ impl Credential {
                 let token = source.token().await?;
                 let unusable = || TokenError::Refused("the access token cannot be sent in a header".into());
                 let value = bearer(&token).ok_or_else(unusable)?;
-                Ok(HeaderMap::from_iter([(header::AUTHORIZATION, value)]))
+                let mut headers = common_headers();
+                headers.insert(header::AUTHORIZATION, value);
+                Ok(headers)
             }
         }
     }
+}
+
+/// The headers of every request to a backend, with room for more.
+#[must_use]
+pub fn common_headers() -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(6);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        header::USER_AGENT,
+        HeaderValue::from_static(concat!("inference-operator/", env!("CARGO_PKG_VERSION"))),
+    );
+    headers
 }
 
 #[cfg(test)]
@@ -115,7 +129,11 @@ mod tests {
             assert_eq!(headers[name], value, "{provider:?}");
             assert!(headers[name].is_sensitive());
             let versions = usize::from(provider == RemoteProvider::Anthropic);
-            assert_eq!(headers.len(), 1 + versions, "nothing else: {provider:?}");
+            assert_eq!(
+                headers.len(),
+                common_headers().len() + 1 + versions,
+                "nothing else: {provider:?}"
+            );
         }
     }
 

@@ -19,7 +19,7 @@ use hyper_util::{
 };
 use rustls::crypto::ring;
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
-use tower::Service;
+use tower::{Service, ServiceExt};
 
 use super::{
     auth::{Credential, CredentialError},
@@ -42,8 +42,6 @@ const PING_ANSWER: Duration = Duration::from_secs(15);
 /// Bytes that the headers of an answer may have; a body passes through a buffer of this size.
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEAD_H2: u32 = 64 * 1024;
-/// Headers an answer may have.
-const MAX_HEADERS: usize = 128;
 /// Bytes that one HTTP/2 stream, and all of a connection, may send unread: 32 slow clients do not stop the others.
 const WINDOW_STREAM: u32 = 256 * 1024;
 const WINDOW_CONNECTION: u32 = 8 * 1024 * 1024;
@@ -94,43 +92,51 @@ fn client_within(connect: Duration, pooled: usize, reach: Reach, multiplexed: bo
         .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(pooled)
         .http1_max_buf_size(MAX_HEAD)
-        .http1_max_headers(MAX_HEADERS)
         .http2_max_header_list_size(MAX_HEAD_H2)
         .http2_initial_stream_window_size(WINDOW_STREAM)
         .http2_initial_connection_window_size(WINDOW_CONNECTION)
         .http2_keep_alive_interval(PING)
         .http2_keep_alive_timeout(PING_ANSWER);
     Ok(builder.build(Timed {
-        inner: https,
+        inner: Arc::new(https),
         limit: connect,
     }))
 }
 
-/// A connector that gives up after a time.
-#[derive(Clone, Debug)]
+/// A connector that gives up after a time. The client clones it several times a request, also when there is nothing to connect.
+#[derive(Debug)]
 pub struct Timed<C> {
-    inner: C,
+    inner: Arc<C>,
     limit: Duration,
+}
+
+impl<C> Clone for Timed<C> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            limit: self.limit,
+        }
+    }
 }
 
 type Connecting<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
 impl<C> Service<Uri> for Timed<C>
 where
-    C: Service<Uri, Error = Box<dyn std::error::Error + Send + Sync>>,
+    C: Service<Uri, Error = Box<dyn std::error::Error + Send + Sync>> + Clone + Send + 'static,
     C::Future: Send + 'static,
-    C::Response: 'static,
+    C::Response: Send + 'static,
 {
     type Response = C::Response;
     type Error = C::Error;
     type Future = Connecting<C::Response, C::Error>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let (connecting, limit) = (self.inner.call(uri), self.limit);
+        let (connecting, limit) = (C::clone(&self.inner).oneshot(uri), self.limit);
         Box::pin(async move {
             tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| {
                 Err(io::Error::new(io::ErrorKind::TimedOut, format!("not connected within {limit:?}")).into())

@@ -139,8 +139,11 @@ impl Admission {
 
     /// Waits for a turn. Dropping the future leaves the queue.
     pub async fn enter(self: &Arc<Self>, priority: Priority, limits: Limits) -> Result<Slot, TurnedAway> {
-        let (waker, called) = oneshot::channel();
         let now = self.now();
+        if self.goes(limits, now) {
+            return Ok(self.slot(now));
+        }
+        let (waker, called) = oneshot::channel();
         let (arrival, displaced) = lock(&self.queue).arrive(priority, waker, limits, now);
         drop(displaced);
         self.show();
@@ -153,6 +156,13 @@ impl Admission {
                 .await
                 .map_err(|reason| self.turned_away(reason, priority)),
         }
+    }
+
+    fn goes(&self, limits: Limits, now: Duration) -> bool {
+        let mut queue = lock(&self.queue);
+        let goes = queue.go(limits, now);
+        self.tell(&queue);
+        goes
     }
 
     async fn wait(
@@ -202,8 +212,7 @@ impl Admission {
 
     /// Calls everybody for whom there is room. The lock is held while a waiter is called, so that one who leaves sees either its
     /// place or its call.
-    fn call(&self, queue: &mut Queue<Waker>) {
-        let now = self.now();
+    fn call(&self, queue: &mut Queue<Waker>, now: Duration) {
         while let Some(waker) = queue.turn(now) {
             if let Err(begun) = waker.send(now) {
                 queue.return_turn(begun);
@@ -249,7 +258,7 @@ impl Drop for Place<'_> {
         {
             queue.return_turn(begun);
         }
-        self.admission.call(&mut queue);
+        self.admission.call(&mut queue, self.admission.now());
     }
 }
 
@@ -263,8 +272,9 @@ pub struct Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut queue = lock(&self.admission.queue);
-        queue.finish(self.begun, self.admission.now());
-        self.admission.call(&mut queue);
+        let now = self.admission.now();
+        queue.finish(self.begun, now);
+        self.admission.call(&mut queue, now);
     }
 }
 

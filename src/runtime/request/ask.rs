@@ -54,7 +54,10 @@ pub fn question(remote: &Remote, job: &Job, limit: OutputLimit) -> Result<Questi
     Ok(Question {
         body: body.map_err(|error| inexpressible(&error))?,
         stream: head.stream,
-        reader: Reader::new(dialect, head.operation, asked(job, model, dialect)),
+        reader: match dialect {
+            Dialect::OpenAi | Dialect::Azure => Reader::openai(head.include_usage, head.choices.into()),
+            Dialect::Anthropic | Dialect::Gemini => Reader::new(dialect, head.operation, asked(job, model, dialect)),
+        },
     })
 }
 

@@ -83,7 +83,7 @@ pub struct Question {
 /// Sends and waits until there is something for the client: the whole answer, or a stream's first content.
 pub async fn send(mut target: Target, question: Question, asker: Asker) -> Result<Answer, Miss> {
     let Question { body, stream, reader } = question;
-    let (client, request) = target.request(body);
+    let sending = target.send(body);
     let bench = Bench {
         target,
         asker,
@@ -97,7 +97,7 @@ pub async fn send(mut target: Target, question: Question, asker: Asker) -> Resul
     let response = tokio::select! {
         biased;
         miss = bench.until_gone() => return Err(miss),
-        response = timeout_at(head_deadline, head(&bench, client.request(request))) => response.unwrap_or_else(|_| Err(bench.timed_out()))?,
+        response = timeout_at(head_deadline, head(&bench, sending)) => response.unwrap_or_else(|_| Err(bench.timed_out()))?,
     };
     let (parts, incoming) = response.into_parts();
     if !parts.status.is_success() {

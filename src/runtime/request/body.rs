@@ -54,7 +54,7 @@ impl Default for Bodies {
 }
 
 /// A body with the memory that it takes, given back when it is dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Received {
     /// The body.
     pub bytes: Bytes,
@@ -122,9 +122,16 @@ where
         return Err(BodyError::TooLarge);
     }
     let mut room = Room::default();
+    let now = Instant::now();
+    let end = now + TOTAL;
+    let mut piece = next(body, now, end).await?;
+    // Most come in one piece, which need not be copied.
+    if let Some(bytes) = piece.take_if(|bytes| bytes.len() <= MAX_BODY && body.is_end_stream()) {
+        room.grow(bodies, bytes.len())?;
+        return Ok(Received { bytes, room });
+    }
     let mut bytes = BytesMut::with_capacity(expected.min(PIECE));
-    let end = Instant::now() + TOTAL;
-    while let Some(data) = next(body, end).await? {
+    while let Some(data) = piece {
         let length = bytes.len() + data.len();
         if length > MAX_BODY {
             return Err(BodyError::TooLarge);
@@ -134,18 +141,19 @@ where
             bytes.reserve(expected.max(length) - bytes.len());
         }
         bytes.extend_from_slice(&data);
+        piece = next(body, Instant::now(), end).await?;
     }
     let bytes = bytes.freeze();
     Ok(Received { bytes, room })
 }
 
-/// The next bytes; `None` at the end.
-async fn next<B>(body: &mut B, end: Instant) -> Result<Option<Bytes>, BodyError>
+/// The next bytes; `None` at the end of the body. They must come by `end`, and not too long after `now`.
+async fn next<B>(body: &mut B, now: Instant, end: Instant) -> Result<Option<Bytes>, BodyError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let idle = Instant::now() + IDLE;
+    let idle = now + IDLE;
     loop {
         let frame = timeout_at(idle.min(end), body.frame()).await;
         match frame.map_err(|_| BodyError::TooSlow)? {
@@ -168,7 +176,7 @@ where
     let end = Instant::now() + DISCARDING;
     let mut length = 0;
     while length <= DISCARDED {
-        let Ok(Some(data)) = next(&mut body, end).await else {
+        let Ok(Some(data)) = next(&mut body, Instant::now(), end).await else {
             return;
         };
         length += data.len();

@@ -275,10 +275,7 @@ async fn reply(
     let question = Question {
         body,
         stream: job.head.stream,
-        reader: Reader::OpenAi {
-            include_usage,
-            unfinished: job.head.choices.into(),
-        },
+        reader: Reader::openai(include_usage, job.head.choices.into()),
     };
     match send(target, question, dispatcher.asker(routing)).await {
         Ok(answer) => Ok(Reply {

@@ -187,7 +187,7 @@ impl Dispatcher {
     #[must_use]
     pub fn asker(&self, routing: &Routing) -> Asker {
         Asker {
-            deployment: routing.snapshot.full_name().into(),
+            deployment: Arc::clone(&routing.deployment),
             metrics: Arc::clone(&self.metrics),
         }
     }

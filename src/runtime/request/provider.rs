@@ -46,7 +46,7 @@ impl Dispatcher {
         remote.first_attempt();
         loop {
             // Retries share the time of one attempt: a request never takes longer than `total` at one backend.
-            let timers = Timers::from(&remote.timeouts()).after(started.elapsed());
+            let timers = Timers::from(remote.timeouts()).after(started.elapsed());
             let (miss, ticket, used) = match self.once(routing, backend, remote, job, timers).await {
                 Ok(reply) => return Ok(reply),
                 // What keeps a retry from being sent (its own failures opened the circuit, say) is not why the request failed.

@@ -91,11 +91,20 @@ impl<W> Default for Queue<W> {
 }
 
 impl<W> Queue<W> {
+    /// A request arrives and goes at once, if there is room and nobody waits.
+    #[must_use]
+    pub fn go(&mut self, limits: Limits, now: Duration) -> bool {
+        self.concurrent = limits.concurrent;
+        let goes = self.working() < self.concurrent && self.waiting() == 0;
+        if goes {
+            self.pace.begin(now);
+        }
+        goes
+    }
+
     /// A request arrives. One that waits may displace another when the queue is full; that one is returned, to be turned away.
     pub fn arrive(&mut self, priority: Priority, waker: W, limits: Limits, now: Duration) -> (Arrival, Option<W>) {
-        self.concurrent = limits.concurrent;
-        if self.working() < self.concurrent && self.waiting() == 0 {
-            self.pace.begin(now);
+        if self.go(limits, now) {
             return (Arrival::Go, None);
         }
         if self.predicted(priority, now) > limits.timeout {

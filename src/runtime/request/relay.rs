@@ -4,6 +4,7 @@ use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::{Stream, stream};
+use http::HeaderValue;
 use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::info;
@@ -16,16 +17,20 @@ use super::{
 };
 use crate::{
     error::{Failure, InferenceError},
-    runtime::{backends::Registry, front::answer, metrics::Metrics},
+    runtime::{
+        backends::Registry,
+        front::answer,
+        metrics::{Metrics, NO_BACKEND},
+    },
 };
 
 /// The request as a whole, for its metric and its line in the log. Dropped without an end it was cancelled by the client.
 #[derive(Debug)]
 pub struct Journey {
     metrics: Arc<Metrics>,
-    id: String,
+    id: HeaderValue,
     started: Instant,
-    backend: Arc<str>,
+    backend: Option<Arc<str>>,
     outcome: &'static str,
     slot: Option<Slot>,
 }
@@ -33,12 +38,12 @@ pub struct Journey {
 impl Journey {
     /// A request arrived.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>, id: String) -> Self {
+    pub fn new(metrics: Arc<Metrics>, id: HeaderValue) -> Self {
         Self {
             metrics,
             id,
             started: Instant::now(),
-            backend: "".into(),
+            backend: None,
             outcome: "cancelled",
             slot: None,
         }
@@ -56,7 +61,7 @@ impl Journey {
 
     /// A backend answers.
     pub fn answered_by(&mut self, backend: &Arc<str>) {
-        self.backend = Arc::clone(backend);
+        self.backend = Some(Arc::clone(backend));
         self.metrics.first_token(backend, self.started.elapsed());
     }
 
@@ -67,7 +72,7 @@ impl Journey {
 
     /// No backend answered.
     pub fn lost(&mut self, backend: &Arc<str>, outcome: &'static str) {
-        self.backend = Arc::clone(backend);
+        self.backend = Some(Arc::clone(backend));
         self.outcome = outcome;
     }
 }
@@ -76,11 +81,12 @@ impl Drop for Journey {
     fn drop(&mut self) {
         let took = self.started.elapsed();
         self.slot = None;
-        self.metrics.request(&self.backend, self.outcome, took);
+        let backend = self.backend.as_ref();
+        self.metrics.request(backend, self.outcome, took);
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         info!(
-            request_id = self.id,
-            backend = &*self.backend,
+            request_id = self.id.to_str().unwrap_or_default(),
+            backend = backend.map_or(NO_BACKEND, |name| name),
             outcome = self.outcome,
             ms,
             "request"
@@ -117,10 +123,10 @@ pub struct Relay {
 
 impl Relay {
     /// The bytes for the client. Dropping the stream drops the connection to the backend at once.
-    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> + Send {
+    pub fn into_stream(self) -> impl Stream<Item = Bytes> + Send {
         stream::unfold(Some(Box::new(self)), |relay| async {
             let (bytes, relay) = relay?.step().await?;
-            Some((Ok(bytes), relay))
+            Some((bytes, relay))
         })
     }
 

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::{Map, Value, json};
 
 use super::head::{Head, Operation};
-use crate::api::OutputLimitField;
+use crate::{api::OutputLimitField, runtime::json_text::write_quoted};
 
 /// What a backend wants changed.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +46,7 @@ const fn other(field: OutputLimitField) -> OutputLimitField {
 /// Writes the body anew.
 #[must_use]
 pub fn rewrite(body: &Bytes, head: &Head, wanted: Wanted<'_>) -> Bytes {
-    let mut edits = vec![(head.spans.model.clone(), Value::from(wanted.model).to_string())];
+    let mut edits = vec![(head.spans.model.clone(), quoted(wanted.model))];
     let mut set = |span: Option<Range<usize>>, name: &str, value: String| match span {
         Some(span) => edits.push((span, value)),
         None => edits.push((head.spans.start..head.spans.start, format!("\"{name}\":{value},"))),
@@ -64,6 +64,13 @@ pub fn rewrite(body: &Bytes, head: &Head, wanted: Wanted<'_>) -> Bytes {
     }
     edits.sort_by_key(|(span, _)| (span.start, span.end));
     splice(body, &edits)
+}
+
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    // A String takes all that is written.
+    let _ = write_quoted(&mut quoted, text);
+    quoted
 }
 
 /// The output limit to write, if one is to be written.

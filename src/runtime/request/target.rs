@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body_util::Full;
+use hyper_util::client::legacy::ResponseFuture;
 use secrecy::SecretString;
 use tokio::{sync::watch, time::timeout};
 
@@ -15,7 +16,10 @@ use crate::{
     error::{InferenceError, Provider},
     runtime::{
         local::{Activity, EngineTarget, EngineView},
-        remote::session::{HttpClient, Session, bearer},
+        remote::{
+            auth::common_headers,
+            session::{HttpClient, Session, bearer},
+        },
     },
 };
 
@@ -124,18 +128,17 @@ pub struct Target {
 }
 
 impl Target {
-    /// A provider, with what it knows us by.
+    /// A provider, with `headers` that it knows us by.
     #[must_use]
     pub fn provider(
         session: &Arc<Session>,
         uri: Uri,
-        credential: HeaderMap,
+        mut headers: HeaderMap,
         provider: Provider,
         timers: Timers,
         request_id: &HeaderValue,
     ) -> Self {
-        let mut headers = headers(request_id);
-        headers.extend(credential);
+        headers.insert(REQUEST_ID, request_id.clone());
         Self {
             means: Means::Session(Arc::clone(session)),
             uri,
@@ -206,18 +209,16 @@ impl Target {
         self
     }
 
-    /// The request to send, and the client to send it with. The headers leave with it.
-    #[must_use]
-    pub fn request(&mut self, body: Bytes) -> (HttpClient, Request<Full<Bytes>>) {
+    /// Sends the request. The headers leave with it.
+    pub fn send(&mut self, body: Bytes) -> ResponseFuture {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = take(&mut self.headers);
-        let client = match &self.means {
-            Means::Session(session) => session.client.clone(),
-            Means::Client(client) => HttpClient::clone(client),
-        };
-        (client, request)
+        match &self.means {
+            Means::Session(session) => session.client.request(request),
+            Means::Client(client) => client.request(request),
+        }
     }
 }
 
@@ -226,12 +227,7 @@ fn address(socket: SocketAddr, operation: Operation) -> Option<Uri> {
 }
 
 fn headers(request_id: &HeaderValue) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(6);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(
-        header::USER_AGENT,
-        HeaderValue::from_static(concat!("inference-operator/", env!("CARGO_PKG_VERSION"))),
-    );
+    let mut headers = common_headers();
     headers.insert(REQUEST_ID, request_id.clone());
     headers
 }

@@ -1,7 +1,10 @@
 //! Ports: how many connections they take, and how long a silent one stays.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -16,6 +19,7 @@ use tower::Service;
 use tracing::{info, warn};
 
 use super::{ServeError, read::MustRead};
+use crate::runtime::front::{Front, Outgoing, Port};
 
 /// Connections that one port holds at most; the next ones wait in the kernel.
 const MOST: usize = 4096;
@@ -48,12 +52,39 @@ pub async fn bind(address: SocketAddr, port: &'static str) -> Result<Bound, Serv
     Ok(Bound { listener, port })
 }
 
-/// Serves until `closing`, then finishes what is in flight.
-pub fn serve(bound: Bound, router: axum::Router, closing: CancellationToken) -> JoinHandle<()> {
-    serve_at_most(most_connections(), bound, router, closing)
+/// What answers the requests of a port.
+pub trait Answers: Clone + Send + Sync + 'static {
+    /// The body of an answer.
+    type Body: Body<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static;
+
+    /// Answers one.
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
-fn serve_at_most(most: usize, bound: Bound, router: axum::Router, closing: CancellationToken) -> JoinHandle<()> {
+impl Answers for axum::Router {
+    type Body = axum::body::Body;
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Self::Body> {
+        self.clone().call(request).await.unwrap_or_else(|never| match never {})
+    }
+}
+
+impl Answers for (Arc<Front>, Port) {
+    type Body = Outgoing;
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Outgoing> {
+        let (front, port) = self;
+        // On the heap: the connection would keep room for it between requests.
+        Box::pin(front.handle(*port, request)).await
+    }
+}
+
+/// Serves until `closing`, then finishes what is in flight.
+pub fn serve(bound: Bound, service: impl Answers, closing: CancellationToken) -> JoinHandle<()> {
+    serve_at_most(most_connections(), bound, service, closing)
+}
+
+fn serve_at_most(most: usize, bound: Bound, service: impl Answers, closing: CancellationToken) -> JoinHandle<()> {
     let places = Arc::new(Semaphore::new(most));
     let connections = TaskTracker::new();
     tokio::spawn(async move {
@@ -65,7 +96,7 @@ fn serve_at_most(most: usize, bound: Bound, router: axum::Router, closing: Cance
                 } else {
                     SILENT
                 };
-                connections.spawn(connection(socket, place, silent, router.clone(), closing.clone()));
+                connections.spawn(connection(socket, place, silent, service.clone(), closing.clone()));
             }
         };
         let _: Option<()> = closing.run_until_cancelled(accepting).await;
@@ -76,6 +107,12 @@ fn serve_at_most(most: usize, bound: Bound, router: axum::Router, closing: Cance
 }
 
 impl Bound {
+    /// The address that it became.
+    #[cfg(test)]
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
     async fn accept(&self, places: &Arc<Semaphore>) -> (TcpStream, Option<OwnedSemaphorePermit>) {
         let place = Arc::clone(places).acquire_owned().await.ok();
         loop {
@@ -112,12 +149,15 @@ async fn connection(
     socket: TcpStream,
     place: Option<OwnedSemaphorePermit>,
     silent: Duration,
-    router: axum::Router,
+    service: impl Answers,
     closing: CancellationToken,
 ) {
     // Without it every event of a stream would wait for the one before to be acknowledged.
     let _ = socket.set_nodelay(true);
-    let service = service_fn(move |request: http::Request<Incoming>| router.clone().call(request));
+    let service = service_fn(move |request| {
+        let service = service.clone();
+        async move { Ok::<_, Infallible>(service.answer(request).await) }
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(silent)
@@ -154,7 +194,7 @@ mod tests {
 
     async fn serving(most: usize, router: axum::Router) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
         let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), "test").await.unwrap();
-        let address = bound.listener.local_addr().unwrap();
+        let address = bound.address().unwrap();
         let closing = CancellationToken::new();
         let server = serve_at_most(most, bound, router, closing.clone());
         (address, closing, server)

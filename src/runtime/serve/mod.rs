@@ -5,7 +5,7 @@ mod cluster;
 mod drain;
 mod engine;
 mod follow;
-mod listen;
+pub(super) mod listen;
 mod read;
 mod tend;
 
@@ -190,10 +190,14 @@ async fn open(
 async fn ports(options: &Options, front: &Arc<Front>) -> Result<Servers, ServeError> {
     let closing = CancellationToken::new();
     let client = listen::bind(options.address, "client API").await?;
-    let mut running = vec![listen::serve(client, front.router(Port::Client), closing.clone())];
+    let mut running = vec![listen::serve(
+        client,
+        (Arc::clone(front), Port::Client),
+        closing.clone(),
+    )];
     if front.identity.is_some() && front.registry.engine.is_some() {
         let peer = listen::bind(options.peer, "peer API").await?;
-        running.push(listen::serve(peer, front.router(Port::Peer), closing.clone()));
+        running.push(listen::serve(peer, (Arc::clone(front), Port::Peer), closing.clone()));
     }
     Ok(Servers { closing, running })
 }

@@ -25,14 +25,20 @@ pub enum Reader {
 }
 
 impl Reader {
+    /// A reader of OpenAI's own format, which passes through: whether the client wants the usage, and the choices that the answer has.
+    #[must_use]
+    pub const fn openai(include_usage: bool, n: u64) -> Self {
+        Self::OpenAi {
+            include_usage,
+            unfinished: n,
+        }
+    }
+
     /// A reader of a dialect.
     #[must_use]
     pub fn new(dialect: Dialect, operation: Operation, asked: Asked) -> Self {
         match dialect {
-            Dialect::OpenAi | Dialect::Azure => Self::OpenAi {
-                include_usage: asked.include_usage,
-                unfinished: asked.n,
-            },
+            Dialect::OpenAi | Dialect::Azure => Self::openai(asked.include_usage, asked.n),
             Dialect::Anthropic => Self::Anthropic(asked.clone(), Box::new(anthropic::Stream::new(asked))),
             Dialect::Gemini => Self::Gemini(operation, asked.clone(), Box::new(gemini::Stream::new(asked))),
         }
