@@ -1,11 +1,14 @@
 //! The process from start to SIGTERM.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt};
 use kube::{
     Client, Config,
-    runtime::controller::{Config as ApplierConfig, Error as ApplierError, applier},
+    runtime::{
+        controller::{Config as ApplierConfig, Error as ApplierError, applier},
+        reflector::store::WriterDropped,
+    },
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -23,9 +26,10 @@ use super::{
     reconcile::{Context, Failures, ReconcileError, after_error, reconcile},
     server::{Health, serve},
     server_time::ServerTime,
+    stores::Stores,
     tried::Tried,
     validate::Validated,
-    watch::{self, Targets, synced},
+    watch::{self, Targets, synced, unfilled},
 };
 
 /// Reconciles at once; never two of one object.
@@ -34,6 +38,8 @@ const CONCURRENCY: u16 = 8;
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// Timeouts of the election's own client.
 const ELECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often is said which caches are not filled yet.
+const SAY_AGAIN: Duration = Duration::from_secs(30);
 
 /// Why the controller ends.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +81,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         .map_err(|e| RunError::Serve(options.address.to_string(), e))?;
     let config = Config::infer().await?;
     let result = if options.leader_election {
-        lead(&options, config, &health, &metrics, &stop).await
+        Box::pin(lead(&options, config, &health, &metrics, &stop)).await
     } else {
         work(&options, config, &health, &metrics, &stop).await
     };
@@ -175,22 +181,41 @@ async fn work(
     let client = server_time.client(config)?;
     let (events, writing) = Events::start(client.clone(), &options.identity, metrics.clone());
     let (context, targets) = context(options, &client, server_time, events, metrics);
-    let ready = async {
-        if synced(&context.stores).await.is_ok() {
-            tracing::info!("the caches are filled");
-            health.set_ready(true);
-        }
-        std::future::pending::<()>().await;
-    };
+    let filled = CancellationToken::new();
     tokio::select! {
-        () = reconcile_all(context.clone(), targets, stop) => {}
-        () = ready => {}
+        () = reconcile_all(context.clone(), targets, &filled, stop) => {}
+        () = fill(&context.stores, health, &filled, stop) => {}
         () = release_all(client.clone(), context.stores.clone(), metrics.clone()) => {}
     }
     drop(context);
     // Every sender is gone now: the task ends when the queue is empty.
     let _ = tokio::time::timeout(ELECTION_TIMEOUT, writing).await;
     Ok(())
+}
+
+/// Ends when `stop` comes before every cache is filled: no reconcile has begun then, and none that waits may keep the Lease.
+async fn fill(stores: &Stores, health: &Health, filled: &CancellationToken, stop: &CancellationToken) {
+    if let Some(Ok(())) = stop.run_until_cancelled(wait_aloud(stores)).await {
+        tracing::info!("the caches are filled");
+        health.set_ready(true);
+        filled.cancel();
+        std::future::pending::<()>().await;
+    }
+    stop.cancelled().await;
+}
+
+async fn wait_aloud(stores: &Stores) -> Result<(), WriterDropped> {
+    let mut synced = pin!(synced(stores));
+    loop {
+        if let Ok(result) = tokio::time::timeout(SAY_AGAIN, synced.as_mut()).await {
+            return result;
+        }
+        let unfilled = unfilled(stores).await.join(", ");
+        tracing::warn!(
+            unfilled,
+            "nothing is reconciled before these can be listed: are the CRDs and rights there?"
+        );
+    }
 }
 
 fn context(
@@ -237,17 +262,13 @@ fn context(
     (Arc::new(context), targets)
 }
 
-/// Reconciles until `stop`, then finishes what is under way. Nothing is decided before every cache is filled: a pod that is not in
+/// Reconciles until `stop`, then finishes what is under way. Nothing is decided before every cache is `filled`: a pod that is not in
 /// the cache yet must not look like one that is gone.
-async fn reconcile_all(context: Arc<Context>, targets: Targets, stop: &CancellationToken) {
+async fn reconcile_all(context: Arc<Context>, targets: Targets, filled: &CancellationToken, stop: &CancellationToken) {
     let config = ApplierConfig::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
-    let stores = context.stores.clone();
-    let gated = move |object, context: Arc<Context>| {
-        let stores = stores.clone();
+    let gated = |object, context: Arc<Context>| {
         async move {
-            if synced(&stores).await.is_err() {
-                return Ok(kube::runtime::controller::Action::await_change());
-            }
+            filled.cancelled().await;
             reconcile(object, context).await
         }
         .boxed()
@@ -270,3 +291,6 @@ fn log(result: &Result<(), ApplierError<ReconcileError, Infallible>>) {
         Err(error) => tracing::warn!(%error, "reconcile queue"),
     }
 }
+
+#[cfg(test)]
+mod tests;

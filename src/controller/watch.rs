@@ -1,8 +1,8 @@
 //! Fills the caches and says whom a change concerns. Children are watched by label; what no step reads is dropped before it is kept.
 
-use std::{convert::Infallible, fmt::Debug, sync::Arc, time::Duration};
+use std::{borrow::Cow, convert::Infallible, fmt::Debug, sync::Arc, time::Duration};
 
-use futures::{FutureExt, Stream, StreamExt, stream::BoxStream};
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::BoxStream};
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, Deployment},
     core::v1::{Container, Pod, PodSpec, Service, ServiceAccount},
@@ -15,7 +15,7 @@ use kube::{
     core::{NamespaceResourceScope, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
-        reflector::{ObjectRef, Store, store, store::WriterDropped},
+        reflector::{self, ObjectRef, Store, store, store::WriterDropped},
         watcher::{self, Event, watcher},
     },
 };
@@ -95,11 +95,38 @@ pub fn start(
     (stores, targets)
 }
 
-/// Returns when every cache has been filled once.
+/// Returns when every cache has been filled once. For one task only: of several that wait, kube wakes one.
 ///
 /// # Errors
 /// When a watch has ended for good.
 pub async fn synced(stores: &Stores) -> Result<(), WriterDropped> {
+    for (_, filled) in waits(stores) {
+        filled.await?;
+    }
+    Ok(())
+}
+
+/// The caches that have not been filled yet, for the task that waits in [`synced`].
+pub async fn unfilled(stores: &Stores) -> Vec<Cow<'static, str>> {
+    let mut unfilled = Vec::new();
+    for (name, filled) in waits(stores) {
+        if futures::poll!(filled).is_pending() {
+            unfilled.push(name);
+        }
+    }
+    unfilled
+}
+
+type Wait<'a> = (Cow<'static, str>, BoxFuture<'a, Result<(), WriterDropped>>);
+
+fn wait<K>(store: &Store<K>) -> Wait<'_>
+where
+    K: reflector::Lookup<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    (K::plural(&()), store.wait_until_ready().boxed())
+}
+
+fn waits(stores: &Stores) -> [Wait<'_>; 12] {
     let Stores {
         deployments,
         pods,
@@ -114,18 +141,20 @@ pub async fn synced(stores: &Stores) -> Result<(), WriterDropped> {
         disruptions,
         groups,
     } = stores;
-    deployments.wait_until_ready().await?;
-    pods.wait_until_ready().await?;
-    replicas.wait_until_ready().await?;
-    workloads.wait_until_ready().await?;
-    revisions.wait_until_ready().await?;
-    services.wait_until_ready().await?;
-    accounts.wait_until_ready().await?;
-    roles.wait_until_ready().await?;
-    bindings.wait_until_ready().await?;
-    claims.wait_until_ready().await?;
-    disruptions.wait_until_ready().await?;
-    groups.wait_until_ready().await
+    [
+        wait(deployments),
+        wait(pods),
+        wait(replicas),
+        wait(workloads),
+        wait(revisions),
+        wait(services),
+        wait(accounts),
+        wait(roles),
+        wait(bindings),
+        wait(claims),
+        wait(disruptions),
+        wait(groups),
+    ]
 }
 
 impl Watches<'_> {
@@ -263,3 +292,6 @@ fn strip_pod(pod: &mut Pod) {
         ..PodSpec::default()
     });
 }
+
+#[cfg(test)]
+mod tests;
