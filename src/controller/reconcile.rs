@@ -8,7 +8,11 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::Time};
-use kube::{Client, Resource, ResourceExt, core::DeserializeGuard, runtime::controller::Action};
+use kube::{
+    Client, Resource, ResourceExt,
+    core::{DeserializeGuard, error_boundary::InvalidObject},
+    runtime::controller::Action,
+};
 
 use super::{
     apply::{ApplyError, Outcome, Writer},
@@ -159,15 +163,7 @@ async fn run(object: &Guarded<InferenceDeployment>, context: &Context) -> Result
     }
     match &object.0 {
         Ok(deployment) => carry_out(&subject, deployment, context).await,
-        Err(invalid) => {
-            report_undecodable(
-                &subject,
-                invalid.metadata.generation.unwrap_or(0),
-                &invalid.error,
-                context,
-            )
-            .await
-        }
+        Err(invalid) => report_undecodable(&subject, invalid, context).await,
     }
 }
 
@@ -412,19 +408,17 @@ async fn publish(
     Ok(())
 }
 
-/// An object whose spec cannot be decoded: its old status is not readable either, so the memory of the last write decides.
+/// An object that cannot be decoded: its status is not readable in the cache either, so the memory of the last write decides.
 async fn report_undecodable(
     subject: &Subject,
-    generation: i64,
-    error: &str,
+    invalid: &InvalidObject,
     context: &Context,
 ) -> Result<Action, ReconcileError> {
-    let new = status::undecodable(generation, error, &Time(Timestamp::now()));
+    let (generation, error) = (invalid.metadata.generation.unwrap_or(0), &invalid.error);
     if context.memory.told_undecodable(subject, generation, error) {
         return Ok(Action::await_change());
     }
-    status::write(&context.client, subject, &new, &context.metrics).await?;
-    for transition in transitions(&InferenceDeploymentStatus::default(), &new) {
+    for transition in status::write_undecodable(&context.client, subject, invalid, &context.metrics).await? {
         context.events.tell(subject, transition);
     }
     context.memory.tell_undecodable(subject, generation, error);

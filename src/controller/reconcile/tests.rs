@@ -464,6 +464,44 @@ async fn an_object_that_cannot_be_decoded_is_stalled_once_and_does_not_wedge() {
     assert_eq!(server.writes(0).len(), 1, "one status and nothing else");
 }
 
+/// An operator that was rolled back, while the CRDs and what they allow stayed.
+#[tokio::test]
+async fn an_object_that_cannot_be_decoded_any_more_keeps_the_rest_of_its_status() {
+    let server = cluster();
+    settle(&server, process(&server)).await;
+    let newer = |server: &Server| {
+        let mut state = server.0.lock().unwrap();
+        let main = state.objects.get_mut(MAIN).unwrap();
+        main["spec"]["backends"] = json!("of a newer form");
+        main["status"]["later"] = json!("known to a newer operator");
+        main["status"].clone()
+    };
+    let mut before = newer(&server);
+    settle(&server, process(&server)).await;
+    assert_eq!(stalled(&server).0, "InvalidSpec");
+    let mut after = server.0.lock().unwrap().objects[MAIN]["status"].clone();
+    for status in [&mut before, &mut after] {
+        assert!(status["selector"].is_string() && status["endpoint"].is_string());
+        let conditions = status["conditions"].as_array_mut().unwrap();
+        conditions.retain(|c| !["Ready", "Stalled", "Reconciling"].contains(&c["type"].as_str().unwrap()));
+        assert!(!conditions.is_empty());
+    }
+    assert_eq!(after, before);
+}
+
+#[tokio::test]
+async fn an_object_that_was_mended_meanwhile_is_not_called_undecodable() {
+    let server = cluster();
+    let whole = server.0.lock().unwrap().objects[MAIN].clone();
+    server.0.lock().unwrap().objects.get_mut(MAIN).unwrap()["spec"] = json!({"backends": "none"});
+    let stale = process(&server);
+    server.put(MAIN, whole);
+    let (context, result) = once(stale).await;
+    assert!(result.unwrap_err().is_routine(), "a conflict, to be tried again");
+    settle(&server, next(&context, &server)).await;
+    assert_eq!(stalled(&server).0, "");
+}
+
 /// Deleted and made again, as `kubectl replace --force` does: nobody has to mend anything.
 #[tokio::test]
 async fn what_an_earlier_deployment_of_the_name_left_is_waited_for() {

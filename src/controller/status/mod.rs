@@ -8,6 +8,7 @@ mod gpus;
 #[cfg(test)]
 mod tests;
 mod transitions;
+mod undecodable;
 mod verdict;
 mod view;
 
@@ -30,6 +31,7 @@ use super::{
 pub use budget::warnings;
 pub use circuits::circuit_transitions;
 pub use transitions::{Transition, scaled, transitions};
+pub use undecodable::write_undecodable;
 pub use verdict::Verdict;
 pub use view::{Problem, View};
 
@@ -123,43 +125,37 @@ fn truncate(mut message: String) -> String {
     message
 }
 
-/// The status of a deployment whose spec cannot even be read: only what is wrong, and nothing that was true before is taken back but
-/// Ready, which nobody can know.
-pub fn undecodable(generation: i64, error: &str, now: &Time) -> InferenceDeploymentStatus {
-    let verdict = |type_, status| Verdict {
-        type_,
-        status,
-        reason: types::reason::INVALID_SPEC,
-        message: format!("the object cannot be read: {error}"),
-    };
-    let verdicts = vec![verdict(types::READY, "Unknown"), verdict(types::STALLED, "True")];
-    InferenceDeploymentStatus {
-        observed_generation: Some(generation),
-        conditions: dated(verdicts, generation, &[], now),
-        ..InferenceDeploymentStatus::default()
-    }
-}
-
-/// Applies `status` without what [`record`] writes. The type of the object is not used: one that cannot be decoded gets its status too.
+/// Applies `status` without what [`record`] writes.
 pub async fn write(
     client: &Client,
     subject: &Subject,
     status: &InferenceDeploymentStatus,
     metrics: &Metrics,
 ) -> Result<(), StatusError> {
-    let params = PatchParams::apply(names::CONTROLLER_MANAGER).force();
     let stripped = InferenceDeploymentStatus {
         circuits: Vec::new(),
         gpus: Vec::new(),
         budget: None,
         ..status.clone()
     };
-    let body = body(subject, &serde_json::to_value(stripped)?);
+    apply(client, subject, None, &serde_json::to_value(stripped)?, metrics).await
+}
+
+/// Applies `status`, over the state `version` of the object where there is one. The type of the object is not used: one that cannot be
+/// decoded gets its status too.
+async fn apply(
+    client: &Client,
+    subject: &Subject,
+    version: Option<&str>,
+    status: &Value,
+    metrics: &Metrics,
+) -> Result<(), StatusError> {
+    let params = PatchParams::apply(names::CONTROLLER_MANAGER).force();
     metrics.wrote(Verb::Status);
     let (words, api, body) = (
         words("apply the status of", subject),
         api(client, subject),
-        Patch::Apply(body),
+        Patch::Apply(body(subject, version, status)),
     );
     call(&words, api.patch_status(&subject.name, &params, &body)).await?;
     Ok(())
@@ -235,11 +231,14 @@ fn words(verb: &str, subject: &Subject) -> String {
 }
 
 /// The UID makes it a conflict when the object was deleted and made anew meanwhile.
-fn body(subject: &Subject, status: &Value) -> Value {
+fn body(subject: &Subject, version: Option<&str>, status: &Value) -> Value {
+    let version = version.map(|version| ("resourceVersion", version));
+    let metadata = [("name", subject.name.as_str()), ("uid", &subject.uid)];
+    let metadata: BTreeMap<_, _> = metadata.into_iter().chain(version).collect();
     json!({
         "apiVersion": InferenceDeployment::api_version(&()),
         "kind": InferenceDeployment::kind(&()),
-        "metadata": {"name": subject.name, "uid": subject.uid},
+        "metadata": metadata,
         "status": status,
     })
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use serde_json::{Value, json};
 
-use super::*;
+use super::{undecodable::undecodable, *};
 use crate::{
     api::{InferenceDeploymentSpec, InferenceReplica, conditions::reason},
     controller::{
@@ -491,25 +491,49 @@ fn stalled_is_told_without_taking_back_what_still_works() {
 }
 
 #[test]
-fn an_object_that_cannot_be_read_is_stalled_and_ready_is_unknown() {
-    let status = undecodable(
-        7,
-        "missing field `backends`",
-        &Time("2026-01-01T00:00:00Z".parse().unwrap()),
+fn an_object_that_cannot_be_read_is_stalled_and_ready_is_unknown_and_the_rest_is_sent_again() {
+    let ready = json!({"type": "Ready", "status": "True", "reason": "Available", "message": "", "lastTransitionTime": "2025-01-01T00:00:00Z"});
+    let newer = json!({"type": "Newer", "shape": {"of": "a condition"}});
+    let old = json!({"replicas": 2, "selector": "a=b", "later": {"x": [1]}, "observedGeneration": 6,
+        "budget": {}, "circuits": [], "gpus": [], "conditions": [ready, {"type": "Reconciling"}, newer]});
+    let now = |text: &str| Time(text.parse().unwrap());
+    let undecodable = |old: &Value, text: &str| undecodable(old, 7, "missing field `backends`", &now(text)).unwrap();
+    let mut new = undecodable(&old, "2026-01-01T00:00:00Z");
+    assert_eq!(
+        undecodable(&new, "2026-01-02T00:00:00Z"),
+        new,
+        "the times are those of the changes"
     );
-    let told: Vec<_> = status
-        .conditions
-        .iter()
-        .map(|c| (c.type_.as_str(), c.status.as_str()))
+    let conditions = new.as_object_mut().unwrap().remove("conditions").unwrap();
+    assert_eq!(
+        new,
+        json!({"replicas": 2, "selector": "a=b", "later": {"x": [1]}, "observedGeneration": 7})
+    );
+    let told: Vec<_> = (0..2)
+        .map(|i| (&conditions[i]["type"], &conditions[i]["status"]))
         .collect();
-    assert_eq!(told, [("Ready", "Unknown"), ("Stalled", "True")]);
-    assert!(status.conditions[1].message.contains("missing field `backends`"));
+    assert_eq!(
+        told,
+        [
+            (&json!("Ready"), &json!("Unknown")),
+            (&json!("Stalled"), &json!("True"))
+        ]
+    );
+    assert!(
+        conditions[1]["message"]
+            .as_str()
+            .unwrap()
+            .contains("missing field `backends`")
+    );
+    assert_eq!(conditions.as_array().unwrap()[2..], [newer]);
+    assert!(undecodable(&Value::Null, "2026-01-01T00:00:00Z")["conditions"][1].is_object());
 }
 
 #[test]
 fn the_status_has_no_budget_for_server_side_apply_to_touch() {
     let body = body(
         &fixtures::subject(),
+        None,
         &serde_json::to_value(Case::new().first()).unwrap(),
     );
     assert_eq!(body.pointer("/status/budget"), None);
