@@ -164,12 +164,7 @@ impl Watches<'_> {
     ) -> Store<Guarded<InferenceDeployment>> {
         let config = watcher::Config::default().page_size(PAGE);
         let (reader, events) = self.reflect(config, |_: &mut Guarded<InferenceDeployment>| {});
-        let events = events.inspect(move |event| {
-            if let Ok(Event::Delete(object)) = event {
-                let (namespace, uid) = (object.namespace().unwrap_or_default(), object.uid().unwrap_or_default());
-                gone(&namespace, &object.name_any(), &uid);
-            }
-        });
+        let events = tell_gone(events, reader.clone(), gone);
         let targets = self.touched(events).map(|object| ObjectRef::from_obj(&object));
         self.streams.push(targets.boxed());
         reader
@@ -230,6 +225,30 @@ impl Watches<'_> {
             })
             .boxed()
     }
+}
+
+/// Tells `gone` of every deployment that is deleted: also while the watch was interrupted, of which a new list says nothing.
+fn tell_gone(
+    events: BoxStream<'static, watcher::Result<Event<Guarded<InferenceDeployment>>>>,
+    cache: Store<Guarded<InferenceDeployment>>,
+    gone: impl Fn(&str, &str, &str) + Send + Sync + 'static,
+) -> impl Stream<Item = watcher::Result<Event<Guarded<InferenceDeployment>>>> + Send + 'static {
+    let tell = move |object: &Guarded<InferenceDeployment>| {
+        let (namespace, uid) = (object.namespace().unwrap_or_default(), object.uid().unwrap_or_default());
+        gone(&namespace, &object.name_any(), &uid);
+    };
+    let mut before = Vec::new();
+    events.inspect(move |event| match event {
+        Ok(Event::Delete(object)) => tell(object),
+        // The cache has the last list until this one is complete.
+        Ok(Event::Init) => before = cache.state(),
+        Ok(Event::InitDone) => {
+            let left =
+                |object: &Arc<_>| cache.get(&ObjectRef::from_obj(&**object)).map(|now| now.uid()) != Some(object.uid());
+            before.drain(..).filter(left).for_each(|object| tell(&object));
+        }
+        _ => {}
+    })
 }
 
 fn labelled() -> watcher::Config {
