@@ -34,10 +34,9 @@ pub struct BudgetStatus {
     /// Present while the ledger was lost and nobody has said from where to go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<LostLedger>,
-    /// The annotation that writes uncertain money off, while it is carried out and not yet removed.
-    #[schemars(length(max = 64))]
+    /// What an annotation stated as not spent in this window, in all: it is taken off `uncertain` once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub written_off: Option<String>,
+    pub written_off: Option<NanoUsd>,
     /// Percentages of `warnAtPercent` that were reached in this window.
     #[schemars(length(max = 10))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

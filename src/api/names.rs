@@ -35,7 +35,8 @@ pub const ANNOTATION_IDLE: &str = "inference-operator.dev/idle";
 pub const ANNOTATION_BUDGET_WINDOW: &str = "inference-operator.dev/budget-window";
 /// Annotation that people set after the ledger was lost: what was spent so far in this window, USD.
 pub const ANNOTATION_BUDGET_ADOPT: &str = "inference-operator.dev/budget-adopt-settled";
-/// Annotation that people set when they know what became of uncertain money: how much of it was not spent, USD.
+/// Annotation that people set when they know what became of uncertain money: how much of it was not spent in a window, in all,
+/// `USD@WINDOW`.
 pub const ANNOTATION_BUDGET_WRITE_OFF: &str = "inference-operator.dev/budget-write-off-uncertain";
 /// Finalizer of an `InferenceReplica` until its leases are folded into the ledger.
 pub const FINALIZER_BUDGET: &str = "inference-operator.dev/budget";

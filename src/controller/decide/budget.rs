@@ -11,8 +11,8 @@ use crate::{
     api::{BudgetStatus, InferenceDeployment, InferenceReplica, MoneyError, NanoUsd, ReplicaBudget, names},
     controller::pods::has_ended,
     policy::budget::ledger::{
-        self, Clocks, Decision, Holder, Mark, Marks, Object, Remove, Terms, WriteOff, may_release, next_charge,
-        projection,
+        self, Clocks, Decision, Holder, Mark, Marks, Object, Remove, Terms, WriteOff, WriteOffError, may_release,
+        next_charge, projection,
     },
 };
 
@@ -86,31 +86,38 @@ fn terms(deployment: &InferenceDeployment, idle: bool) -> Option<Terms> {
 
 /// What the annotations say; one that cannot be read says nothing.
 fn marks(deployment: &InferenceDeployment) -> Marks {
-    let get = |name: &str| Some((deployment.annotations().get(name)?, amount(deployment, name)?.ok()?));
     let window = deployment.annotations().get(names::ANNOTATION_BUDGET_WINDOW);
     Marks {
         window: window.and_then(|text| Mark::read(text)),
-        adopt: get(names::ANNOTATION_BUDGET_ADOPT).map(|(_, amount)| amount),
-        write_off: get(names::ANNOTATION_BUDGET_WRITE_OFF).map(|(text, amount)| WriteOff {
-            text: text.clone(),
-            amount,
-        }),
+        adopt: adopt(deployment).and_then(Result::ok),
+        write_off: write_off(deployment).and_then(Result::ok),
     }
 }
 
-/// The amount in an annotation.
-fn amount(deployment: &InferenceDeployment, name: &str) -> Option<Result<NanoUsd, MoneyError>> {
-    deployment.annotations().get(name).map(|text| text.parse())
+fn adopt(deployment: &InferenceDeployment) -> Option<Result<NanoUsd, MoneyError>> {
+    let text = deployment.annotations().get(names::ANNOTATION_BUDGET_ADOPT)?;
+    Some(text.parse())
 }
 
-/// What is wrong with annotations that cannot be read.
-pub fn unread(deployment: &InferenceDeployment) -> Vec<String> {
-    let names = [names::ANNOTATION_BUDGET_ADOPT, names::ANNOTATION_BUDGET_WRITE_OFF];
-    let unread = |name: &str| {
-        let error = amount(deployment, name)?.err()?;
-        Some(format!("the annotation {name} is not taken: {error}"))
-    };
-    names.into_iter().filter_map(unread).collect()
+fn write_off(deployment: &InferenceDeployment) -> Option<Result<WriteOff, WriteOffError>> {
+    let text = deployment.annotations().get(names::ANNOTATION_BUDGET_WRITE_OFF)?;
+    Some(text.parse())
+}
+
+/// What is wrong with annotations that are not carried out.
+pub fn unread(deployment: &InferenceDeployment, ledger: Option<&BudgetStatus>) -> Vec<String> {
+    let due = |asked: WriteOff| ledger.map_or(Ok(0), |ledger| asked.due(ledger));
+    let write_off = write_off(deployment).map(|asked| asked.and_then(due));
+    let errors = [
+        (names::ANNOTATION_BUDGET_ADOPT, adopt(deployment).and_then(failure)),
+        (names::ANNOTATION_BUDGET_WRITE_OFF, write_off.and_then(failure)),
+    ];
+    let told = |(name, error)| Some(format!("the annotation {name} is not taken: {}", error?));
+    errors.into_iter().filter_map(told).collect()
+}
+
+fn failure<T>(result: Result<T, impl ToString>) -> Option<String> {
+    Some(result.err()?.to_string())
 }
 
 /// Every `InferenceReplica` of this deployment with its pod, and every pod without one.

@@ -10,7 +10,7 @@ use crate::{
     policy::budget::ledger::{attainable, outstanding},
 };
 
-/// Present only with a budget. An annotation that cannot be read is told here, whatever else there is to say.
+/// Present only with a budget. An annotation that is not carried out is told here, whatever else there is to say.
 pub fn within_budget(view: &View<'_>) -> Option<Verdict> {
     let verdict = verdict_of(view)?;
     let message = view.unread.iter().fold(verdict.message, |all, one| all + "; " + one);

@@ -94,7 +94,7 @@ pub struct View<'a> {
     pub was_ready: bool,
     /// The wall clock.
     pub now: Timestamp,
-    /// What is wrong with annotations on the budget.
+    /// What is wrong with annotations on the budget that are not carried out.
     pub unread: Vec<String>,
 }
 
@@ -130,7 +130,7 @@ impl<'a> View<'a> {
             idle: decisions.idle,
             was_ready: was_ready(deployment),
             now: situation.now,
-            unread: unread_annotations(deployment),
+            unread: unread_annotations(deployment, record.budget.as_ref()),
         }
     }
 

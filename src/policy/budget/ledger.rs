@@ -25,4 +25,6 @@ pub use decide::{Decision, Remove, decide};
 pub use gpu::{GpuHold, GpuTerms, next_charge};
 pub use project::{may_release, projection};
 pub use rows::{attainable, outstanding};
-pub use situation::{Calendar, Clocks, Holder, Mark, Marks, Object, Situation, Terms, UnknownZone, WriteOff};
+pub use situation::{
+    Calendar, Clocks, Holder, Mark, Marks, Object, Situation, Terms, UnknownZone, WriteOff, WriteOffError,
+};

@@ -192,8 +192,11 @@ async fn an_annotation_that_is_no_amount_is_named_and_changes_nothing() {
         &json!({"sequence": 1, "leases": [{"id": at(&read(&server, REPLICA), "/spec/budget/leases/0/id"),
             "granted": "0.80", "surrendered": "0.30", "settled": "0.50", "uncertain": "0.00", "reserved": "0.00"}]}),
     );
-    for name in [names::ANNOTATION_BUDGET_ADOPT, names::ANNOTATION_BUDGET_WRITE_OFF] {
-        annotated(&server, name, "0,50").await;
+    for (name, value) in [
+        (names::ANNOTATION_BUDGET_ADOPT, "0,50"),
+        (names::ANNOTATION_BUDGET_WRITE_OFF, "0,50@2"),
+    ] {
+        annotated(&server, name, value).await;
         let [_, reason, message] = within_budget(&server);
         assert_eq!(reason, "LedgerLost");
         assert!(message.contains(&format!("{name} is not taken: \"0,50\"")), "{message}");
@@ -212,6 +215,41 @@ async fn an_annotation_that_is_no_amount_is_named_and_changes_nothing() {
         None,
         "it is carried out"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manifest_with_a_write_off_that_is_applied_again_writes_nothing_off() {
+    let name = names::ANNOTATION_BUDGET_WRITE_OFF;
+    let server = with_budget();
+    settle(&server, process(&server)).await;
+    report(&server, &wants("0.80"));
+    settle(&server, process(&server)).await;
+    report(&server, &spent(&server, false));
+    settle(&server, process(&server)).await;
+    for _ in 0..2 {
+        annotated(&server, name, "0.04@1").await;
+        assert_eq!(amounts(&server), ["0.60", "0.06", "0.10"]);
+        let main = read(&server, MAIN);
+        assert_eq!(at(&main, "/metadata/annotations").get(name), None, "it is carried out");
+        assert_eq!(at(&main, "/status/budget/writtenOff"), "0.04");
+    }
+    for (value, fix) in [
+        ("0.04", "write it like \"1.25@7\""),
+        ("0.05@7", "this is window 1: remove it"),
+        (
+            "0.03@1",
+            "0.04 USD are written off in this window already: remove it, or state the sum",
+        ),
+    ] {
+        annotated(&server, name, value).await;
+        assert_eq!(amounts(&server), ["0.60", "0.06", "0.10"]);
+        let [status, _, message] = within_budget(&server);
+        assert!(
+            status == "True" && message.contains(&format!("{name} is not taken: ")),
+            "{message}"
+        );
+        assert!(message.contains(fix), "{message}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -92,16 +92,13 @@ fn open(situation: &Situation<'_>, now: Option<jiff::Timestamp>, decision: &mut 
     Some(ledger)
 }
 
-/// Writes off what the annotation says, once: until the annotation is gone the ledger remembers it.
+/// Writes off what the annotation states beyond what the ledger remembers, which is why it may be read again.
 fn write_off(ledger: &mut BudgetStatus, situation: &Situation<'_>, decision: &mut Decision) {
-    match &situation.marks.write_off {
-        None => ledger.written_off = None,
-        Some(asked) if ledger.written_off.as_ref() == Some(&asked.text) => decision.remove.write_off = true,
-        Some(asked) => {
-            ledger.uncertain.0 = ledger.uncertain.0.saturating_sub(asked.amount.0);
-            ledger.written_off = Some(asked.text.clone());
-        }
-    }
+    let Some(asked) = situation.marks.write_off else { return };
+    let Ok(due) = asked.due(ledger) else { return };
+    ledger.uncertain.0 = ledger.uncertain.0.saturating_sub(due);
+    ledger.written_off = Some(asked.amount);
+    decision.remove.write_off = true;
 }
 
 /// GPU time, grants, recalls and warnings.

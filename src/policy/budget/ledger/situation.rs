@@ -1,10 +1,12 @@
 //! What a decision about the ledger is made of.
 
+use std::str::FromStr;
+
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{GpuHold, GpuTerms};
 use crate::{
-    api::{Budget, BudgetPeriod, BudgetReport, BudgetStatus, NanoUsd, ReplicaBudget},
+    api::{Budget, BudgetPeriod, BudgetReport, BudgetStatus, MoneyError, NanoUsd, ReplicaBudget},
     policy::budget::{Window, window},
 };
 
@@ -138,13 +140,61 @@ impl Mark {
     }
 }
 
-/// Uncertain money that somebody has looked into.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Uncertain money that somebody has looked into, `AMOUNT@WINDOW`: what was not spent in a window, in all, so that the same word is good
+/// once, however often it is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriteOff {
-    /// The annotation as it was written: two of the same text, one right after the other, are one.
-    pub text: String,
     /// USD.
     pub amount: NanoUsd,
+    /// Number of the window.
+    pub window: u64,
+}
+
+/// Why uncertain money is not written off.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteOffError {
+    /// It cannot be read.
+    #[error(
+        "{0:?} is not AMOUNT@WINDOW: write it like \"1.25@7\", with USD and the number in status.budget.window.number"
+    )]
+    Form(String),
+    /// Its first part cannot be read.
+    #[error(transparent)]
+    Amount(#[from] MoneyError),
+    /// Another window is open, perhaps since it was written.
+    #[error("it is for window {0}, and this is window {1}: remove it, or state what was not spent in window {1}")]
+    Window(u64, u64),
+    /// A part of what is written off already, or meant to come on top of it.
+    #[error("it states {0} USD, and {1} USD are written off in this window already: remove it, or state the sum")]
+    Less(NanoUsd, NanoUsd),
+}
+
+impl FromStr for WriteOff {
+    type Err = WriteOffError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let form = || WriteOffError::Form(text.to_owned());
+        let (amount, window) = text.split_once('@').ok_or_else(form)?;
+        Ok(Self {
+            amount: amount.parse()?,
+            window: window.parse().map_err(|_| form())?,
+        })
+    }
+}
+
+impl WriteOff {
+    /// What `ledger` still has to take off for it; nothing when it is done.
+    ///
+    /// # Errors
+    /// When it is not of this window, or not of all of it.
+    pub fn due(&self, ledger: &BudgetStatus) -> Result<u64, WriteOffError> {
+        if self.window != ledger.window.number {
+            return Err(WriteOffError::Window(self.window, ledger.window.number));
+        }
+        let before = ledger.written_off.unwrap_or_default();
+        let less = WriteOffError::Less(self.amount, before);
+        self.amount.0.checked_sub(before.0).ok_or(less)
+    }
 }
 
 /// What is known of one pod and its `InferenceReplica`.

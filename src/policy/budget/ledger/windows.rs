@@ -46,6 +46,7 @@ pub(super) fn turn(ledger: &mut BudgetStatus, window: BudgetWindow, now: jiff::T
         settled: std::mem::take(&mut ledger.settled),
         uncertain: std::mem::take(&mut ledger.uncertain),
     });
+    ledger.written_off = None;
     ledger.warned.clear();
     for row in &mut ledger.leases {
         row.recall_to = None;

@@ -172,26 +172,72 @@ fn a_report_above_the_bound_is_booked_in_full() {
     );
 }
 
+/// Somebody writes the annotation, and it is gone when it is carried out.
+fn write_off(scene: &mut Scene, text: &str) -> bool {
+    scene.marks.write_off = Some(text.parse().unwrap());
+    scene.settle();
+    scene.marks.write_off.take().is_none()
+}
+
 #[test]
-fn uncertain_money_is_written_off_once_an_annotation() {
+fn uncertain_money_is_written_off_once_however_often_it_is_said() {
     let mut scene = Scene::new(1);
     scene.lease(0, 300);
     scene.report(0, 0, 300, 0);
     scene.settle();
-    scene.marks.write_off = Some(WriteOff {
-        text: "0.0000001".to_owned(),
-        amount: NanoUsd(100),
-    });
-    scene.ledger = scene.live().ledger;
-    let again = scene.live();
-    assert_eq!(
-        (again.ledger, again.remove.write_off),
-        (None, true),
-        "until the annotation is gone it is remembered"
+    for _ in 0..2 {
+        assert!(write_off(&mut scene, "0.0000001@1"));
+        assert_eq!(scene.shown(), (0, 200, 0));
+    }
+    assert!(write_off(&mut scene, "0.00000015@1"), "in all");
+    assert_eq!(scene.shown(), (0, 150, 0));
+    assert!(!write_off(&mut scene, "0.0000001@1"), "it may be meant to come on top");
+    assert!(!write_off(&mut scene, "0.00000018@2"), "the window after this one");
+    assert_eq!(scene.shown(), (0, 150, 0));
+    assert!(write_off(&mut scene, "1@1"), "never more than there is");
+    assert_eq!(scene.shown(), (0, 0, 0));
+    assert!(
+        scene.row("b0").uncertain.0 == 300,
+        "the row keeps the replica's own word"
     );
+}
+
+#[test]
+fn a_write_off_of_a_window_that_is_over_takes_nothing_off_the_next_one() {
+    let mut scene = Scene::new(1);
+    scene.now("2026-11-23T11:30:00Z");
     scene.settle();
-    assert_eq!((scene.shown(), scene.marks.write_off.clone()), ((0, 200, 0), None));
-    assert_eq!(scene.ledger().written_off, None);
+    scene.marks.window.as_mut().unwrap().number = 2;
+    scene.lease(0, 300);
+    scene.report(0, 0, 300, 0);
+    scene.settle();
+    assert!(!write_off(&mut scene, "0.0000001@1"));
+    assert_eq!((scene.shown(), scene.ledger().written_off), ((0, 300, 0), None));
+    assert!(write_off(&mut scene, "0.0000001@2"));
+    assert_eq!(
+        (scene.shown(), scene.ledger().written_off),
+        ((0, 200, 0), Some(NanoUsd(100)))
+    );
+    scene.now("2026-11-23T12:30:00Z");
+    scene.settle();
+    assert_eq!(
+        scene.ledger().written_off,
+        None,
+        "the next window begins with nothing written off"
+    );
+}
+
+#[test]
+fn a_write_off_that_cannot_be_read_says_how_to_write_it() {
+    for text in ["1.25", "1.25@", "1.25@x", "1.25@-1", "1.25@7@7", ""] {
+        let error = text.parse::<WriteOff>().unwrap_err().to_string();
+        assert!(
+            error.contains("1.25@7") && error.contains("status.budget.window.number"),
+            "{error}"
+        );
+    }
+    let error = "1,25@7".parse::<WriteOff>().unwrap_err().to_string();
+    assert!(error.starts_with("\"1,25\" is no amount"), "{error}");
 }
 
 #[test]
