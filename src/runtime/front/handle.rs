@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use rand::random;
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use tokio_util::future::FutureExt;
 
 use super::{
     Lifecycle, Outgoing,
@@ -88,7 +89,7 @@ impl Front {
         let id = request_id(&parts.headers);
         let mut journey = Journey::new(Arc::clone(&self.metrics), id.clone());
         let mut body = Some(body);
-        let answered = self.answer(port, &parts, &mut body, &id, &mut journey).await;
+        let answered = self.answer(port, parts, &mut body, &id, &mut journey).await;
         if let Some(unread) = body.filter(|body| !body.is_end_stream()) {
             body::ignore(unread);
         }
@@ -106,7 +107,7 @@ impl Front {
     async fn answer(
         &self,
         port: Port,
-        parts: &Parts,
+        parts: Parts,
         body: &mut Option<Incoming>,
         id: &HeaderValue,
         journey: &mut Journey,
@@ -128,8 +129,10 @@ impl Front {
             Route::Infer(operation) => {
                 let priority = priority(parts.headers.get(PRIORITY))?;
                 let Received { bytes, room } = self.body(body.take(), priority).await?;
-                let job = job(port, operation, parts, bytes, id, &routing)?;
+                let job = job(port, operation, &parts, bytes, id, &routing)?;
                 let patience = patience(&parts.headers);
+                // Headers keep the connection's buffer, which would be made anew for as long as the request takes.
+                drop(parts);
                 let answered = self.infer(routing, &job, priority, patience, journey).await;
                 drop((job, room));
                 answered
@@ -188,7 +191,7 @@ impl Front {
             journey.admitted(slot.map_err(|away| self.shed(away))?);
             // Dropped before its end an attempt books what was reserved as uncertain: that must come before the process's last report.
             let cut = &self.lifecycle.cut;
-            let dispatched = cut.run_until_cancelled(self.dispatcher.dispatch(&routing, job));
+            let dispatched = self.dispatcher.dispatch(&routing, job).with_cancellation_token(cut);
             let lost = match dispatched.await.ok_or_else(cut_off)? {
                 Ok(reply) => {
                     journey.answered_by(&reply.backend);
@@ -201,7 +204,7 @@ impl Front {
                 return Err(Rejection::from(&lost));
             };
             journey.waits();
-            let came = cut.run_until_cancelled(self.dispatcher.hold(bounds)).await;
+            let came = self.dispatcher.hold(bounds).with_cancellation_token(cut).await;
             came.ok_or_else(cut_off)?
                 .map_err(|reason| self.shed(self.admission.turned_away(reason, priority)))?;
             waited = Some(bounds);
@@ -348,8 +351,9 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         (1..=128).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
     });
     let own = || HeaderValue::from_str(&format!("req-{:016x}", random::<u64>()));
+    // A copy: a clone would keep the connection's buffer.
     given
-        .cloned()
+        .and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok())
         .or_else(|| own().ok())
         .unwrap_or_else(|| HeaderValue::from_static("req"))
 }

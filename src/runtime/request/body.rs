@@ -125,11 +125,7 @@ where
     let now = Instant::now();
     let end = now + TOTAL;
     let mut piece = next(body, now, end).await?;
-    // Most come in one piece, which need not be copied.
-    if let Some(bytes) = piece.take_if(|bytes| bytes.len() <= MAX_BODY && body.is_end_stream()) {
-        room.grow(bodies, bytes.len())?;
-        return Ok(Received { bytes, room });
-    }
+    // A copy, also of a body in one piece: that one is part of the connection's buffer, which would be made anew for as long as it is held.
     let mut bytes = BytesMut::with_capacity(expected.min(PIECE));
     while let Some(data) = piece {
         let length = bytes.len() + data.len();

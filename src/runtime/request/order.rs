@@ -165,7 +165,8 @@ impl Dispatcher {
 
     async fn attempt(&self, routing: &Routing, backend: &Backend, job: &Job) -> Result<Reply, Miss> {
         match &backend.kind {
-            Kind::Local(_) => self.local.attempt(self, routing, backend, job).await,
+            // On the heap: every request's future would keep room for it, and it needs twice as much as that of a provider.
+            Kind::Local(_) => Box::pin(self.local.attempt(self, routing, backend, job)).await,
             Kind::Remote(remote) => self.remote(routing, backend, remote, job).await,
         }
     }
