@@ -96,6 +96,7 @@ impl Writer<'_> {
             role,
             binding,
             services,
+            network,
             claims,
             revisions,
             deployments,
@@ -110,6 +111,7 @@ impl Writer<'_> {
         let role = self.settle(role).await?;
         let binding = self.settle(binding).await?;
         let services = self.settle_all(services).await?;
+        let network = self.settle(network).await?;
         let claims = match claims {
             Some(claims) => Some(self.settle_once(claims).await?),
             None => None,
@@ -129,6 +131,7 @@ impl Writer<'_> {
             role,
             binding,
             services,
+            network,
             claims,
             revisions: settled,
             deployments,

@@ -158,6 +158,7 @@ fn read(stores: &Stores, subject: &Subject) -> Live {
         &labelled(&stores.disruptions, subject),
     );
     gather(children, Kind::Service, &labelled(&stores.services, subject));
+    gather(children, Kind::NetworkPolicy, &labelled(&stores.networks, subject));
     gather(
         children,
         Kind::ResourceClaimTemplate,

@@ -7,6 +7,7 @@ use k8s_openapi::{
     api::{
         apps::v1::{ControllerRevision, Deployment},
         core::v1::{Service, ServiceAccount},
+        networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
         rbac::v1::{Role, RoleBinding},
         resource::v1::ResourceClaimTemplate,
@@ -29,6 +30,8 @@ pub enum Kind {
     RoleBinding,
     /// Where clients and peers find them.
     Service,
+    /// Who may connect to them.
+    NetworkPolicy,
     /// From which claims on devices are made.
     ResourceClaimTemplate,
     /// A rendered pod template.
@@ -57,6 +60,7 @@ impl Kind {
             Self::Role => ApiResource::erase::<Role>(&()),
             Self::RoleBinding => ApiResource::erase::<RoleBinding>(&()),
             Self::Service => ApiResource::erase::<Service>(&()),
+            Self::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
             Self::ResourceClaimTemplate => ApiResource::erase::<ResourceClaimTemplate>(&()),
             Self::ControllerRevision => ApiResource::erase::<ControllerRevision>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
@@ -96,6 +100,7 @@ child!(
     Role,
     RoleBinding,
     Service,
+    NetworkPolicy,
     ResourceClaimTemplate,
     ControllerRevision,
     Deployment,

@@ -19,6 +19,7 @@
 //! | leaderworkerset.x-k8s.io | leaderworkersets | get, list, watch, create, patch, delete |
 //! | (core) | services, serviceaccounts | get, list, watch, create, patch, delete |
 //! | (core) | pods | list, watch |
+//! | networking.k8s.io | networkpolicies | get, list, watch, create, patch, delete |
 //! | policy | poddisruptionbudgets | get, list, watch, create, patch, delete |
 //! | rbac.authorization.k8s.io | roles, rolebindings | get, list, watch, create, patch, delete |
 //! | events.k8s.io | events | create, patch |

@@ -3,6 +3,7 @@
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, Deployment},
     core::v1::{Pod, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
     rbac::v1::{Role, RoleBinding},
     resource::v1::ResourceClaimTemplate,
@@ -33,6 +34,8 @@ pub struct Stores {
     pub revisions: Store<ControllerRevision>,
     /// Services with our label.
     pub services: Store<PartialObjectMeta<Service>>,
+    /// NetworkPolicies with our label.
+    pub networks: Store<PartialObjectMeta<NetworkPolicy>>,
     /// ServiceAccounts with our label.
     pub accounts: Store<PartialObjectMeta<ServiceAccount>>,
     /// Roles with our label.

@@ -6,6 +6,7 @@ use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream::BoxStream
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, Deployment},
     core::v1::{Container, Pod, PodSpec, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
     rbac::v1::{Role, RoleBinding},
     resource::v1::ResourceClaimTemplate,
@@ -84,6 +85,7 @@ pub fn start(
         workloads: watches.children(|_: &mut Deployment| {}),
         revisions: watches.children(|_: &mut ControllerRevision| {}),
         services: watches.children(|_: &mut PartialObjectMeta<Service>| {}),
+        networks: watches.children(|_: &mut PartialObjectMeta<NetworkPolicy>| {}),
         accounts: watches.children(|_: &mut PartialObjectMeta<ServiceAccount>| {}),
         roles: watches.children(|_: &mut PartialObjectMeta<Role>| {}),
         bindings: watches.children(|_: &mut PartialObjectMeta<RoleBinding>| {}),
@@ -126,7 +128,7 @@ where
     (K::plural(&()), store.wait_until_ready().boxed())
 }
 
-fn waits(stores: &Stores) -> [Wait<'_>; 12] {
+fn waits(stores: &Stores) -> [Wait<'_>; 13] {
     let Stores {
         deployments,
         pods,
@@ -134,6 +136,7 @@ fn waits(stores: &Stores) -> [Wait<'_>; 12] {
         workloads,
         revisions,
         services,
+        networks,
         accounts,
         roles,
         bindings,
@@ -148,6 +151,7 @@ fn waits(stores: &Stores) -> [Wait<'_>; 12] {
         wait(workloads),
         wait(revisions),
         wait(services),
+        wait(networks),
         wait(accounts),
         wait(roles),
         wait(bindings),

@@ -3,6 +3,7 @@
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, Deployment},
     core::v1::{Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
     rbac::v1::{Role, RoleBinding},
 };
 use kube::{Resource, api::ListParams, core::NamespaceResourceScope};
@@ -144,10 +145,11 @@ where
         .len()
 }
 
-async fn children(namespace: &Namespace) -> [usize; 8] {
+async fn children(namespace: &Namespace) -> [usize; 9] {
     [
         count::<Deployment>(namespace).await,
         count::<Service>(namespace).await,
+        count::<NetworkPolicy>(namespace).await,
         count::<ServiceAccount>(namespace).await,
         count::<Role>(namespace).await,
         count::<RoleBinding>(namespace).await,
@@ -166,7 +168,7 @@ async fn deletes_everything(namespace: &Namespace) {
     namespace.kubectl(&["delete", "infd", "assistant", "--timeout=60s"]);
     until("all children are gone", PODS, async || {
         match children(namespace).await {
-            [0, 0, 0, 0, 0, 0, 0, 0] => Ok(()),
+            [0, 0, 0, 0, 0, 0, 0, 0, 0] => Ok(()),
             left => Err(format!("{left:?}")),
         }
     })

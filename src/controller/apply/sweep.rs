@@ -69,6 +69,7 @@ fn wanted(resources: &Resources<Applied>) -> HashSet<(Kind, String)> {
         role,
         binding,
         services,
+        network,
         claims,
         revisions,
         deployments,
@@ -81,6 +82,7 @@ fn wanted(resources: &Resources<Applied>) -> HashSet<(Kind, String)> {
         (Kind::ServiceAccount, account.name_any()),
         (Kind::Role, role.name_any()),
         (Kind::RoleBinding, binding.name_any()),
+        (Kind::NetworkPolicy, network.name_any()),
     ]);
     all.extend(services.iter().map(|o| (Kind::Service, o.name_any())));
     all.extend(claims.iter().map(|o| (Kind::ResourceClaimTemplate, o.name_any())));

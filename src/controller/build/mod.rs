@@ -7,6 +7,7 @@ mod engine;
 pub mod fixtures;
 mod gpus;
 mod group;
+mod network;
 mod pod;
 mod rbac;
 mod replica;
@@ -20,6 +21,7 @@ use k8s_openapi::{
     api::{
         apps::v1::{ControllerRevision, Deployment},
         core::v1::{Service, ServiceAccount},
+        networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
         rbac::v1::{Role, RoleBinding},
         resource::v1::ResourceClaimTemplate,
@@ -172,6 +174,8 @@ pub struct Resources<S: Stage> {
     pub binding: RoleBinding,
     /// The one for clients, and the headless one for peers.
     pub services: Vec<Service>,
+    /// Who may connect to the pods.
+    pub network: NetworkPolicy,
     /// From which the local pods' claims on devices of a class are made.
     pub claims: Option<ResourceClaimTemplate>,
     /// A rendered pod template a tier.
@@ -262,6 +266,7 @@ pub fn build(
         role: rbac::role(subject),
         binding: rbac::binding(subject),
         services: services::build(subject, spec),
+        network: network::build(subject),
         claims,
         revisions,
         deployments,

@@ -46,6 +46,7 @@ fn the_resources_are_the_golden_ones() {
     // Of the two local pods; the GPU-less one is alone, and a budget of its own would hold up the drain of its node for ever.
     golden("disruptions", &resources.disruptions);
     golden("services", &resources.services);
+    golden("network", &resources.network);
     golden("rbac", &(&resources.account, &resources.role, &resources.binding));
 }
 

@@ -60,6 +60,7 @@ fn stores(server: &Server) -> Stores {
         workloads: filled(server, "deployments"),
         revisions: filled(server, "controllerrevisions"),
         services: filled(server, "services"),
+        networks: filled(server, "networkpolicies"),
         accounts: filled(server, "serviceaccounts"),
         roles: filled(server, "roles"),
         bindings: filled(server, "rolebindings"),
@@ -280,8 +281,8 @@ async fn everything_is_made_once_and_then_nothing_is_written() {
     result.unwrap();
     let created = server.writes(0).iter().filter(|w| w.starts_with("POST")).count();
     assert_eq!(
-        created, 11,
-        "account, role, binding, 2 services, 2 revisions, 2 deployments, 1 disruption budget, 1 replica"
+        created, 12,
+        "account, role, binding, 2 services, network policy, 2 revisions, 2 deployments, 1 disruption budget, 1 replica"
     );
     let calls = server.0.lock().unwrap().calls.len();
     let (_, result) = once(next(&context, &server)).await;

@@ -10,7 +10,7 @@ use crate::controller::{build::fixtures, mock::Server};
 #[tokio::test]
 async fn what_is_not_filled_is_named() {
     let (mut stores, _targets) = start(&Server::default().client(), None, &Arc::default(), |_, _, _| {});
-    assert_eq!(unfilled(&stores).await.len(), 12);
+    assert_eq!(unfilled(&stores).await.len(), 13);
     let (reader, mut writer) = store();
     stores.pods = reader;
     writer.apply_watcher_event(&Event::Init);

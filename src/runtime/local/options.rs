@@ -4,7 +4,7 @@ use std::{env, ffi::OsString, io, path::PathBuf, time::Duration};
 
 use super::{sandbox::Domain, source};
 use crate::{
-    api::names,
+    api::{Timeouts, names},
     policy::{engines::LONGEST_LOAD, reach::AllowedAddresses},
 };
 
@@ -72,8 +72,8 @@ impl Default for Timing {
             poll: Duration::from_millis(100),
             health: Duration::from_secs(2),
             canary: Duration::from_secs(30),
-            // As long as a request may take when nothing else is said.
-            silence: Duration::from_secs(10 * 60),
+            // As long as a request to an engine may take.
+            silence: Timeouts::default().total(),
             load: LONGEST_LOAD,
             progress: Duration::from_secs(15),
             idle: Duration::from_secs(30),
