@@ -1,7 +1,7 @@
 //! Streams: events do not depend on how their bytes arrive, and what the client gets of a translated stream is a stream of OpenAI's
 //! that means what the provider's meant.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use inference_operator::{
     policy::pricing::Usage,
@@ -70,7 +70,7 @@ struct Played {
     finished: bool,
     usage: Option<Usage>,
     told: Option<Usage>,
-    calls: HashSet<(u64, u64)>,
+    calls: BTreeSet<(u64, u64)>,
 }
 
 impl Played {
@@ -82,7 +82,7 @@ impl Played {
             finished: false,
             usage: None,
             told: None,
-            calls: HashSet::new(),
+            calls: BTreeSet::new(),
         }
     }
 
@@ -226,13 +226,16 @@ fn whole(dialect: Dialect, operation: Operation, data: &[u8]) {
     };
     assert_eq!(again.answers, chunk.answers);
     assert_eq!(again.finish.is_some(), chunk.finish.is_some());
-    same_usage(again.usage, chunk.usage.map(|usage| tellable(operation, usage)));
+    same_usage(
+        again.usage,
+        chunk.usage.map(|usage| tellable(dialect, operation, usage)),
+    );
 }
 
 /// Of an embedding OpenAI's format tells the prompt and the total.
-fn tellable(operation: Operation, usage: Usage) -> Usage {
-    match operation {
-        Operation::Embeddings => Usage {
+fn tellable(dialect: Dialect, operation: Operation, usage: Usage) -> Usage {
+    match (dialect, operation) {
+        (Dialect::Gemini, Operation::Embeddings) => Usage {
             input_tokens: usage.input_tokens,
             output_tokens: usage.output_tokens,
             ..Usage::default()

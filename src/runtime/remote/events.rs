@@ -66,6 +66,11 @@ struct Delta<'a> {
     tool_calls: Option<&'a RawValue>,
     #[serde(borrow)]
     function_call: Option<&'a RawValue>,
+    #[serde(borrow)]
+    audio: Option<&'a RawValue>,
+    /// OpenRouter's, and ours of what Gemini draws.
+    #[serde(borrow)]
+    images: Option<&'a RawValue>,
 }
 
 impl Delta<'_> {
@@ -77,6 +82,8 @@ impl Delta<'_> {
             self.refusal,
             self.tool_calls,
             self.function_call,
+            self.audio,
+            self.images,
         ]
         .iter()
         .flatten()
@@ -198,6 +205,8 @@ mod tests {
             r#"{"choices":[{"delta":{"content":"H\u00e9"}}]}"#,
             r#"{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}"#,
             r#"{"choices":[{"delta":{"reasoning_content":"hm"}}]}"#,
+            r#"{"choices":[{"delta":{"images":[{"type":"image_url"}]}}]}"#,
+            r#"{"choices":[{"delta":{"audio":{"data":"AA=="}}}]}"#,
             r#"{"choices":[{"text":"Hi","finish_reason":null}]}"#,
             r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#,
         ] {
