@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::{
     scrub::shown_without,
-    shape::{TEXT, any_filtered, as_word, delay, embedded, event, front, is_hollow, normal, page, plain},
+    shape::{
+        TEXT, any_filtered, as_word, delay, embedded, event, front, is_hollow, normal, page, plain, without_input,
+    },
     tokens::{self, Counts},
 };
 
@@ -98,6 +100,10 @@ impl ErrorBody {
     }
 
     fn object(&mut self, value: &Value, depth: usize) {
+        // The Responses API repeats the request beside its error, the caller's metadata with it.
+        if value.get("object").and_then(Value::as_str) == Some("response") {
+            return self.layer(value.get("error").unwrap_or(&Value::Null), depth + 1);
+        }
         for field in ["message", "error_message", "msg"] {
             match value.get(field) {
                 Some(Value::String(text)) => self.string(text, depth + 1),
@@ -160,6 +166,7 @@ impl ErrorBody {
             "retryDelay",
             "retry_after",
             "retryAfter",
+            "retry_after_seconds",
             "resets_in_seconds",
             "estimated_time",
         ] {
@@ -183,21 +190,27 @@ impl ErrorBody {
         }
     }
 
-    /// `QuotaFailure` of google.rpc.
+    /// `QuotaFailure` of google.rpc, and the metadata of its `ErrorInfo`.
     fn google(&mut self, value: &Value) {
         let violations = value.get("violations").and_then(Value::as_array);
         for violation in violations.into_iter().flatten().take(ENTRIES) {
-            if let Some(id) = violation.get("quotaId").and_then(Value::as_str) {
-                self.quotas.push(as_word(id));
-            }
-            if violation.get("quotaValue").is_some_and(|v| plain(v) == "0") {
-                self.quotas.push("limit0".to_owned());
-            }
+            self.quota(violation, "quotaId", "quotaValue");
+        }
+        self.quota(value, "quota_limit", "quota_limit_value");
+    }
+
+    fn quota(&mut self, value: &Value, id: &str, limit: &str) {
+        if let Some(id) = value.get(id).and_then(Value::as_str) {
+            self.quotas.push(as_word(id));
+        }
+        if value.get(limit).is_some_and(|v| plain(v) == "0") {
+            self.quotas.push("limit0".to_owned());
         }
     }
 
     /// A text, which may hold JSON: `litellm.BadRequestError: AnthropicException - {"type":"error",…}`.
     fn string(&mut self, text: &str, depth: usize) {
+        let text = without_input(text);
         let inner = (depth < LAYERS).then(|| embedded(text)).flatten();
         match inner {
             Some((before, value)) => {

@@ -19,7 +19,12 @@ const OTHER_SIZES: &str =
     r"\b(images?|bytes|pixels?|files?|audio|video|pdf|pages?|[mk]i?b|megabytes|string too long|array too long)\b";
 
 /// Faults of a field that name the window: a name that is not known, and Groq's limit of the output.
-const OTHER_FAULTS: [&str; 3] = ["unknown parameter", "unrecognized", "maximum value for `max_"];
+const OTHER_FAULTS: [&str; 4] = [
+    "unknown parameter",
+    "unknown name",
+    "unrecognized",
+    "maximum value for `max_",
+];
 
 struct Patterns {
     window: Option<Regex>,
@@ -88,6 +93,7 @@ mod tests {
             "unknown parameter: 'context_length'.",
             "`max_tokens` must be less than or equal to `32768`, the maximum value for `max_tokens` is less than the `context_window` for this model",
             "unrecognized request argument supplied: context_length",
+            "invalid json payload received. unknown name \"maximum_context_length\": cannot find field.",
             "413 request entity too large",
             "invalid 'tools': array too long. expected an array with maximum length 128, but got an array with length 150 instead.",
         ] {

@@ -100,6 +100,7 @@ const QUOTA: &[&str] = &[
     "spendlimit",
     "spendinglimit",
     "exceededcurrentquota",
+    "setlimitexceeded",
     "arrearage",
     "accountoverdue",
 ];
@@ -108,6 +109,7 @@ const KEY: &[&str] = &[
     "apikeyinvalid",
     "apikeyexpired",
     "expiredtoken",
+    "expiredkey",
     "unrecognizedclient",
     "invalidsignature",
     "accesstokenexpired",
@@ -133,6 +135,12 @@ const REQUEST: &[&str] = &[
     "imagetoosmall",
     "imagefiletoolarge",
     "imageparseerror",
+    "invalidbase64image",
+    "unsupportedimage",
+    "emptyimage",
+    "downloadimage",
+    "invalidfunctionparameters",
+    "invalidjsonschema",
 ];
 const LIMIT: &[&str] = &[
     "ratelimit",
@@ -170,7 +178,7 @@ fn specific(status: u16, body: &ErrorBody) -> Option<Sign> {
 
 fn overloaded(body: &ErrorBody) -> bool {
     // Mistral's "service tier capacity exceeded" is the limit of the tier.
-    body.has(&["overloaded", "capacity"]) && !body.has(&["tiercapacity"])
+    body.has(&["overloaded", "capacity", "resourceunavailable"]) && !body.has(&["tiercapacity"])
 }
 
 /// Words that say what a status says. They count where the status is vaguer than they are.
@@ -209,7 +217,7 @@ fn coarse(status: u16, body: &ErrorBody) -> Option<Sign> {
 fn limit(body: &ErrorBody) -> Sign {
     let quota = |part: &str| body.quotas.iter().any(|id| id.contains(part));
     // RetryInfo beside a day's quota is a lie: the quota comes back with the next day.
-    if quota("perday") || quota("limit0") || body.says(&["perday"]) || body.has(&["dailylimit"]) {
+    if quota("perday") || quota("limit0") || body.says(&["perday", "limit: 0, model"]) || body.has(&["dailylimit"]) {
         return Sign::DayQuota;
     }
     let day = [
@@ -220,6 +228,8 @@ fn limit(body: &ErrorBody) -> Sign {
         "daily",
         "(rpd)",
         "(tpd)",
+        "per week",
+        "weekly",
         "per month",
         "/month",
         "/ month",
@@ -254,13 +264,13 @@ const fn by_status(status: u16) -> Sign {
     }
 }
 
-/// The HTTP status that an error event stands for: its own number, or what its words mean as a status.
+/// The HTTP status that an error event stands for: its own number, what its words mean as a status, or a rate its text leads with.
 pub fn status_of_event(body: &ErrorBody) -> u16 {
     let by_word = || {
         STATUSES
             .iter()
             .find(|(words, _)| words.iter().any(|word| body.has(&[*word])))
-            .map_or(500, |(_, status)| *status)
+            .map_or_else(|| if text::limited(body) { 429 } else { 500 }, |(_, status)| *status)
     };
     body.number().unwrap_or_else(by_word)
 }

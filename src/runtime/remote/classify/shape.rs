@@ -89,6 +89,16 @@ pub fn embedded(text: &str) -> Option<(&str, Value)> {
     Some((before, value))
 }
 
+/// A text up to where pydantic, as Python writes its errors, repeats the caller's words.
+pub fn without_input(text: &str) -> &str {
+    let echoes = [("'loc': (", "'input': "), ("[type=", "input_value=")];
+    let echo = |(error, input): (&str, &str)| {
+        let from = text.find(error)?;
+        text.get(..from + text.get(from..)?.find(input)?)
+    };
+    echoes.into_iter().find_map(echo).unwrap_or(text)
+}
+
 /// The data of the first event with JSON: some servers answer a streaming request with an error's status and an event as its body.
 pub fn event(text: &str) -> Option<Value> {
     if !text.starts_with("event:") && !text.starts_with("data:") && !text.starts_with(':') {

@@ -1,7 +1,7 @@
 //! What texts say where no machine word does. Every rule is held within the statuses that allow it: providers quote the caller's
 //! words in their errors, and a caller must not be able to speak for the provider.
 
-use super::{body::ErrorBody, context::context, rules::Sign};
+use super::{body::ErrorBody, context::context, rules::Sign, shape::front};
 use crate::error::Provider;
 
 const QUOTA: &[&str] = &[
@@ -34,6 +34,7 @@ const QUOTA: &[&str] = &[
     "exceededbudget",
     "over budget",
     "api usage limits",
+    "out of extra usage",
     "has reached its usage limit",
     "overdue balance",
     "account is in good standing",
@@ -69,13 +70,16 @@ const BARRED: &[&str] = &[
     "user location is not supported",
     "country, region, or territory not supported",
 ];
-/// Validators name the field at fault without quotation marks, and its name is the caller's.
+/// Validators name the field at fault without quotation marks, and its name is the caller's; Google's path holds names of properties.
 const INVALID: &[&str] = &[
     "extra inputs are not permitted",
     "input should be",
     "field required",
     "unrecognized request argument",
     "unknown parameter",
+    "value error, ",
+    "invalid schema for",
+    "generatecontentrequest.",
 ];
 const CONTENT: &[&str] = &[
     "contentpolicyviolationerror",
@@ -114,9 +118,11 @@ const LIMIT: &[&str] = &[
     "too many requests",
     "request was throttled",
 ];
+const LIMITED: &[&str] = &["litellm.ratelimiterror", "rate limit exceeded", "rate limit reached"];
 const OVERLOAD: &[&str] = &[
     "overloaded",
     "at capacity",
+    "over capacity",
     "out of capacity",
     "no capacity",
     "high demand",
@@ -126,6 +132,8 @@ const OVERLOAD: &[&str] = &[
     "queue is full",
     "server is busy",
     "server busy",
+    // Envoy's own breaker: nothing was sent.
+    "reset reason: overflow",
 ];
 /// A context that is poisoned, as the log's patterns have it (`runtime::local::classify`).
 const POISON: &[&str] = &[
@@ -213,7 +221,10 @@ pub fn sign(status: u16, body: &ErrorBody, provider: &Provider) -> Option<Sign> 
 }
 
 fn of_server(status: u16, body: &ErrorBody, provider: &Provider) -> Option<Sign> {
-    if status == 500 && context(&body.text) {
+    if body.text.starts_with("failed to parse") {
+        // llama.cpp repeats what the model wrote.
+        None
+    } else if status == 500 && context(&body.text) {
         Some(Sign::ContextLength)
     } else if body.says(MEMORY) {
         Some(Sign::Memory)
@@ -246,6 +257,8 @@ fn of_account(body: &ErrorBody, provider: &Provider) -> Option<Sign> {
 fn of_limit(status: u16, body: &ErrorBody) -> Option<Sign> {
     match status {
         429 if body.says(&["overloaded"]) => Some(Sign::Backpressure),
+        // LiteLLM before it had a type for it.
+        429 if body.says(&["no deployments available for selected model"]) => Some(Sign::CircuitOpen),
         403 if content(body) => Some(Sign::ContentFiltered),
         403 if body.says(LIMIT) => Some(Sign::RateLimited),
         _ => None,
@@ -259,10 +272,7 @@ fn of_request(body: &ErrorBody, status: u16) -> Option<Sign> {
         Some(Sign::ContextLength)
     } else if content(body) {
         Some(Sign::ContentFiltered)
-    } else if leads(
-        body,
-        &["litellm.ratelimiterror", "rate limit exceeded", "rate limit reached"],
-    ) {
+    } else if leads(body, LIMITED) {
         Some(Sign::RateLimited)
     } else {
         None
@@ -278,8 +288,39 @@ const LEAD: usize = 200;
 
 /// Whether one of the texts begins near the front, before any quotation.
 fn leads(body: &ErrorBody, texts: &[&str]) -> bool {
-    let end = body.text.find(['"', '`', '\'']).unwrap_or(LEAD).min(LEAD);
+    let text = front(&body.text, LEAD);
+    let end = quotation(text.as_bytes()).into_iter().chain(refused_value(text)).min();
+    let end = end.unwrap_or(LEAD);
     texts.iter().any(|text| body.text.find(text).is_some_and(|at| at < end))
+}
+
+/// Where a quotation begins near the front: an index of a path is one (`properties[x]`), an apostrophe within a word is none.
+fn quotation(text: &[u8]) -> Option<usize> {
+    let in_word = |at: usize| text.get(at).is_some_and(u8::is_ascii_alphanumeric);
+    let follows_word = |at: usize| at.checked_sub(1).is_some_and(in_word);
+    (0..text.len()).find(|&at| match text.get(at) {
+        Some(b'"' | b'`') => true,
+        Some(b'[') => follows_word(at),
+        Some(b'\'') => !(follows_word(at) && in_word(at + 1)),
+        _ => false,
+    })
+}
+
+/// Where a value begins that is not known or not taken, quoted or not: `Unknown part type: x`.
+fn refused_value(text: &str) -> Option<usize> {
+    text.match_indices(": ").map(|(at, _)| at).find(|&at| {
+        let clause = text.get(..at).and_then(|before| before.rsplit([':', '.']).next());
+        clause.is_some_and(|clause| {
+            let refused = ["unknown ", "unsupported ", "unexpected ", "invalid "];
+            let itself = ["request", "argument", "error"];
+            refused.iter().any(|word| clause.contains(word)) && !itself.iter().any(|word| clause.ends_with(word))
+        })
+    })
+}
+
+/// Whether a text without any machine word is about a rate.
+pub fn limited(body: &ErrorBody) -> bool {
+    (leads(body, LIMITED) || leads(body, &["too many requests"])) && !body.says(OVERLOAD)
 }
 
 fn leads_account(body: &ErrorBody, provider: &Provider) -> bool {

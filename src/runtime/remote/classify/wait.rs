@@ -26,7 +26,10 @@ pub fn elsewhere(headers: &HeaderMap, body: &ErrorBody, now_unix_ms: i64, limite
     let now = date(headers).or_else(|| Timestamp::from_millisecond(now_unix_ms).ok());
     let resets = || {
         limited
-            .then(|| reset(headers, now).or_else(|| reset(&body.headers, now)))
+            .then(|| {
+                let field = || rate_limit_field(headers);
+                reset(headers, now).or_else(field).or_else(|| reset(&body.headers, now))
+            })
             .flatten()
     };
     let field = body.delay.as_deref().and_then(|delay| leading(delay, true));
@@ -81,6 +84,15 @@ fn reset(headers: &HeaderMap, now: Option<Timestamp>) -> Option<Duration> {
     used_up
         .filter_map(|(name, _)| reset_value(text(headers, &name.as_str().replace("remaining", "reset"))?, now))
         .max()
+}
+
+/// The draft of the IETF: `ratelimit: "api";r=0;t=187`, what remains and the seconds until more does.
+fn rate_limit_field(headers: &HeaderMap) -> Option<Duration> {
+    let used_up = |limit: &str| {
+        let parameter = |name| limit.split(';').find_map(|part| part.trim().strip_prefix(name));
+        (parameter("r=")? == "0").then(|| seconds(parameter("t=")?, 1.0))?
+    };
+    text(headers, "ratelimit")?.split(',').filter_map(used_up).max()
 }
 
 /// A duration (`6m0s`), seconds, an instant (RFC 3339), or an instant in seconds or milliseconds since 1970.
