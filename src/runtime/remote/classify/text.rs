@@ -80,6 +80,7 @@ const INVALID: &[&str] = &[
     "value error, ",
     "invalid schema for",
     "generatecontentrequest.",
+    "tool call id was ",
 ];
 const CONTENT: &[&str] = &[
     "contentpolicyviolationerror",
@@ -191,6 +192,7 @@ const NETWORK: &[&str] = &[
     "econnrefused",
     "no route to host",
     "name or service not known",
+    "dial tcp",
 ];
 
 /// The sign of an answer's text.
@@ -256,7 +258,7 @@ fn of_account(body: &ErrorBody, provider: &Provider) -> Option<Sign> {
 
 fn of_limit(status: u16, body: &ErrorBody) -> Option<Sign> {
     match status {
-        429 if body.says(&["overloaded"]) => Some(Sign::Backpressure),
+        429 if body.says(&["overloaded", "model busy"]) => Some(Sign::Backpressure),
         // LiteLLM before it had a type for it.
         429 if body.says(&["no deployments available for selected model"]) => Some(Sign::CircuitOpen),
         403 if content(body) => Some(Sign::ContentFiltered),

@@ -86,13 +86,17 @@ fn reset(headers: &HeaderMap, now: Option<Timestamp>) -> Option<Duration> {
         .max()
 }
 
-/// The draft of the IETF: `ratelimit: "api";r=0;t=187`, what remains and the seconds until more does.
+/// The drafts of the IETF, what remains and the seconds until more does: `ratelimit: "api";r=0;t=187`, and of old
+/// `ratelimit: limit=100, remaining=0, reset=50`.
 fn rate_limit_field(headers: &HeaderMap) -> Option<Duration> {
+    let field = text(headers, "ratelimit")?;
+    let old = field.contains("reset=");
     let used_up = |limit: &str| {
-        let parameter = |name| limit.split(';').find_map(|part| part.trim().strip_prefix(name));
-        (parameter("r=")? == "0").then(|| seconds(parameter("t=")?, 1.0))?
+        let parameter = |name| limit.split([';', ',']).find_map(|part| part.trim().strip_prefix(name));
+        let (remaining, reset) = if old { ("remaining=", "reset=") } else { ("r=", "t=") };
+        (parameter(remaining)? == "0").then(|| seconds(parameter(reset)?, 1.0))?
     };
-    text(headers, "ratelimit")?.split(',').filter_map(used_up).max()
+    field.split(|c| c == ',' && !old).filter_map(used_up).max()
 }
 
 /// A duration (`6m0s`), seconds, an instant (RFC 3339), or an instant in seconds or milliseconds since 1970.
