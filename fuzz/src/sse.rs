@@ -1,7 +1,7 @@
 //! Streams: events do not depend on how their bytes arrive, and what the client gets of a translated stream is a stream of OpenAI's
 //! that means what the provider's meant.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use inference_operator::{
     policy::pricing::Usage,
@@ -70,7 +70,7 @@ struct Played {
     finished: bool,
     usage: Option<Usage>,
     told: Option<Usage>,
-    calls: BTreeSet<(u64, u64)>,
+    calls: HashSet<(u64, u64)>,
 }
 
 impl Played {
@@ -82,7 +82,7 @@ impl Played {
             finished: false,
             usage: None,
             told: None,
-            calls: BTreeSet::new(),
+            calls: HashSet::new(),
         }
     }
 

@@ -41,7 +41,7 @@ fn pods(subject: &Subject, tier: Tier) -> LabelSelector {
 fn groups(subject: &Subject) -> LabelSelector {
     let tiers = [Tier::Local, Tier::Follower].map(|tier| tier.as_str().to_owned());
     LabelSelector {
-        match_labels: Some([(names::LABEL_DEPLOYMENT.to_owned(), subject.name.clone())].into()),
+        match_labels: Some(subject.selector()),
         match_expressions: Some(vec![LabelSelectorRequirement {
             key: names::LABEL_TIER.to_owned(),
             operator: "In".to_owned(),

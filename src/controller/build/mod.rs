@@ -89,6 +89,11 @@ impl Subject {
         ])
     }
 
+    /// Selects all of its pods.
+    fn selector(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([(names::LABEL_DEPLOYMENT.to_owned(), self.name.clone())])
+    }
+
     fn tier_labels(&self, tier: Tier) -> BTreeMap<String, String> {
         let mut labels = self.labels();
         labels.insert(names::LABEL_TIER.into(), tier.as_str().into());

@@ -40,7 +40,7 @@ pub fn build(subject: &Subject) -> NetworkPolicy {
 
 fn pods(subject: &Subject) -> LabelSelector {
     LabelSelector {
-        match_labels: Some([(names::LABEL_DEPLOYMENT.to_owned(), subject.name.clone())].into()),
+        match_labels: Some(subject.selector()),
         ..LabelSelector::default()
     }
 }

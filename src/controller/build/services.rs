@@ -1,7 +1,5 @@
 //! One Service for clients over all pods, and a headless one through which GPU-less pods find local ones.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec},
     apimachinery::pkg::util::intstr::IntOrString,
@@ -20,13 +18,12 @@ pub fn build(subject: &Subject, spec: &InferenceDeploymentSpec) -> Vec<Service> 
 }
 
 fn front(subject: &Subject) -> Service {
-    let selector = BTreeMap::from([(names::LABEL_DEPLOYMENT.to_owned(), subject.name.clone())]);
     service(
         subject,
         subject.name.clone(),
         ServiceSpec {
             type_: Some("ClusterIP".into()),
-            selector: Some(selector),
+            selector: Some(subject.selector()),
             ports: Some(vec![port("http", names::PORT_SERVICE)]),
             ..ServiceSpec::default()
         },

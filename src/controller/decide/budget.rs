@@ -1,6 +1,6 @@
 //! The budget: the ledger of `crate::policy::budget::ledger`, fed with what the cluster knows.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -8,11 +8,11 @@ use kube::ResourceExt;
 
 use super::{Decisions, Situation, awake, gpu_time};
 use crate::{
-    api::{BudgetStatus, InferenceDeployment, InferenceReplica, MoneyError, NanoUsd, ReplicaBudget, names},
+    api::{BudgetStatus, InferenceDeployment, InferenceReplica, NanoUsd, ReplicaBudget, names},
     controller::pods::has_ended,
     policy::budget::ledger::{
-        self, Clocks, Decision, Holder, Mark, Marks, Object, Remove, Terms, WriteOff, WriteOffError, may_release,
-        next_charge, projection,
+        self, Clocks, Decision, Holder, Mark, Marks, Object, Remove, Terms, WriteOff, may_release, next_charge,
+        projection,
     },
 };
 
@@ -89,27 +89,23 @@ fn marks(deployment: &InferenceDeployment) -> Marks {
     let window = deployment.annotations().get(names::ANNOTATION_BUDGET_WINDOW);
     Marks {
         window: window.and_then(|text| Mark::read(text)),
-        adopt: adopt(deployment).and_then(Result::ok),
-        write_off: write_off(deployment).and_then(Result::ok),
+        adopt: said(deployment, names::ANNOTATION_BUDGET_ADOPT).and_then(Result::ok),
+        write_off: said(deployment, names::ANNOTATION_BUDGET_WRITE_OFF).and_then(Result::ok),
     }
 }
 
-fn adopt(deployment: &InferenceDeployment) -> Option<Result<NanoUsd, MoneyError>> {
-    let text = deployment.annotations().get(names::ANNOTATION_BUDGET_ADOPT)?;
-    Some(text.parse())
-}
-
-fn write_off(deployment: &InferenceDeployment) -> Option<Result<WriteOff, WriteOffError>> {
-    let text = deployment.annotations().get(names::ANNOTATION_BUDGET_WRITE_OFF)?;
-    Some(text.parse())
+/// What an annotation says.
+fn said<T: FromStr>(deployment: &InferenceDeployment, name: &str) -> Option<Result<T, T::Err>> {
+    deployment.annotations().get(name).map(|text| text.parse())
 }
 
 /// What is wrong with annotations that are not carried out.
 pub fn unread(deployment: &InferenceDeployment, ledger: Option<&BudgetStatus>) -> Vec<String> {
     let due = |asked: WriteOff| ledger.map_or(Ok(0), |ledger| asked.due(ledger));
-    let write_off = write_off(deployment).map(|asked| asked.and_then(due));
+    let adopt = said::<NanoUsd>(deployment, names::ANNOTATION_BUDGET_ADOPT);
+    let write_off = said(deployment, names::ANNOTATION_BUDGET_WRITE_OFF).map(|asked| asked.and_then(due));
     let errors = [
-        (names::ANNOTATION_BUDGET_ADOPT, adopt(deployment).and_then(failure)),
+        (names::ANNOTATION_BUDGET_ADOPT, adopt.and_then(failure)),
         (names::ANNOTATION_BUDGET_WRITE_OFF, write_off.and_then(failure)),
     ];
     let told = |(name, error)| Some(format!("the annotation {name} is not taken: {}", error?));

@@ -122,12 +122,10 @@ where
         return Err(BodyError::TooLarge);
     }
     let mut room = Room::default();
-    let now = Instant::now();
-    let end = now + TOTAL;
-    let mut piece = next(body, now, end).await?;
+    let end = Instant::now() + TOTAL;
     // A copy, also of a body in one piece: that one is part of the connection's buffer, which would be made anew for as long as it is held.
     let mut bytes = BytesMut::with_capacity(expected.min(PIECE));
-    while let Some(data) = piece {
+    while let Some(data) = next(body, end).await? {
         let length = bytes.len() + data.len();
         if length > MAX_BODY {
             return Err(BodyError::TooLarge);
@@ -137,19 +135,18 @@ where
             bytes.reserve(expected.max(length) - bytes.len());
         }
         bytes.extend_from_slice(&data);
-        piece = next(body, Instant::now(), end).await?;
     }
     let bytes = bytes.freeze();
     Ok(Received { bytes, room })
 }
 
-/// The next bytes; `None` at the end of the body. They must come by `end`, and not too long after `now`.
-async fn next<B>(body: &mut B, now: Instant, end: Instant) -> Result<Option<Bytes>, BodyError>
+/// The next bytes; `None` at the end.
+async fn next<B>(body: &mut B, end: Instant) -> Result<Option<Bytes>, BodyError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let idle = now + IDLE;
+    let idle = Instant::now() + IDLE;
     loop {
         let frame = timeout_at(idle.min(end), body.frame()).await;
         match frame.map_err(|_| BodyError::TooSlow)? {
@@ -172,7 +169,7 @@ where
     let end = Instant::now() + DISCARDING;
     let mut length = 0;
     while length <= DISCARDED {
-        let Ok(Some(data)) = next(&mut body, Instant::now(), end).await else {
+        let Ok(Some(data)) = next(&mut body, end).await else {
             return;
         };
         length += data.len();
