@@ -29,6 +29,8 @@ mod isolation;
 mod lifecycle;
 mod local;
 mod placement;
+#[path = "../support/port.rs"]
+mod port;
 mod rate;
 mod remote;
 mod rollout;

@@ -2,7 +2,6 @@
 
 use std::{
     env,
-    net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -12,7 +11,10 @@ use futures::future::join_all;
 
 use serde_json::json;
 
-use crate::harness::{PODS, figure, get, post, until};
+use crate::{
+    harness::{PODS, figure, get, post, until},
+    port::free_port,
+};
 
 /// Streams at once, and the tokens of each.
 const LOADS: [(u32, u32); 3] = [(1, 96), (4, 48), (16, 24)];
@@ -40,14 +42,6 @@ fn start(command: &mut Command) -> Process {
             .spawn()
             .expect("it starts"),
     )
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .expect("a port")
-        .local_addr()
-        .expect("an address")
-        .port()
 }
 
 fn variable(name: &str) -> String {

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -25,6 +25,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+
+use super::port::free_port;
 
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -166,11 +168,6 @@ pub fn fake(plan: &str) -> Bench {
         ("OPENAI_API_KEY".into(), "sk-secret".into()),
     ]);
     bench
-}
-
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 pub struct Engine {

@@ -14,6 +14,8 @@ mod bench;
 mod drivers;
 #[path = "../support/hub.rs"]
 mod hub;
+#[path = "../support/port.rs"]
+mod port;
 
 mod engines;
 mod external;

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU16, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -68,9 +68,12 @@ impl Script {
 }
 
 impl Provider {
-    /// A working provider on a free port of loopback.
+    /// A working provider at a loopback address of its own: the kernel gives a port that was just given up to the next who asks, and a
+    /// provider is never to count what was meant for somebody who is gone.
     pub async fn start(manner: Manner) -> Self {
-        Self::listen("127.0.0.1:0", manner)
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        Self::listen(&format!("127.1.{high}.{low}:0"), manner)
             .await
             .expect("loopback has a free port")
     }

@@ -81,7 +81,7 @@ async fn play(row: Row) -> Vec<String> {
         Some(kind) if is_late(&row) => judge_late(&mut judge, &answer, kind),
         Some(kind) => judge_error(&mut judge, &answer, kind),
     }
-    judge.same("number of calls", provider.seen().len(), calls(&row));
+    judge_calls(&mut judge, &provider);
     judge_money(&mut judge, &runtime.status().await["budget"]);
     judge_circuits(&mut judge, &runtime, fields).await;
     judge.faults
@@ -152,6 +152,17 @@ fn judge_error(judge: &mut Judge<'_>, answer: &Answer, kind: ErrorKind) {
 fn calls(row: &Row) -> usize {
     let again = row.retryable && row.wait_ms.is_none_or(|wait| wait < TOTAL_MS);
     if row.variant == "Unauthorized" || again { 2 } else { 1 }
+}
+
+fn judge_calls(judge: &mut Judge<'_>, provider: &Provider) {
+    let seen = provider.seen();
+    judge.same("number of calls", seen.len(), calls(judge.row));
+    if seen.len() != calls(judge.row) {
+        let asked = seen
+            .iter()
+            .map(|seen| format!("{} {} {:?}", seen.method, seen.path, seen.headers));
+        judge.faults.extend(asked);
+    }
 }
 
 fn judge_money(judge: &mut Judge<'_>, budget: &Value) {

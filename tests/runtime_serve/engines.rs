@@ -2,15 +2,13 @@
 
 use std::process::{Child, Command, Stdio};
 
-use super::process::{Runtime, start_with, until};
+use super::{
+    port::free_port,
+    process::{Runtime, start_with, until},
+};
 
 const COMPLETION: &str = r#"{"model":"assistant","prompt":"a","max_tokens":1}"#;
 const ENGINE: &str = env!("CARGO_BIN_EXE_fake-engine");
-
-fn free_port() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port().to_string()
-}
 
 async fn answers(runtime: &Runtime) {
     until("ready", || async { runtime.readyz().await.as_u16() == 200 }).await;
@@ -24,7 +22,7 @@ async fn answers(runtime: &Runtime) {
 async fn an_engine_is_asked_by_the_name_it_was_started_with() {
     let variables = [
         ("INFERENCE_ENGINE_PATH", ENGINE),
-        ("INFERENCE_ENGINE_PORT", &free_port()),
+        ("INFERENCE_ENGINE_PORT", &free_port().to_string()),
         ("INFERENCE_MODEL_DIR", "FOLDER/keys/models"),
         ("INFERENCE_MODEL_NAME", "before"),
         ("FAKE_ENGINE_STARTS", "FOLDER/starts"),
@@ -52,7 +50,7 @@ impl Drop for Elsewhere {
 async fn an_engine_elsewhere_answers_as_an_own_one_does() {
     let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
     let engine = Command::new(ENGINE)
-        .args(["serve", "m", "--served-model-name=theirs", "--port", &port])
+        .args(["serve", "m", "--served-model-name=theirs", "--port", &port.to_string()])
         .env("FAKE_ENGINE_STARTS", folder.path().join("starts"))
         .stderr(Stdio::null())
         .spawn();

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{
     process::{chat_body, start, until},
     requests::{CHAT, content, done, event, named, remote, role, stop},
-    upstream::{Act, Ending, Upstream},
+    upstream::{Act, Ending, Upstream, refusing},
 };
 
 const QUICK: &str = ", retry: {maxRetries: 2, initialBackoff: 1ms, maxBackoff: 1ms}";
@@ -345,11 +345,7 @@ async fn a_provider_that_hangs_times_out() {
 #[tokio::test]
 async fn nobody_listening_is_a_network_error() {
     let upstream = Upstream::play([Act::Hang]).await;
-    let closed = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let (_held, closed) = refusing();
     let spec =
         format!("backends:\n{}", remote(&upstream, NEVER)).replace(&upstream.address.to_string(), &closed.to_string());
     let runtime = start(&spec).await;

@@ -6,6 +6,7 @@ use nix::sys::signal::{Signal, kill};
 
 use super::{
     hangup::metric,
+    port::free_port,
     process::{Runtime, read, start_with, until},
     requests::{CHAT, remote},
     upstream::{Act, Upstream},
@@ -16,14 +17,9 @@ pub const OWN: &str =
 
 /// A process whose engine plays `plan`, one word a start.
 pub async fn start(plan: &str, spec: &str) -> Runtime {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
     let variables = [
         ("INFERENCE_ENGINE_PATH", env!("CARGO_BIN_EXE_fake-engine")),
-        ("INFERENCE_ENGINE_PORT", &port.to_string()),
+        ("INFERENCE_ENGINE_PORT", &free_port().to_string()),
         ("INFERENCE_MODEL_DIR", "FOLDER/keys/models"),
         ("FAKE_ENGINE_PLAN", plan),
         ("FAKE_ENGINE_STARTS", "FOLDER/starts"),

@@ -11,6 +11,8 @@
 
 #[path = "../fake-provider/mod.rs"]
 mod fake_provider;
+#[path = "../support/port.rs"]
+mod port;
 mod process;
 mod upstream;
 

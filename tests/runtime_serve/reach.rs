@@ -64,7 +64,7 @@ async fn metadata_is_refused_in_every_spelling_also_on_a_laptop() {
 #[tokio::test]
 async fn loopback_is_refused_where_the_operator_does_not_allow_it_and_the_next_backend_answers() {
     let (refused, second) = (
-        Upstream::play([Act::Answer(200, &[], CHAT.into())]).await,
+        Upstream::play_at_localhost([Act::Answer(200, &[], CHAT.into())]).await,
         Upstream::play([Act::Answer(200, &[], CHAT.into())]).await,
     );
     let port = refused.address.port();

@@ -11,7 +11,7 @@ use super::{
     money::{in_flight, reserved, usd},
     process::{Runtime, chat_body, read, start, start_with_keys, until},
     requests::{CHAT, content, done, event, remote, role, stop, usage},
-    upstream::{self, Upstream},
+    upstream::{self, Upstream, refusing},
 };
 
 const PRICE: &str = ", price: {inputPerMillionTokens: \"1\", outputPerMillionTokens: \"1\"}";
@@ -466,9 +466,7 @@ async fn a_blocked_prompt_costs_what_is_reported() {
 
 #[tokio::test]
 async fn who_cannot_be_reached_is_paid_nothing() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = closed.local_addr().unwrap();
-    drop(closed);
+    let (_held, address) = refusing();
     let text = format!(
         "- name: up\n  remote: {{provider: OpenAI, endpoint: \"http://{address}/v1\", model: m, \
          credentials: {{secret: {{name: openai, key: api-key}}}}{PRICE}{PLAIN}}}\n"

@@ -1,8 +1,11 @@
 //! The fake provider as these tests speak to it: a list of acts, the last one repeated.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
-use tokio::sync::Notify;
+use tokio::{net::TcpSocket, sync::Notify};
 
 use super::{
     fake_provider::{self as fake, Gate, Manner, Provider, Seen},
@@ -68,6 +71,14 @@ fn streamed(events: Vec<String>, ending: Ending) -> fake::Act {
     }
 }
 
+/// An address that refuses connections for as long as the socket is held: nobody else is given its port.
+pub fn refusing() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
 /// The provider.
 #[derive(Debug)]
 pub struct Upstream {
@@ -80,7 +91,15 @@ pub struct Upstream {
 impl Upstream {
     /// Plays the acts in order; the last one is repeated.
     pub async fn play(acts: impl IntoIterator<Item = Act>) -> Self {
-        let provider = Provider::start(Manner::default()).await;
+        Self::with(Provider::start(Manner::default()).await, acts)
+    }
+
+    /// The same where further spellings of the address lead: `localhost` is 127.0.0.1 alone.
+    pub async fn play_at_localhost(acts: impl IntoIterator<Item = Act>) -> Self {
+        Self::with(Provider::listen("127.0.0.1:0", Manner::default()).await.unwrap(), acts)
+    }
+
+    fn with(provider: Provider, acts: impl IntoIterator<Item = Act>) -> Self {
         provider.repeat(acts.into_iter().map(Into::into));
         Self {
             address: provider.address,

@@ -13,6 +13,8 @@
 
 #[path = "../engine/bench.rs"]
 mod bench;
+#[path = "../support/port.rs"]
+mod port;
 
 use std::{
     path::PathBuf,
