@@ -153,17 +153,26 @@ impl From<InferenceError> for Ending {
     }
 }
 
+/// What an engine may survive, each by its first line: later ones are its consequences.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    /// Memory ran out. It must not hide what comes later.
+    memory: Option<String>,
+    fatal: Option<String>,
+    error: Option<String>,
+}
+
 /// What was seen of a context until it ended.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
     /// The first line that says that the context is poisoned: later ones are its consequences.
     poison: Option<String>,
-    /// The first line that says that memory ran out. Engines survive that: it must not hide what comes later.
-    memory: Option<String>,
+    /// Told before the last sign of life.
+    earlier: Told,
+    /// Told since.
+    told: Told,
     /// Lines that may still be an echo of a lack of memory or of a refused call.
     echo: usize,
-    fatal: Option<String>,
-    error: Option<String>,
     last: Option<String>,
 }
 
@@ -181,22 +190,39 @@ impl Evidence {
                 self.poison.get_or_insert_with(|| line.clone());
             }
             Some(Symptom::OutOfMemory) => {
-                self.memory.get_or_insert_with(|| line.clone());
+                self.told.memory.get_or_insert_with(|| line.clone());
                 self.echo = ECHO;
             }
             Some(Symptom::Refused) => {
-                self.fatal.get_or_insert_with(|| no_fault(&line));
+                self.told.fatal.get_or_insert_with(|| no_fault(&line));
                 self.echo = ECHO;
             }
             Some(Symptom::Fatal) => {
-                self.fatal.get_or_insert_with(|| line.clone());
+                self.told.fatal.get_or_insert_with(|| line.clone());
             }
             Some(Symptom::Error) => {
-                self.error.get_or_insert_with(|| line.clone());
+                self.told.error.get_or_insert_with(|| line.clone());
             }
             Some(Symptom::Poisoned) | None => {}
         }
         self.last = Some(line);
+    }
+
+    /// A sign of life. It may have been on its way when the last lines were written; what was told before the sign of life before it the
+    /// engine has survived, and whatever it ends of is something else.
+    pub fn survived(&mut self) {
+        self.earlier = std::mem::take(&mut self.told);
+        if self.earlier.memory.is_none() && self.earlier.fatal.is_none() {
+            self.echo = 0;
+        }
+    }
+
+    fn first<'a>(&'a self, pick: impl Fn(&'a Told) -> &'a Option<String>) -> Option<&'a String> {
+        pick(&self.earlier).as_ref().or(pick(&self.told).as_ref())
+    }
+
+    fn memory(&self) -> Option<&String> {
+        self.first(|told| &told.memory)
     }
 
     /// The line that says that the context is poisoned.
@@ -208,7 +234,7 @@ impl Evidence {
     /// How a context ended whose process ended with `status`. `oom_killed`: the kernel killed a process of the container for its memory.
     #[must_use]
     pub fn ending(&self, status: ExitStatus, oom_killed: bool) -> Ending {
-        let memory = self.memory.as_ref().filter(|_| !oom_killed && self.poison.is_none());
+        let memory = self.memory().filter(|_| !oom_killed && self.poison.is_none());
         let short = memory.and_then(|line| Some((shortage::read(line)?, line.clone())));
         Ending {
             error: self.failure(status, oom_killed),
@@ -225,7 +251,7 @@ impl Evidence {
                 ),
             };
         }
-        match (&self.poison, &self.memory) {
+        match (&self.poison, self.memory()) {
             (Some(line), _) => InferenceError::CudaContextPoisoned { message: line.clone() },
             (None, Some(line)) => InferenceError::Backpressure {
                 message: format!(
@@ -244,7 +270,8 @@ impl Evidence {
     }
 
     fn cause(&self) -> &str {
-        let line = self.fatal.as_ref().or(self.error.as_ref()).or(self.last.as_ref());
+        let line = self.first(|told| &told.fatal).or(self.first(|told| &told.error));
+        let line = line.or(self.last.as_ref());
         line.map_or("it logged nothing", String::as_str)
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     io,
     process::Stdio,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -26,11 +26,11 @@ use super::{
     classify::{Evidence, Symptom},
     engine::{Engine, Limits},
     lines::each_line,
-    prober::Prober,
+    prober::{Prober, Sign},
     ring::Ring,
     worker::Event,
 };
-use crate::error::InferenceError;
+use crate::{error::InferenceError, runtime::sync::lock};
 
 /// Name of the variable that marks every process of a context, whatever group it moves to.
 pub const ENV_MARKER: &str = "ENGINE_CONTEXT";
@@ -181,7 +181,7 @@ impl Watch {
     fn line(&self, line: &str) {
         tracing::debug!(target: "engine", "{line}");
         let symptom = self.engine.classify(line);
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut log = self.log();
         log.ring.push(line);
         log.evidence.note(symptom, line);
         if symptom == Some(Symptom::Poisoned)
@@ -211,7 +211,7 @@ impl Watch {
         let killed = oom_before
             .zip(cgroup::oom_kills())
             .is_some_and(|(before, after)| after > before);
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = self.log();
         let ending = match status {
             Ok(status) => log.evidence.ending(status, killed),
             Err(error) => InferenceError::Internal {
@@ -243,7 +243,18 @@ impl Watch {
         let target = prober.target(&known, wanted, self.gone.clone());
         let places = target.parallel;
         self.send(Event::Ready(Arc::new(target)));
-        prober.sick(&known, places, || self.send(Event::Answered)).await
+        prober.sick(&known, places, |sign| self.alive(sign)).await
+    }
+
+    fn alive(&self, sign: Sign) {
+        self.log().evidence.survived();
+        if sign == Sign::Canary {
+            self.send(Event::Answered);
+        }
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        lock(&self.log)
     }
 }
 

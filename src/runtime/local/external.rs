@@ -82,7 +82,7 @@ impl Attendant<'_> {
         let places = target.parallel;
         tracing::info!(address = %target.address, context_length = target.context_length, "the engine is ready");
         self.view.send_replace(EngineView::Ready(target));
-        prober.sick(&known, places, || ()).await
+        prober.sick(&known, places, |_| ()).await
     }
 
     async fn prober(&self) -> Result<Prober, InferenceError> {

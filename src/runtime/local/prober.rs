@@ -30,6 +30,15 @@ pub struct Prober {
     pub activity: Arc<Activity>,
 }
 
+/// What an engine shows that lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// It answered a canary.
+    Canary,
+    /// Bytes of answers came from it.
+    Bytes,
+}
+
 /// What was learned of a context that serves.
 #[derive(Debug)]
 pub struct Known {
@@ -155,8 +164,8 @@ impl Prober {
     }
 
     /// Until a canary fails: one is sent after every idle interval, and at once when the request path doubts the engine, which has so many
-    /// `places`. Whoever wants to know hears of every canary that it `answered`.
-    pub async fn sick(&self, known: &Known, places: u32, answered: impl Fn()) -> InferenceError {
+    /// `places`. Whoever wants to know hears of every `sign` of life.
+    pub async fn sick(&self, known: &Known, places: u32, sign: impl Fn(Sign)) -> InferenceError {
         let mut seen = self.activity.beats();
         loop {
             let doubted = tokio::select! {
@@ -164,13 +173,16 @@ impl Prober {
                 () = sleep(self.timing.idle) => false,
             };
             let now = self.activity.beats();
+            if now != seen {
+                sign(Sign::Bytes);
+            }
             let busy = self.activity.in_flight() > 0 || now != seen;
             seen = now;
             if busy && !doubted {
                 continue;
             }
             match self.trial(known, places).await {
-                Ok(true) => answered(),
+                Ok(true) => sign(Sign::Canary),
                 Ok(false) => {}
                 Err(error) => return error,
             }
@@ -267,10 +279,30 @@ mod tests {
         prober.activity.doubt();
         let (known, heard) = (known(), Notify::new());
         tokio::select! {
-            error = prober.sick(&known, PLACES, || heard.notify_one()) => panic!("{error}"),
+            error = prober.sick(&known, PLACES, |sign| {
+                assert_eq!(sign, Sign::Canary);
+                heard.notify_one();
+            }) => panic!("{error}"),
             () = heard.notified() => {}
         }
         server.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_that_flow_are_told_and_need_no_canary() {
+        let prober = prober(([127, 0, 0, 1], 9).into());
+        let (known, heard) = (known(), Notify::new());
+        tokio::select! {
+            error = prober.sick(&known, PLACES, |sign| {
+                assert_eq!(sign, Sign::Bytes);
+                heard.notify_one();
+            }) => panic!("{error}"),
+            () = async {
+                sleep(Duration::from_secs(1)).await;
+                prober.activity.beat();
+                heard.notified().await;
+            } => {}
+        }
     }
 
     /// How long an engine that answers nothing is put up with, when these are in flight and it is doubted.
@@ -285,7 +317,7 @@ mod tests {
             .collect();
         prober.activity.doubt();
         let began = Instant::now();
-        let error = prober.sick(&known(), PLACES, || ()).await;
+        let error = prober.sick(&known(), PLACES, |_| ()).await;
         assert!(matches!(error, InferenceError::Timeout { .. }), "{error}");
         began.elapsed()
     }
@@ -315,7 +347,7 @@ mod tests {
                 activity.doubt();
             }
         });
-        let convicted = timeout(Timing::default().canary * 3, prober.sick(&known(), PLACES, || ())).await;
+        let convicted = timeout(Timing::default().canary * 3, prober.sick(&known(), PLACES, |_| ())).await;
         assert!(matches!(convicted, Ok(InferenceError::Timeout { .. })), "{convicted:?}");
         clients.abort();
     }

@@ -270,6 +270,30 @@ fn memory_that_ran_out_and_was_survived_hides_no_poison() {
 }
 
 #[test]
+fn what_was_survived_is_no_cause() {
+    let mut evidence = seen(&["CUDA error: out of memory", "ggml_assert: x"]);
+    evidence.survived();
+    assert_eq!(
+        evidence.failure(signal(6), false).kind(),
+        ErrorKind::Backpressure,
+        "the sign of life may have been on its way already"
+    );
+    evidence.note(Some(Symptom::Error), "E no file");
+    evidence.survived();
+    let InferenceError::ServerError { body: Some(body), .. } = evidence.failure(signal(11), false) else {
+        panic!("another kind");
+    };
+    assert!(body.ends_with("(SIGSEGV): E no file"), "{body}");
+
+    let vague = "torch.AcceleratorError: CUDA error: unknown error";
+    evidence.note(common(vague), vague);
+    assert_eq!(evidence.poison(), Some(vague), "an echo of nothing");
+    evidence.survived();
+    evidence.survived();
+    assert_eq!(evidence.poison(), Some(vague), "nothing survives that");
+}
+
+#[test]
 fn the_kernels_word_on_memory_is_final() {
     assert_eq!(seen(&[]).failure(signal(9), true).kind(), ErrorKind::Backpressure);
     assert_eq!(seen(&[]).failure(signal(9), false).kind(), ErrorKind::ServerError);
