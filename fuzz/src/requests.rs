@@ -84,8 +84,8 @@ fn received(data: &[u8]) -> Bytes {
         .bytes
 }
 
-/// What is written for a provider of OpenAI's family, with a paid limit or without one.
-fn rewritten(head: &Head, body: &Bytes, provider: RemoteProvider, paid: bool) -> Bytes {
+/// What is written for a provider of OpenAI's family, with a paid limit or without one, and whether it takes `stream_options`.
+fn rewritten(head: &Head, body: &Bytes, provider: RemoteProvider, paid: bool, stream_options: bool) -> Bytes {
     let is_openai = provider == RemoteProvider::OpenAI;
     let wanted = Wanted {
         model: MODEL,
@@ -95,6 +95,7 @@ fn rewritten(head: &Head, body: &Bytes, provider: RemoteProvider, paid: bool) ->
             _ => OutputLimitField::MaxTokens,
         },
         sole: paid && !is_openai,
+        stream_options,
     };
     rewrite(body, head, wanted)
 }
@@ -102,15 +103,16 @@ fn rewritten(head: &Head, body: &Bytes, provider: RemoteProvider, paid: bool) ->
 /// OpenAI's family: only our own fields are written, every other byte of a value stays.
 fn passed_on(head: &Head, body: &Bytes) {
     for provider in OPENAIS {
-        for paid in [false, true] {
-            let sent = rewritten(head, body, provider, paid);
-            unchanged(head, body, &sent);
+        for (paid, options) in [(false, true), (true, true), (false, false), (true, false)] {
+            let sent = rewritten(head, body, provider, paid, options);
+            unchanged(head, body, &sent, options);
             let again = head::read(head.operation, &sent).expect("it can be read again");
             assert_eq!(
                 (again.model.as_str(), again.stream, again.n),
                 (MODEL, head.stream, head.n)
             );
-            assert!(!head.stream || again.include_usage, "usage is always asked");
+            assert!(!options || !head.stream || again.include_usage, "usage is always asked");
+            assert!(options || again.spans.stream_options.is_none(), "not of who refuses that");
             if head.operation != Operation::Embeddings {
                 assert_eq!(again.output_limit, Some(head.output_limit.unwrap_or(LIMIT)));
             }
@@ -118,14 +120,17 @@ fn passed_on(head: &Head, body: &Bytes) {
     }
 }
 
-fn unchanged(head: &Head, body: &[u8], sent: &[u8]) {
+fn unchanged(head: &Head, body: &[u8], sent: &[u8], options: bool) {
     let ours = |name: &str| match name {
         "model" | "max_tokens" | "max_completion_tokens" => true,
-        "stream_options" => head.stream,
+        "stream_options" => head.stream || !options,
         _ => false,
     };
     let others = |body: &[u8]| -> Vec<_> { Fields::of(body).0.into_iter().filter(|(name, _)| !ours(name)).collect() };
     assert_eq!(others(sent), others(body));
+    if !options {
+        return;
+    }
     let options = |body: &[u8]| {
         let fields = Fields::of(body);
         let mut options: Value = serde_json::from_str(fields.get("stream_options")?).ok()?;
@@ -261,7 +266,7 @@ fn reserved(head: &Head, body: &Bytes) {
         let sent = match provider {
             RemoteProvider::Anthropic => encoded(head, body, None),
             RemoteProvider::Gemini => encoded(head, body, Some(false)),
-            _ => Ok(rewritten(head, body, provider, true)),
+            _ => Ok(rewritten(head, body, provider, true, true)),
         };
         if let (Ok(bound), Ok(sent)) = (bound(head, body, &terms), sent)
             && let Ok(sent) = serde_json::from_slice(&sent)

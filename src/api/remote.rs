@@ -249,19 +249,28 @@ pub struct Timeouts {
     pub total: Option<DurationString>,
 }
 
-/// The first version of Azure's API that knows `max_completion_tokens`.
-const AZURE_COMPLETION_TOKENS: &str = "2024-09-01";
+/// The first version of Azure's API that knows `max_completion_tokens` and `stream_options`.
+const AZURE_NEW_FIELDS: &str = "2024-09-01";
 
 impl RemoteBackend {
     /// The field of a chat's output limit.
     #[must_use]
     pub fn output_limit_field(&self) -> OutputLimitField {
-        let is_new = self.api_version.as_deref().is_none_or(|v| v >= AZURE_COMPLETION_TOKENS);
         self.output_limit_field.unwrap_or(match self.provider {
             RemoteProvider::OpenAI => OutputLimitField::MaxCompletionTokens,
-            RemoteProvider::AzureOpenAI if is_new => OutputLimitField::MaxCompletionTokens,
+            RemoteProvider::AzureOpenAI if self.knows_new_fields() => OutputLimitField::MaxCompletionTokens,
             _ => OutputLimitField::MaxTokens,
         })
+    }
+
+    /// Whether a stream may be asked for its usage with `stream_options`, as far as the spec tells.
+    #[must_use]
+    pub fn knows_stream_options(&self) -> bool {
+        self.provider != RemoteProvider::AzureOpenAI || self.knows_new_fields()
+    }
+
+    fn knows_new_fields(&self) -> bool {
+        self.api_version.as_deref().is_none_or(|v| v >= AZURE_NEW_FIELDS)
     }
 }
 

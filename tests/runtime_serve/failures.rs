@@ -91,6 +91,56 @@ async fn a_failure_that_stays_is_told_in_full() {
     );
 }
 
+fn extra_forbidden() -> Act {
+    let detail = r#"{"type":"extra_forbidden","loc":["body","stream_options","include_usage"],"msg":"Extra inputs are not permitted","input":true}"#;
+    let body = format!(
+        r#"{{"object":"error","message":{{"detail":[{detail}]}},"type":"invalid_request_error","param":null,"code":null}}"#
+    );
+    Act::Answer(422, &[], body)
+}
+
+/// Mistral's API: it reports usage with the last chunk, and knows no field to ask for it.
+#[tokio::test]
+async fn a_server_that_refuses_stream_options_is_not_asked_for_usage_again() {
+    let stream = || Act::Stream(vec![role(), content("Hi"), stop()], Ending::Regular);
+    let upstream = Upstream::play([extra_forbidden(), stream()]).await;
+    let spec = named("up", &upstream, "").replace("provider: OpenAI", "provider: OpenAICompatible");
+    let runtime = start(&format!("backends:\n{spec}")).await;
+    let asked = r#","stream":true,"stream_options":{"include_usage":true}"#;
+    for fields in [r#","stream":true"#, asked] {
+        let answer = runtime.chat(fields).await;
+        assert_eq!(answer.status.as_u16(), 200, "{}", answer.text);
+    }
+    let seen = upstream.seen();
+    let options: Vec<_> = seen
+        .iter()
+        .map(|seen| seen.body.get("stream_options").is_some())
+        .collect();
+    assert_eq!(options, [true, false, false]);
+    let log = runtime.said.lock().unwrap().clone();
+    assert!(log.contains("it refuses stream_options"), "{log}");
+}
+
+/// What a client wrote may be quoted, and is no reason to ask nobody for usage any more.
+#[tokio::test]
+async fn a_refusal_that_only_quotes_stream_options_teaches_nothing() {
+    let upstream = Upstream::play([extra_forbidden()]).await;
+    let runtime = start(&format!("backends:\n{}", remote(&upstream, NEVER))).await;
+    for _ in 0..2 {
+        let answer = runtime.chat(r#","stream":true"#).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.error().1.as_str()),
+            (400, "bad_request")
+        );
+    }
+    let seen = upstream.seen();
+    let options: Vec<_> = seen
+        .iter()
+        .map(|seen| seen.body.get("stream_options").is_some())
+        .collect();
+    assert_eq!(options, [true, false, true, false]);
+}
+
 #[tokio::test]
 async fn a_rate_limit_carries_its_wait() {
     let limited = Act::Answer(

@@ -44,6 +44,8 @@ struct Health {
     credential: Arc<Breaker>,
     retries: Mutex<RetryBudget>,
     violated: Arc<AtomicBool>,
+    /// It refused a stream that was asked for its usage, and took the same one without.
+    refuses_stream_options: AtomicBool,
 }
 
 /// Why nothing can be sent.
@@ -159,6 +161,7 @@ impl Remote {
                 credential,
                 retries: Mutex::new(RetryBudget::new()),
                 violated: Arc::default(),
+                refuses_stream_options: AtomicBool::default(),
             }),
             means: means.clone(),
             session: ArcSwap::from_pointee(session),
@@ -181,6 +184,7 @@ impl Remote {
         }
         if !self.is_bound_as(spec) {
             self.health.violated.store(false, Ordering::Relaxed);
+            self.health.refuses_stream_options.store(false, Ordering::Relaxed);
         }
         self.health.endpoint.reconfigure(spec.into());
         self.health.credential.reconfigure(spec.into());
@@ -333,6 +337,19 @@ impl Remote {
     #[must_use]
     pub fn bound_violated(&self) -> bool {
         self.health.violated.load(Ordering::Relaxed)
+    }
+
+    /// Whether streams are asked for their usage.
+    #[must_use]
+    pub fn takes_stream_options(&self) -> bool {
+        self.spec.knows_stream_options() && !self.health.refuses_stream_options.load(Ordering::Relaxed)
+    }
+
+    /// A stream was refused for its `stream_options`, and the same one without them was not.
+    pub fn refuses_stream_options(&self) {
+        if !self.health.refuses_stream_options.swap(true, Ordering::Relaxed) {
+            info!(backend = self.name, "it refuses stream_options: streams go out without");
+        }
     }
 
     /// A request is sent for the first time.

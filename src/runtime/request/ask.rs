@@ -27,8 +27,8 @@ pub struct OutputLimit {
     pub binding: bool,
 }
 
-/// Writes the request. What the provider has no way to say is the next backend's.
-pub fn question(remote: &Remote, job: &Job, limit: OutputLimit) -> Result<Question, Miss> {
+/// Writes the request; with `stream_options` where the server takes them. What the provider has no way to say is the next backend's.
+pub fn question(remote: &Remote, job: &Job, limit: OutputLimit, stream_options: bool) -> Result<Question, Miss> {
     let dialect = Dialect::of(remote.spec.provider);
     let (head, model) = (&job.head, remote.spec.model.as_str());
     let target = Target {
@@ -45,6 +45,7 @@ pub fn question(remote: &Remote, job: &Job, limit: OutputLimit) -> Result<Questi
                     Operation::Completions | Operation::Embeddings => OutputLimitField::MaxTokens,
                 },
                 sole: limit.binding && knows_one(remote.spec.provider),
+                stream_options,
             };
             Ok(rewrite(&job.body, head, wanted))
         }

@@ -165,8 +165,16 @@ async fn refused(bench: &Bench, status: u16, headers: &HeaderMap, incoming: Inco
     Miss {
         upstream_status: Some(status),
         upstream_request_id: upstream_id(bench, headers),
+        of_stream_options: names_stream_options(status, &body),
         ..Miss::at(progress, classified)
     }
+}
+
+/// The refusal names the field, or what stands in it. A server may quote what the client wrote, too: whether it is the reason only another
+/// attempt can tell.
+fn names_stream_options(status: u16, body: &[u8]) -> bool {
+    let names = |field: &str| body.windows(field.len()).any(|window| window == field.as_bytes());
+    matches!(status, 400 | 422) && (names("stream_options") || names("include_usage"))
 }
 
 /// The engine may be broken. An engine that says that it was never made for this request is not.

@@ -137,6 +137,7 @@ impl LocalRoute {
             output_limit: routing.snapshot.serving().default_max_tokens.map(u64::from),
             limit_field: OutputLimitField::MaxTokens,
             sole: false,
+            stream_options: true,
         };
         let body = rewrite(&job.body, &job.head, wanted);
         let ticket = Ticket::new(Arc::clone(&backend.name), Arc::clone(&dispatcher.metrics), None, None)

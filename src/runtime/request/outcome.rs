@@ -36,6 +36,8 @@ pub struct Miss {
     pub param: Option<Box<str>>,
     /// No pod with an engine was reached, and one will come back for it.
     pub asleep: bool,
+    /// The refusal speaks of `stream_options`, perhaps because they are refused.
+    pub of_stream_options: bool,
 }
 
 impl Miss {
@@ -72,6 +74,7 @@ impl Miss {
             usage: None,
             param: None,
             asleep: false,
+            of_stream_options: false,
         }
     }
 

@@ -42,13 +42,19 @@ impl Dispatcher {
         }
         let started = Instant::now();
         let (mut retries, mut rebuilt) = (0, false);
+        let mut options = remote.takes_stream_options();
         let mut failed_with: Option<Miss> = None;
         remote.first_attempt();
         loop {
             // Retries share the time of one attempt: a request never takes longer than `total` at one backend.
             let timers = Timers::from(remote.timeouts()).after(started.elapsed());
-            let (miss, ticket, used) = match self.once(routing, backend, remote, job, timers).await {
-                Ok(reply) => return Ok(reply),
+            let (miss, ticket, used) = match self.once((routing, backend, remote), job, timers, options).await {
+                Ok(reply) => {
+                    if !options && remote.takes_stream_options() {
+                        remote.refuses_stream_options();
+                    }
+                    return Ok(reply);
+                }
                 // What keeps a retry from being sent (its own failures opened the circuit, say) is not why the request failed.
                 Err(Failed::Before(miss)) => return Err(failed_with.unwrap_or(*miss)),
                 Err(Failed::During(failed)) => *failed,
@@ -62,6 +68,11 @@ impl Dispatcher {
                 continue;
             }
             ticket.fail(&miss);
+            if miss.of_stream_options && options && job.head.stream {
+                options = false;
+                failed_with = Some(miss);
+                continue;
+            }
             let remaining = remote.timeouts().total().saturating_sub(started.elapsed());
             let again = miss.classified.retry == RetryRule::SameBackend;
             let wait = again
@@ -78,17 +89,16 @@ impl Dispatcher {
 
     async fn once(
         &self,
-        routing: &Routing,
-        backend: &Backend,
-        remote: &Arc<Remote>,
+        (routing, backend, remote): (&Routing, &Backend, &Arc<Remote>),
         job: &Job,
         timers: Timers,
+        options: bool,
     ) -> Result<Reply, Failed> {
         let session = remote
             .session()
             .map_err(|unusable| Failed::before(Miss::at(Progress::Unsent, unusable.classified())))?;
         let (target, question, mut ticket) = self
-            .prepare((routing, backend, remote), job, &session, timers)
+            .prepare((routing, backend, remote), job, &session, timers, options)
             .await
             .map_err(Failed::before)?;
         match send(target, question, self.asker(routing)).await {
@@ -111,6 +121,7 @@ impl Dispatcher {
         job: &Job,
         session: &Arc<Session>,
         timers: Timers,
+        options: bool,
     ) -> Result<(Target, Question, Ticket), Miss> {
         let begun = Instant::now();
         fits(remote, &job.head)?;
@@ -121,7 +132,7 @@ impl Dispatcher {
             .await?;
         let credential = session.credential.headers().await;
         let credential = credential.map_err(|error| no_token(remote, session, &error))?;
-        let question = question(remote, job, self.limit(routing, remote))?;
+        let question = question(remote, job, self.limit(routing, remote), options)?;
         let (stake, hold) = self.reserve(routing, backend, job, stake, begun + timers.total).await?;
         // What was waited for is part of the attempt's time.
         let (provider, timers) = (remote.provider.clone(), timers.after(begun.elapsed()));

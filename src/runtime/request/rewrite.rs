@@ -1,6 +1,6 @@
 //! The body for a backend: its own name of the model, usage asked for, an output limit where one is needed. Every other byte stays.
 
-use std::ops::Range;
+use std::{iter::once, ops::Range};
 
 use bytes::{Bytes, BytesMut};
 use serde_json::{Map, Value, json};
@@ -20,6 +20,8 @@ pub struct Wanted<'a> {
     /// The limit is paid for, and the server is one that may not know both fields, or refuse both at once: `limit_field` alone holds
     /// it, whichever the client wrote.
     pub sole: bool,
+    /// The server takes `stream_options`: streams are asked for their usage. Else nothing of that is sent, whoever wrote it.
+    pub stream_options: bool,
 }
 
 const fn name(field: OutputLimitField) -> &'static str {
@@ -51,17 +53,20 @@ pub fn rewrite(body: &Bytes, head: &Head, wanted: Wanted<'_>) -> Bytes {
         Some(span) => edits.push((span, value)),
         None => edits.push((head.spans.start..head.spans.start, format!("\"{name}\":{value},"))),
     };
-    if head.stream {
-        let span = head.spans.stream_options.clone();
-        set(span, "stream_options", usage_asked(body, head));
+    let options = head.spans.stream_options.clone();
+    if head.stream && wanted.stream_options {
+        set(options.clone(), "stream_options", usage_asked(body, head));
     }
     let field = wanted.limit_field;
     if let Some(limit) = limit(head, wanted) {
         set(span(field, head), name(field), limit.to_string());
     }
-    if let Some(value) = span(other(field), head).filter(|_| wanted.sole) {
-        edits.push((member(body, value), String::new()));
-    }
+    let refused = [
+        span(other(field), head).filter(|_| wanted.sole),
+        options.filter(|_| !wanted.stream_options),
+    ];
+    let gone = members(body, refused.into_iter().flatten());
+    edits.extend(gone.into_iter().map(|span| (span, String::new())));
     edits.sort_by_key(|(span, _)| (span.start, span.end));
     splice(body, &edits)
 }
@@ -82,6 +87,26 @@ fn limit(head: &Head, wanted: Wanted<'_>) -> Option<u64> {
     }
 }
 
+/// All of the members whose values are these, with the commas that must go with them. Of two that end the object together the first one's
+/// comma is the second one's, too.
+fn members(body: &[u8], values: impl Iterator<Item = Range<usize>>) -> Vec<Range<usize>> {
+    let mut gone: Vec<Range<usize>> = values.map(|value| member(body, value)).collect();
+    gone.sort_by_key(|span| span.start);
+    if let [first, last] = gone.as_slice()
+        && last.start < first.end
+    {
+        let start = comma_before(body, first.start).unwrap_or(first.start);
+        gone = once(start..last.end).collect();
+    }
+    gone
+}
+
+fn comma_before(body: &[u8], start: usize) -> Option<usize> {
+    let before = body.get(..start)?;
+    let last = before.iter().rposition(|byte| !byte.is_ascii_whitespace())?;
+    (before.get(last) == Some(&b',')).then_some(last)
+}
+
 /// All of the member whose value is at `value`, with the comma that must go with it.
 fn member(body: &[u8], value: Range<usize>) -> Range<usize> {
     let white = |at: usize| body.get(at).is_some_and(u8::is_ascii_whitespace);
@@ -96,8 +121,7 @@ fn member(body: &[u8], value: Range<usize>) -> Range<usize> {
     if is(end, b',') {
         return start..end + 1;
     }
-    let comma = (0..start).rev().find(|at| !white(*at)).filter(|at| is(*at, b','));
-    comma.unwrap_or(start)..value.end
+    comma_before(body, start).unwrap_or(start)..value.end
 }
 
 /// The request's stream options with `include_usage`.
@@ -141,6 +165,7 @@ mod tests {
             output_limit,
             limit_field,
             sole: false,
+            stream_options: true,
         }
     }
 
@@ -172,12 +197,49 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_takes_no_stream_options_gets_none() {
+        let wanted = Wanted {
+            model: "b",
+            output_limit: None,
+            limit_field: MaxTokens,
+            sole: true,
+            stream_options: false,
+        };
+        for (body, expected) in [
+            (r#"{"model":"a","stream":true}"#, r#"{"model":"b","stream":true}"#),
+            (
+                r#"{"stream_options":{"include_usage":true}, "model":"a","stream":true}"#,
+                r#"{ "model":"b","stream":true}"#,
+            ),
+            (
+                r#"{"stream":true,"model":"a" , "stream_options":{"include_usage":true}}"#,
+                r#"{"stream":true,"model":"b" }"#,
+            ),
+            (
+                r#"{"stream":true,"model":"a","max_completion_tokens":5, "stream_options":null }"#,
+                r#"{"max_tokens":5,"stream":true,"model":"b" }"#,
+            ),
+            (
+                r#"{"stream":true,"model":"a","stream_options":{},"max_completion_tokens":5}"#,
+                r#"{"max_tokens":5,"stream":true,"model":"b"}"#,
+            ),
+            (
+                r#"{"stream_options":{},"max_completion_tokens":5,"stream":true,"model":"a"}"#,
+                r#"{"max_tokens":5,"stream":true,"model":"b"}"#,
+            ),
+        ] {
+            assert_eq!(written(Operation::Chat, body, wanted), expected, "{body}");
+        }
+    }
+
+    #[test]
     fn a_limit_that_is_paid_for_stands_alone_in_the_field_that_is_heeded() {
         let wanted = |limit_field| Wanted {
             model: "a",
             output_limit: Some(9),
             limit_field,
             sole: true,
+            stream_options: true,
         };
         for (body, expected) in [
             (r#"{"model":"a"}"#, r#"{"max_tokens":9,"model":"a"}"#),
