@@ -129,6 +129,18 @@ pub(super) struct Message<'a> {
     pub annotations: Raw<'a>,
     #[serde(borrow)]
     pub reasoning_content: Option<Text<'a>>,
+    /// The same at other servers, in text and in pieces.
+    #[serde(borrow)]
+    pub reasoning: Raw<'a>,
+    #[serde(borrow)]
+    pub reasoning_details: Raw<'a>,
+    #[serde(borrow)]
+    pub thinking_blocks: Raw<'a>,
+    /// Pictures of an answer.
+    #[serde(borrow)]
+    pub images: Raw<'a>,
+    #[serde(borrow)]
+    pub provider_specific_fields: Raw<'a>,
 }
 
 /// Text, or a list of parts.
@@ -192,6 +204,11 @@ pub(super) struct ToolCall<'a> {
     /// Where the call stood in a stream: clients that put streams together leave it in.
     #[serde(rename = "index")]
     _index: Option<u64>,
+    /// What other providers add to a call of theirs means nothing here.
+    #[serde(rename = "extra_content")]
+    _extra_content: Option<serde::de::IgnoredAny>,
+    #[serde(rename = "provider_specific_fields")]
+    _provider_specific_fields: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]

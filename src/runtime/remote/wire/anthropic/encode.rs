@@ -9,6 +9,7 @@ use super::messages::conversation;
 use super::named::{Object, parse, wrong};
 use super::neutral;
 use super::request::{Format, Metadata, OutputConfig, Request};
+use super::thinking;
 use super::tools::{choice, tools};
 use crate::runtime::remote::wire::{Inexpressible, Target};
 use crate::runtime::request::head::{Head, Operation};
@@ -36,6 +37,8 @@ fn request<'a>(chat: &'a Chat<'a>, head: &Head, target: Target<'a>) -> Result<Re
     let max_tokens = head.output_limit.or(target.output_limit).unwrap_or(DEFAULT_MAX_TOKENS);
     let asked = chat.reasoning_effort.as_ref().map(Text::as_str);
     let effort = effort(asked, chat.thinking, target.model, max_tokens)?;
+    let tool_choice = choice(chat)?;
+    let thinking = thinking::beside(effort.thinking, chat, tool_choice.as_ref())?;
     let (system, messages) = conversation(&chat.messages)?.into_parts();
     let user = chat.safety_identifier.as_ref().or(chat.user.as_ref());
     Ok(Request {
@@ -49,8 +52,8 @@ fn request<'a>(chat: &'a Chat<'a>, head: &Head, target: Target<'a>) -> Result<Re
         top_k: chat.top_k,
         stop_sequences: stop_sequences(chat.stop.as_ref())?,
         tools: tools(chat.tools.as_deref().unwrap_or_default())?,
-        tool_choice: choice(chat)?,
-        thinking: effort.thinking,
+        tool_choice,
+        thinking,
         output_config: OutputConfig {
             effort: effort.effort,
             format: format(chat.response_format.as_ref())?,

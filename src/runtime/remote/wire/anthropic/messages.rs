@@ -1,5 +1,7 @@
 //! Messages of the conversation.
 
+use std::borrow::Cow;
+
 use serde_json::value::RawValue;
 
 use super::Text;
@@ -133,7 +135,10 @@ impl<'a> Conversation<'a> {
             Allowed::TextAndImages,
             &format!("{path}.content"),
         )?;
-        let result = Block::ToolResult { tool_use_id, content };
+        let result = Block::ToolResult {
+            tool_use_id: known(tool_use_id),
+            content,
+        };
         if let (
             true,
             Some(Message {
@@ -172,7 +177,14 @@ fn content<'a>(given: &'a Given<'a>, allowed: Allowed, path: &str) -> Result<Opt
 fn belongs(message: &Asked<'_>, role: &str, path: &str) -> Result<(), Inexpressible> {
     const ELSEWHERE: &str = "does not belong to a message of this role: leave it out";
     let assistant = role == "assistant";
-    let annotated = message.annotations.is_some_and(|raw| !assistant || !is_empty_list(raw));
+    let holds = |raw: Raw<'_>| raw.is_some_and(|raw| !assistant || !is_empty_list(raw));
+    let added = [
+        ("reasoning", message.reasoning),
+        ("reasoning_details", message.reasoning_details),
+        ("thinking_blocks", message.thinking_blocks),
+        ("provider_specific_fields", message.provider_specific_fields),
+    ];
+    let added = added.map(|(name, raw)| (name, raw.is_some() && !assistant, ELSEWHERE));
     let fields = [
         ("name", message.name.is_some() && role != "tool", NOT_OFFERED),
         ("audio", message.audio.is_some(), NOT_OFFERED),
@@ -181,7 +193,8 @@ fn belongs(message: &Asked<'_>, role: &str, path: &str) -> Result<(), Inexpressi
             message.function_call.is_some(),
             "is OpenAI's old form: use tool_calls",
         ),
-        ("annotations", annotated, NOT_OFFERED),
+        ("annotations", holds(message.annotations), NOT_OFFERED),
+        ("images", holds(message.images), NOT_OFFERED),
         ("refusal", message.refusal.is_some() && !assistant, ELSEWHERE),
         (
             "reasoning_content",
@@ -195,7 +208,7 @@ fn belongs(message: &Asked<'_>, role: &str, path: &str) -> Result<(), Inexpressi
             ELSEWHERE,
         ),
     ];
-    match fields.into_iter().find(|(_, given, _)| *given) {
+    match fields.into_iter().chain(added).find(|(_, given, _)| *given) {
         Some((name, _, why)) => Err(wrong(format!("{path}.{name}"), why)),
         None => Ok(()),
     }
@@ -223,10 +236,19 @@ fn tool_use<'a>(call: &'a ToolCall<'a>, path: &str) -> Result<Block<'a>, Inexpre
         )
     })?;
     Ok(Block::ToolUse {
-        id: call.id.as_str(),
+        id: known(call.id.as_str()),
         name: name.as_str(),
         input,
     })
+}
+
+/// The API takes letters, digits, `_` and `-` in the id of a call; other servers' ids have more (`functions.f:0`).
+fn known(id: &str) -> Cow<'_, str> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if id.chars().all(fits) {
+        return id.into();
+    }
+    id.chars().map(|c| if fits(c) { c } else { '_' }).collect()
 }
 
 /// No text at all is what clients keep of a call without arguments.

@@ -9,8 +9,8 @@
 //! - System and developer messages all become the top-level `system`, in their order, wherever they stand: the Messages
 //!   API has no such role among the messages of most models. Anthropic's own OpenAI layer does the same.
 //! - Empty text is left out, as the API takes no empty text block.
-//! - An assistant's `reasoning_content` is left out: thinking without its signature cannot be sent back, and the API
-//!   ignores the thinking of earlier turns.
+//! - An assistant's `reasoning_content` (and what other servers call it) is left out: thinking without its signature cannot be sent
+//!   back, and the API ignores the thinking of earlier turns. Where it does not, the model does not think ([`thinking`]).
 
 mod answer;
 mod chat;
@@ -24,6 +24,7 @@ mod parts;
 mod read;
 mod request;
 mod stream;
+mod thinking;
 mod tools;
 
 #[cfg(test)]

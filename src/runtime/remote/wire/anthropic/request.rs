@@ -74,12 +74,12 @@ pub(super) enum Block<'a> {
         cache_control: Option<&'a RawValue>,
     },
     ToolUse {
-        id: &'a str,
+        id: Cow<'a, str>,
         name: &'a str,
         input: &'a RawValue,
     },
     ToolResult {
-        tool_use_id: &'a str,
+        tool_use_id: Cow<'a, str>,
         #[serde(skip_serializing_if = "Option::is_none")]
         content: Option<Content<'a>>,
     },

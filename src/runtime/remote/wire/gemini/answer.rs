@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    openai::{self, ExtraContent, Function, GoogleContent, Image, Logprobs, Said, Token, ToolCall, TopToken},
+    openai::{self, Drawn, ExtraContent, Function, Logprobs, Said, Token, ToolCall, TopToken},
     request::Str,
     usage::UsageMetadata,
 };
@@ -230,7 +230,10 @@ impl<'a> Candidate<'a> {
                 (_, Some(call), _) => said
                     .tool_calls
                     .push(tool_call(call, part.thought_signature, answer, calls)),
-                (_, _, Some(image)) => said.images.push(Image::new(&image.mime_type, &image.data)),
+                (_, _, Some(image)) => {
+                    let signature = part.thought_signature;
+                    said.images.push(Drawn::new(&image.mime_type, &image.data, signature));
+                }
                 (Some(text), ..) if part.thought == Some(true) => reasoning.push(text),
                 (Some(text), ..) => content.push(text),
                 _ => {}
@@ -305,9 +308,7 @@ fn tool_call<'a>(
             name: call.name,
             arguments: call.args.map_or("{}", RawValue::get),
         },
-        extra_content: signature.map(|thought_signature| ExtraContent {
-            google: GoogleContent { thought_signature },
-        }),
+        extra_content: signature.map(ExtraContent::signed),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Messages as Gemini's `contents`.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -9,11 +9,13 @@ use super::{
     Inexpressible, NOT_OFFERED, before_gemini_3,
     media::{self, Blob, FileData, Media},
     refused, request,
-    request::{Chat, Message, Role, ToolCall},
+    request::{Chat, Drawn, ExtraContent, Message, Role, ToolCall},
 };
 
 /// What Google documents for a function call that no Gemini made: its check of signatures is left out for it.
 const FOREIGN_SIGNATURE: &str = "skip_thought_signature_validator";
+/// Bytes of a function's name: Gemini takes no longer one, and every answer of a function repeats it.
+const MAX_NAME: usize = 128;
 
 /// Parts of one speaker.
 #[derive(Debug, Serialize)]
@@ -72,6 +74,15 @@ enum Response<'a> {
     Text { output: Cow<'a, str> },
 }
 
+impl<'a> From<Media<'a>> for Piece<'a> {
+    fn from(media: Media<'a>) -> Self {
+        match media {
+            Media::Inline(blob) => Self::InlineData(blob),
+            Media::Address(address) => Self::FileData(address),
+        }
+    }
+}
+
 impl<'a> From<Piece<'a>> for Part<'a> {
     fn from(data: Piece<'a>) -> Self {
         Self {
@@ -91,7 +102,8 @@ enum Speaker {
 }
 
 struct Translator<'a> {
-    messages: &'a [Message<'a>],
+    /// The function that the call with an id called; the latest counts.
+    called: HashMap<&'a str, &'a str>,
     signed: bool,
     ids: bool,
     system: Vec<Part<'a>>,
@@ -106,7 +118,7 @@ pub(super) fn translate<'a>(
     vertex: bool,
 ) -> Result<(Vec<Content<'a>>, Option<SystemInstruction<'a>>), Inexpressible> {
     let mut translator = Translator {
-        messages: &chat.messages,
+        called: HashMap::new(),
         signed: !before_gemini_3(model),
         ids: !vertex,
         system: Vec::new(),
@@ -152,10 +164,13 @@ impl<'a> Translator<'a> {
         self.last = speaker;
     }
 
-    fn assistant(&self, at: usize, message: &'a Message<'a>) -> Result<Vec<Part<'a>>, Inexpressible> {
+    fn assistant(&mut self, at: usize, message: &'a Message<'a>) -> Result<Vec<Part<'a>>, Inexpressible> {
         let mut parts = texts(at, message)?;
         if let Some(refusal) = &message.refusal {
             parts.extend(text(&refusal.0));
+        }
+        for (index, drawn) in message.images.iter().flatten().enumerate() {
+            parts.push(self.drawn(drawn, &format!("messages[{at}].images[{index}].image_url"))?);
         }
         let calls = message.tool_calls.as_deref().unwrap_or_default();
         for (index, call) in calls.iter().enumerate() {
@@ -168,13 +183,27 @@ impl<'a> Translator<'a> {
         Ok(parts)
     }
 
-    fn call(&self, call: &'a ToolCall<'a>, path: &str) -> Result<Part<'a>, Inexpressible> {
+    fn drawn(&self, drawn: &'a Drawn<'a>, path: &str) -> Result<Part<'a>, Inexpressible> {
+        let data = media::image(&drawn.image_url, path)?.into();
+        let signature = drawn.extra_content.as_ref().and_then(ExtraContent::signature);
+        Ok(Part {
+            data,
+            thought_signature: signature.or(self.signed.then_some(FOREIGN_SIGNATURE)),
+        })
+    }
+
+    fn call(&mut self, call: &'a ToolCall<'a>, path: &str) -> Result<Part<'a>, Inexpressible> {
         if call.kind.as_ref().is_some_and(|kind| kind.0 != "function") {
             let message = "is not offered by Gemini: it must be function";
             return Err(refused(format!("{path}.type"), message));
         }
         let function = call.function.as_ref();
         let function = function.ok_or_else(|| refused(format!("{path}.function"), "is required"))?;
+        if function.name.len() > MAX_NAME {
+            let message = format!("is longer than {MAX_NAME} bytes, which Gemini does not take");
+            return Err(refused(format!("{path}.function.name"), &message));
+        }
+        self.called.insert(&call.id, &function.name);
         let args = match function.arguments.trim() {
             "" => "{}",
             arguments => arguments,
@@ -183,7 +212,6 @@ impl<'a> Translator<'a> {
             let message = "must be a JSON object, as a string: send what the model gave";
             refused(format!("{path}.function.arguments"), message)
         })?;
-        let google = call.extra_content.as_ref().and_then(|extra| extra.google.as_ref());
         let data = Piece::FunctionCall(FunctionCall {
             id: self.ids.then_some(call.id.as_ref()),
             name: &function.name,
@@ -191,14 +219,14 @@ impl<'a> Translator<'a> {
         });
         Ok(Part {
             data,
-            thought_signature: google.and_then(|g| g.thought_signature.as_ref()).map(|s| s.0.as_ref()),
+            thought_signature: call.extra_content.as_ref().and_then(ExtraContent::signature),
         })
     }
 
     fn tool(&self, at: usize, message: &'a Message<'a>) -> Result<Part<'a>, Inexpressible> {
         let id = message.tool_call_id.as_ref();
         let id = id.ok_or_else(|| refused(format!("messages[{at}].tool_call_id"), "is required"))?;
-        let name = self.called(at, &id.0).ok_or_else(|| {
+        let name = self.called.get(id.0.as_ref()).copied().ok_or_else(|| {
             let message = "names no tool call of an earlier message of the assistant";
             refused(format!("messages[{at}].tool_call_id"), message)
         })?;
@@ -208,14 +236,6 @@ impl<'a> Translator<'a> {
             response: response(joined(at, message)?),
         };
         Ok(Piece::FunctionResponse(response).into())
-    }
-
-    /// The function that the call with this id called, in the messages before this one; the latest counts.
-    fn called(&self, at: usize, id: &str) -> Option<&'a str> {
-        let earlier = self.messages.get(..at)?.iter().rev();
-        let mut calls = earlier.flat_map(|m| m.tool_calls.as_deref().unwrap_or_default());
-        let call = calls.find(|call| call.id == id)?;
-        Some(&call.function.as_ref()?.name)
     }
 }
 
@@ -238,6 +258,11 @@ fn refuse_misplaced(at: usize, message: &Message<'_>) -> Result<(), Inexpressibl
             "tool_calls",
             calls && !assistant,
             "belongs to messages of the assistant",
+        ),
+        (
+            "images",
+            message.images.as_ref().is_some_and(|images| !images.is_empty()) && !assistant,
+            "belongs to messages of the assistant: send parts of content",
         ),
         (
             "refusal",
@@ -338,10 +363,7 @@ fn user_part<'a>(at: usize, index: usize, part: &'a request::Part<'_>) -> Result
     let path = format!("messages[{at}].content[{index}].{kind}");
     let missing = || refused(path.clone(), "is required");
     let data = match kind {
-        "image_url" => match media::image(part.image_url.as_ref().ok_or_else(missing)?, &path)? {
-            Media::Inline(blob) => Piece::InlineData(blob),
-            Media::Address(address) => Piece::FileData(address),
-        },
+        "image_url" => media::image(part.image_url.as_ref().ok_or_else(missing)?, &path)?.into(),
         "input_audio" => Piece::InlineData(media::audio(part.input_audio.as_ref().ok_or_else(missing)?, &path)?),
         "file" => Piece::InlineData(media::file(part.file.as_ref().ok_or_else(missing)?, &path)?),
         _ => {

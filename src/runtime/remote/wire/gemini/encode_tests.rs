@@ -92,6 +92,44 @@ fn foreign_calls_are_signed_and_vertex_gets_no_ids() {
 }
 
 #[test]
+fn an_answer_of_any_server_is_taken_back() {
+    let image = json!({"type":"image_url","index":0,"image_url":{"url":"data:image/png;base64,AA=="}});
+    let mut signed = image.clone();
+    signed["extra_content"] = json!({"google":{"thought_signature":"s"}});
+    let body = json!({"model":"m","messages":[{"role":"user","content":"Hi"},
+        {"role":"assistant","content":"a","reasoning":null,"reasoning_details":[],"thinking_blocks":[],"provider_specific_fields":{},
+            "images":[image, signed]}]});
+    let parts = |model: &str| translated(Operation::Chat, &body, model, false).unwrap()["contents"][1]["parts"].clone();
+    let blob = json!({"mimeType":"image/png","data":"AA=="});
+    assert_eq!(
+        parts("gemini-3-pro-image"),
+        json!([{"text":"a"},{"inlineData":blob,"thoughtSignature":"skip_thought_signature_validator"},
+            {"inlineData":blob,"thoughtSignature":"s"}])
+    );
+    assert_eq!(parts("gemini-2.5-flash-image")[1], json!({"inlineData":blob}));
+    let elsewhere = json!([{"role":"user","content":"Hi","images":[image]}]);
+    assert_eq!(messages(&elsewhere).unwrap_err().field, "messages[0].images");
+}
+
+/// A long name that every answer repeats would make gigabytes of a small request.
+#[test]
+fn the_answers_of_functions_grow_with_the_request_only() {
+    let call = |name: &str| json!({"id":"a","type":"function","function":{"name":name,"arguments":""}});
+    let conversation = |name: &str, answers: usize| {
+        let mut all = vec![
+            json!({"role":"user","content":"Hi"}),
+            json!({"role":"assistant","tool_calls":[call(name)]}),
+        ];
+        all.extend((0..answers).map(|_| json!({"role":"tool","tool_call_id":"a","content":""})));
+        json!(all)
+    };
+    let error = messages(&conversation(&"n".repeat(129), 1)).unwrap_err();
+    assert_eq!(error.field, "messages[1].tool_calls[0].function.name");
+    let longest = messages(&conversation(&"n".repeat(128), 1_000)).unwrap().to_string();
+    assert!(longest.len() < 300 * 1_000, "{} bytes", longest.len());
+}
+
+#[test]
 fn options_become_the_configuration() {
     for (fields, expected) in [
         (json!({}), json!({"maxOutputTokens":64})),

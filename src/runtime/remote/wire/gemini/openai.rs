@@ -50,7 +50,7 @@ pub(super) struct Message<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<ToolCall<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    images: Vec<Image>,
+    images: Vec<Drawn<'a>>,
 }
 
 /// What a candidate said. Text stays the JSON string that it is.
@@ -65,7 +65,7 @@ pub(super) struct Said<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) tool_calls: Vec<ToolCall<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) images: Vec<Image>,
+    pub(super) images: Vec<Drawn<'a>>,
 }
 
 impl<'a> Said<'a> {
@@ -113,20 +113,31 @@ pub(super) struct Function<'a> {
 
 #[derive(Debug, Serialize)]
 pub(super) struct ExtraContent<'a> {
-    pub(super) google: GoogleContent<'a>,
+    google: GoogleContent<'a>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct GoogleContent<'a> {
-    pub(super) thought_signature: &'a RawValue,
+struct GoogleContent<'a> {
+    thought_signature: &'a RawValue,
+}
+
+impl<'a> ExtraContent<'a> {
+    /// With the signature of the thoughts that led there.
+    pub(super) const fn signed(thought_signature: &'a RawValue) -> Self {
+        Self {
+            google: GoogleContent { thought_signature },
+        }
+    }
 }
 
 /// An image that the model made, as other gateways show it; OpenAI's chat API has no place for it.
 #[derive(Debug, Serialize)]
-pub(super) struct Image {
+pub(super) struct Drawn<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     image_url: ImageUrl,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra_content: Option<ExtraContent<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -134,9 +145,10 @@ struct ImageUrl {
     url: String,
 }
 
-impl Image {
-    pub(super) fn new(mime_type: &str, data: &str) -> Self {
+impl<'a> Drawn<'a> {
+    pub(super) fn new(mime_type: &str, data: &str, signature: Option<&'a RawValue>) -> Self {
         Self {
+            extra_content: signature.map(ExtraContent::signed),
             kind: "image_url",
             image_url: ImageUrl {
                 url: format!("data:{mime_type};base64,{data}"),

@@ -127,6 +127,31 @@ pub(super) struct Message<'a> {
     _annotations: Option<IgnoredAny>,
     #[serde(rename = "reasoning_content")]
     _reasoning_content: Option<IgnoredAny>,
+    #[serde(rename = "reasoning")]
+    _reasoning: Option<IgnoredAny>,
+    #[serde(rename = "reasoning_details")]
+    _reasoning_details: Option<IgnoredAny>,
+    #[serde(rename = "thinking_blocks")]
+    _thinking_blocks: Option<IgnoredAny>,
+    #[serde(rename = "provider_specific_fields")]
+    _provider_specific_fields: Option<IgnoredAny>,
+    /// What it drew.
+    #[serde(borrow)]
+    pub(super) images: Option<Vec<Drawn<'a>>>,
+}
+
+/// A picture of an answer.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Drawn<'a> {
+    #[serde(borrow)]
+    pub(super) image_url: ImageUrl<'a>,
+    #[serde(borrow)]
+    pub(super) extra_content: Option<ExtraContent<'a>>,
+    #[serde(rename = "type")]
+    _kind: Option<IgnoredAny>,
+    #[serde(rename = "index")]
+    _index: Option<IgnoredAny>,
 }
 
 /// `content`: a string or parts.
@@ -198,6 +223,8 @@ pub(super) struct ToolCall<'a> {
     /// Streams have it, and some clients send it back.
     #[serde(rename = "index")]
     _index: Option<IgnoredAny>,
+    #[serde(rename = "provider_specific_fields")]
+    _provider_specific_fields: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -209,7 +236,7 @@ pub(super) struct CalledFunction<'a> {
     pub(super) arguments: Cow<'a, str>,
 }
 
-/// What providers add to a call; another provider's additions mean nothing to Gemini.
+/// What providers add to what their models made; another provider's additions mean nothing to Gemini.
 #[derive(Debug, Deserialize)]
 pub(super) struct ExtraContent<'a> {
     #[serde(borrow)]
@@ -220,6 +247,14 @@ pub(super) struct ExtraContent<'a> {
 pub(super) struct GoogleContent<'a> {
     #[serde(borrow)]
     pub(super) thought_signature: Option<Str<'a>>,
+}
+
+impl ExtraContent<'_> {
+    /// The signature of the thoughts that led there.
+    pub(super) fn signature(&self) -> Option<&str> {
+        let google = self.google.as_ref()?;
+        google.thought_signature.as_ref().map(|signature| signature.0.as_ref())
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -109,6 +109,106 @@ fn an_answer_sent_back_whole_is_taken() {
 }
 
 #[test]
+fn an_answer_of_another_server_is_taken() {
+    let (_, messages) = messages(
+        r#"[{"role":"user","content":"Hi"},
+        {"role":"assistant","content":"a","refusal":null,"annotations":null,"audio":null,"function_call":null,"reasoning":null,
+            "reasoning_details":[{"type":"reasoning.text","text":"hm"}],"images":[],"provider_specific_fields":{"a":1},
+            "tool_calls":[{"id":"functions.f:0","type":"function","function":{"name":"f","arguments":"{}"},
+                "extra_content":{"google":{"thought_signature":"s"}},"provider_specific_fields":null}]},
+        {"role":"tool","tool_call_id":"functions.f:0","content":"x"}]"#,
+    )
+    .unwrap();
+    assert_eq!(
+        messages[1]["content"],
+        json!([{"type":"text","text":"a"},{"type":"tool_use","id":"functions_f_0","name":"f","input":{}}])
+    );
+    assert_eq!(messages[2]["content"][0]["tool_use_id"], "functions_f_0");
+    let drawn = r#"[{"role":"user","content":"Hi"},{"role":"assistant","content":"a",
+        "images":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AA=="}}]}]"#;
+    assert_eq!(
+        super::requests::messages(drawn).unwrap_err().field,
+        "messages[1].images"
+    );
+    let elsewhere = r#"[{"role":"user","content":"Hi","reasoning":"hm"}]"#;
+    assert_eq!(
+        super::requests::messages(elsewhere).unwrap_err().field,
+        "messages[0].reasoning"
+    );
+}
+
+const LOOP: &str = r#""messages":[{"role":"user","content":"Hi"},
+    {"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}}]},
+    {"role":"tool","tool_call_id":"a","content":"x"}]"#;
+const TOOLS: &str = r#""tools":[{"type":"function","function":{"name":"f"}}]"#;
+
+/// `thinking` of a conversation, or the field that it cannot go with.
+fn thinking(model: &str, messages: &str, fields: &str) -> Result<Value, String> {
+    let body = format!(r#"{{"model":"m","max_tokens":8000,{TOOLS},{messages},{fields}}}"#);
+    encoded_for(&body, model, None)
+        .map(|body| body["thinking"]["type"].clone())
+        .map_err(|error| error.field)
+}
+
+#[test]
+fn in_the_midst_of_calls_only_adaptive_models_think() {
+    let (effort, own) = (
+        r#""reasoning_effort":"medium""#,
+        r#""thinking":{"type":"enabled","budget_tokens":2000}"#,
+    );
+    let after = LOOP.replace(r#""x"}]"#, r#""x"},{"role":"user","content":"so?"}]"#);
+    for (model, messages, fields, expected) in [
+        ("claude-sonnet-4-5", LOOP, effort, Ok(Value::Null)),
+        ("claude-sonnet-4-5", after.as_str(), effort, Ok("enabled".into())),
+        ("claude-sonnet-4-6", LOOP, effort, Ok("adaptive".into())),
+        ("claude-sonnet-4-5", LOOP, own, Err("thinking".to_owned())),
+        (
+            "claude-sonnet-4-6",
+            LOOP,
+            r#""thinking":{"type":"adaptive"}"#,
+            Ok("adaptive".into()),
+        ),
+        (
+            "claude-sonnet-4-5",
+            LOOP,
+            r#""thinking":{"type":"disabled"}"#,
+            Ok("disabled".into()),
+        ),
+    ] {
+        assert_eq!(
+            thinking(model, messages, fields),
+            expected,
+            "{model} {messages} {fields}"
+        );
+    }
+}
+
+#[test]
+fn a_model_that_thinks_is_neither_forced_nor_cooled() {
+    let first = r#""messages":[{"role":"user","content":"Hi"}]"#;
+    for model in ["claude-sonnet-4-5", "claude-sonnet-4-6"] {
+        for (fields, expected) in [
+            (r#""reasoning_effort":"low","tool_choice":"required""#, Ok(Value::Null)),
+            (
+                r#""thinking":{"type":"enabled","budget_tokens":2000},"tool_choice":"required""#,
+                Err("tool_choice".to_owned()),
+            ),
+            (
+                r#""reasoning_effort":"low","temperature":0.2"#,
+                Err("temperature".to_owned()),
+            ),
+            (r#""reasoning_effort":"low","top_k":5"#, Err("top_k".to_owned())),
+            (
+                r#""reasoning_effort":"none","temperature":0.2,"tool_choice":"required""#,
+                Ok("disabled".into()),
+            ),
+        ] {
+            assert_eq!(thinking(model, first, fields), expected, "{model} {fields}");
+        }
+    }
+}
+
+#[test]
 fn results_of_tools_are_kept_together_and_apart_from_others() {
     let (_, rest) = messages(
         r#"[{"role":"tool","tool_call_id":"a","content":"1"},{"role":"tool","tool_call_id":"b",
