@@ -154,6 +154,7 @@ async fn completions_embeddings_and_models_are_served() {
         (&json!("list"), &json!("assistant"))
     );
     assert_eq!(runtime.get("/v1/models/assistant").await.json()["object"], "model");
+    assert_eq!(runtime.get("/v1/models/%61ssistant").await.json()["object"], "model");
     assert_eq!(runtime.get("/v1/models/other").await.error().0, "model_not_found");
     assert_eq!(runtime.readyz().await.as_u16(), 200);
 }

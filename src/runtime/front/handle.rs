@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, request::Parts};
 use http_body::Body;
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use rand::random;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -124,7 +125,9 @@ impl Front {
         let model = routing.snapshot.model();
         match route {
             Route::Models => Ok(Answered::Json(json!({"object": "list", "data": [model_object(model)]}))),
-            Route::Model(asked) if asked == model => Ok(Answered::Json(model_object(model))),
+            Route::Model(asked) if percent_decode_str(asked).eq(model.bytes()) => {
+                Ok(Answered::Json(model_object(model)))
+            }
             Route::Model(asked) => Err(Rejection::unknown_model(asked, model)),
             Route::Infer(operation) => {
                 let priority = priority(parts.headers.get(PRIORITY))?;

@@ -11,7 +11,7 @@ pub enum Route<'a> {
     Infer(Operation),
     /// `GET /v1/models`.
     Models,
-    /// `GET /v1/models/{id}`.
+    /// `GET /v1/models/{id}`, as it was written: clients encode the slash of a name.
     Model(&'a str),
 }
 
