@@ -86,9 +86,8 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         work(&options, config, &health, &metrics, &stop).await
     };
     stop.cancel();
-    if let Ok(Err(error)) = server.await {
-        tracing::warn!(%error, "the HTTP server ended");
-    }
+    // Only a panic could be told here, and its hook has.
+    let _ = server.await;
     result
 }
 

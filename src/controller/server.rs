@@ -9,10 +9,11 @@ use std::{
 };
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
-use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::Metrics;
+use crate::ports::{Bound, serve_probes};
 
 /// Whether the process can do its work: a standby can, a leader when its caches are filled.
 #[derive(Clone, Debug, Default)]
@@ -40,15 +41,14 @@ pub async fn serve(
     health: Health,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
-) -> std::io::Result<tokio::task::JoinHandle<std::io::Result<()>>> {
-    let listener = TcpListener::bind(address).await?;
+) -> std::io::Result<JoinHandle<()>> {
+    let bound = Bound::at(address, "probes and metrics").await?;
     let routes = Router::new()
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(text))
         .with_state(Shared { health, metrics });
-    let server = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned());
-    Ok(tokio::spawn(server.into_future()))
+    Ok(serve_probes(bound, routes, stop))
 }
 
 async fn ready(State(shared): State<Shared>) -> (StatusCode, &'static str) {

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     error::InferenceError,
+    ports::Answers,
     runtime::{
         access::{Denied, Door},
         backends::{Registry, Routing},
@@ -80,6 +81,16 @@ impl Port {
             Self::Client => "client",
             Self::Peer => "peer",
         }
+    }
+}
+
+impl Answers for (Arc<Front>, Port) {
+    type Body = Outgoing;
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Outgoing> {
+        let (front, port) = self;
+        // On the heap: the connection would keep room for it between requests.
+        Box::pin(front.handle(*port, request)).await
     }
 }
 

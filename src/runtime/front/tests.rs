@@ -22,6 +22,7 @@ use super::{Front, Lifecycle, Port};
 use crate::{
     api::{EngineIsolation, names},
     policy::reach::AllowedAddresses,
+    ports::{self, Bound},
     runtime::{
         access::{
             Door,
@@ -34,7 +35,6 @@ use crate::{
         peer::Peers,
         remote::session::client,
         request::{admission::Admission, local::LocalRoute, order::Dispatcher, share::Lines},
-        serve::listen,
     },
 };
 
@@ -58,11 +58,9 @@ async fn serve(router: axum::Router) -> SocketAddr {
 }
 
 async fn port(front: &Arc<Front>, port: Port) -> SocketAddr {
-    let bound = listen::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "test")
-        .await
-        .unwrap();
+    let bound = Bound::at(SocketAddr::from(([127, 0, 0, 1], 0)), "test").await.unwrap();
     let address = bound.address().unwrap();
-    listen::serve(bound, (Arc::clone(front), port), CancellationToken::new());
+    ports::serve(bound, (Arc::clone(front), port), CancellationToken::new());
     address
 }
 

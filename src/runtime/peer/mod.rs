@@ -42,11 +42,11 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Peers of a deployment.
+    /// Peers of a deployment; `resolver` is the text of the pod's `/etc/resolv.conf`.
     #[must_use]
-    pub fn new(namespace: &str, deployment: &str) -> Self {
+    pub fn new(namespace: &str, deployment: &str, resolver: &str) -> Self {
         Self::at(
-            format!("{deployment}{}.{namespace}.svc", names::PEER_SERVICE_SUFFIX),
+            host(namespace, deployment, resolver),
             names::PORT_PEER,
             PathBuf::from(names::DIR_PEER_TOKEN).join(names::FILE_PEER_TOKEN),
         )
@@ -150,6 +150,19 @@ impl Peers {
     }
 }
 
+/// The full name of the Service, where the kubelet tells the cluster's domain. A shorter one is tried in every domain of the node first: a
+/// stranger's there would be shown prompts and the token.
+fn host(namespace: &str, deployment: &str, resolver: &str) -> String {
+    let own = format!("{namespace}.svc.");
+    let service = format!("{deployment}{}", names::PEER_SERVICE_SUFFIX);
+    let domains = resolver.lines().filter_map(|line| line.trim().strip_prefix("search"));
+    let mut domains = domains.flat_map(str::split_whitespace);
+    match domains.find(|domain| domain.starts_with(&own)) {
+        Some(domain) => format!("{service}.{}.", domain.trim_end_matches('.')),
+        None => format!("{service}.{namespace}.svc"),
+    }
+}
+
 /// True when the address is one of this pod's own, which is among the Ready ones while its engine is being rebuilt: a hop to it would
 /// be lost. The kernel sends from the address itself then; connecting a datagram socket sends nothing.
 fn is_own(address: SocketAddr) -> bool {
@@ -174,6 +187,14 @@ mod tests {
 
     fn pods(count: u8) -> Vec<SocketAddr> {
         (1..=count).map(|n| SocketAddr::from(([10, 0, 0, n], 8001))).collect()
+    }
+
+    #[test]
+    fn peers_are_looked_up_by_their_full_name() {
+        let resolver = "nameserver 10.0.0.10\nsearch team.svc.k8s.example svc.k8s.example k8s.example corp.example\noptions ndots:5\n";
+        assert_eq!(host("team", "chat", resolver), "chat-local.team.svc.k8s.example.");
+        assert_eq!(host("other", "chat", resolver), "chat-local.other.svc");
+        assert_eq!(host("team", "chat", ""), "chat-local.team.svc");
     }
 
     #[test]

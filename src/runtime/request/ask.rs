@@ -1,6 +1,7 @@
 //! The request in a provider's format, and the reader of its answer.
 
 use jiff::Timestamp;
+use memchr::memchr2;
 
 use super::{
     attempt::Question,
@@ -17,6 +18,41 @@ use crate::{
         remote::wire::{Asked, Dialect, Inexpressible, Reader, Target, address::is_vertex, anthropic, gemini},
     },
 };
+
+/// Objects that a body may have that is translated. The shortest have a few bytes and take a few hundred of memory each: 16 MiB of them would
+/// be half a gigabyte.
+const MOST_OBJECTS: usize = 100_000;
+
+/// Objects of a body, those that texts quote left out.
+fn objects(body: &[u8]) -> usize {
+    // Far fewer bytes than they need.
+    if body.len() < MOST_OBJECTS {
+        return 0;
+    }
+    let (mut count, mut rest) = (0, body);
+    while let Some(at) = memchr2(b'{', b'"', rest) {
+        let is_object = rest.get(at) == Some(&b'{');
+        rest = rest.get(at + 1..).unwrap_or_default();
+        if is_object {
+            count += 1;
+        } else {
+            rest = behind_text(rest);
+        }
+    }
+    count
+}
+
+/// What follows the text whose first quote was just passed.
+fn behind_text(mut rest: &[u8]) -> &[u8] {
+    while let Some(at) = memchr2(b'"', b'\\', rest) {
+        let skipped = if rest.get(at) == Some(&b'"') { 1 } else { 2 };
+        rest = rest.get(at + skipped..).unwrap_or_default();
+        if skipped == 1 {
+            return rest;
+        }
+    }
+    &[]
+}
 
 /// The limit on what may be generated.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +71,12 @@ pub fn question(remote: &Remote, job: &Job, limit: OutputLimit, stream_options: 
         model,
         output_limit: limit.default,
     };
+    if matches!(dialect, Dialect::Anthropic | Dialect::Gemini) && objects(&job.body) > MOST_OBJECTS {
+        return Err(inexpressible(&Inexpressible {
+            field: "the body".to_owned(),
+            message: format!("has more than {MOST_OBJECTS} objects, too many to be translated for this provider"),
+        }));
+    }
     let body = match dialect {
         Dialect::OpenAi | Dialect::Azure => {
             let wanted = Wanted {
@@ -84,4 +126,19 @@ fn asked(job: &Job, model: &str, dialect: Dialect) -> Asked {
 #[must_use]
 pub fn inexpressible(error: &Inexpressible) -> Miss {
     Miss::inexpressible(&error.field, &error.message, RetryRule::NextBackend)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_counted_and_texts_passed_over() {
+        let small = format!("[{}]", vec![r#"{"a":"{{\"{","b\\":{}}"#; 10_000].join(","));
+        assert_eq!(objects(small.as_bytes()), 20_000);
+        let text = format!(r#"{{"content":"{}"}}"#, "{".repeat(200_000));
+        assert_eq!(objects(text.as_bytes()), 1);
+        assert_eq!(objects("{\"".repeat(100_000).as_bytes()), 50_000, "whatever it is");
+        assert_eq!(objects(b"{}"), 0, "too small to matter");
+    }
 }

@@ -21,6 +21,9 @@ use crate::{
     },
 };
 
+/// Where the kubelet tells a pod how names are looked up.
+const RESOLVER: &str = "/etc/resolv.conf";
+
 /// What a front is made of.
 #[derive(Debug)]
 pub struct Parts {
@@ -67,7 +70,11 @@ pub fn front(parts: Parts) -> Result<Front, ServeError> {
         }) => (Some(identity), gate, Some(verifier), Wallet::Leased(boot, journal)),
         None => (None, watch::channel(true).1, None, alone(&snapshot)?),
     };
-    let peers = identity.as_ref().map(|own| Peers::new(&own.namespace, &own.deployment));
+    // Where it cannot be read the name is looked up as it can be.
+    let resolver = std::fs::read_to_string(RESOLVER).unwrap_or_default();
+    let peers = identity
+        .as_ref()
+        .map(|own| Peers::new(&own.namespace, &own.deployment, &resolver));
     let registry = Arc::new(Registry::new(
         Arc::clone(&snapshot),
         means.clone(),

@@ -9,10 +9,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{ServeError, drain::Signals, engine, listen};
+use super::{ServeError, bind, drain::Signals, engine};
 use crate::{
     api::names,
     policy::reach::AllowedAddresses,
+    ports,
     runtime::{backends::Means, config::Keys, front::admin, local::ENV_GROUP_LEADER},
 };
 
@@ -37,8 +38,8 @@ pub struct FollowOptions {
 pub async fn follow(options: FollowOptions) -> Result<u8, ServeError> {
     let mut signals = Signals::new().map_err(ServeError::Signals)?;
     let shutdown = CancellationToken::new();
-    let port = listen::bind(options.admin, "admin API").await?;
-    let server = listen::serve(port, admin::follower(), shutdown.clone());
+    let port = bind(options.admin, "admin API").await?;
+    let server = ports::serve_probes(port, admin::follower(), shutdown.clone());
     let means = Means {
         keys: Keys::Directory(names::DIR_KEYS.into()),
         allowed: options.allowed,

@@ -5,8 +5,6 @@ mod cluster;
 mod drain;
 mod engine;
 mod follow;
-pub(super) mod listen;
-mod read;
 mod tend;
 
 use std::{
@@ -20,7 +18,10 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::policy::reach::AllowedAddresses;
+use crate::{
+    policy::reach::AllowedAddresses,
+    ports::{self, Bound},
+};
 
 use super::{
     access::TokenError,
@@ -105,12 +106,12 @@ pub enum ServeError {
 
 /// Serves until SIGTERM or SIGINT and a drained queue, or until the engine is given up; gives the exit code.
 pub async fn run(options: Options) -> Result<u8, ServeError> {
-    listen::take_descriptors();
+    ports::take_descriptors();
     let signals = Signals::new().map_err(ServeError::Signals)?;
     let shown = Admin::default();
     let shutdown = CancellationToken::new();
-    let admin_port = listen::bind(options.admin, "admin API").await?;
-    let admin_server = listen::serve(admin_port, admin::router(shown.clone()), shutdown.clone());
+    let admin_port = bind(options.admin, "admin API").await?;
+    let admin_server = ports::serve_probes(admin_port, admin::router(shown.clone()), shutdown.clone());
     let served = match options.file.clone() {
         Some(file) => alone(&options, &file, signals, &shown, &shutdown).await,
         None => cluster::serve(&options, signals, &shown, &shutdown).await,
@@ -118,6 +119,12 @@ pub async fn run(options: Options) -> Result<u8, ServeError> {
     shutdown.cancel();
     let _ = admin_server.await;
     served
+}
+
+/// Binds an address and says which one it became.
+async fn bind(address: SocketAddr, port: &'static str) -> Result<Bound, ServeError> {
+    let bound = Bound::at(address, port).await;
+    bound.map_err(|error| ServeError::Listen { address, port, error })
 }
 
 /// A process that runs alone, from a file.
@@ -189,15 +196,11 @@ async fn open(
 
 async fn ports(options: &Options, front: &Arc<Front>) -> Result<Servers, ServeError> {
     let closing = CancellationToken::new();
-    let client = listen::bind(options.address, "client API").await?;
-    let mut running = vec![listen::serve(
-        client,
-        (Arc::clone(front), Port::Client),
-        closing.clone(),
-    )];
+    let client = bind(options.address, "client API").await?;
+    let mut running = vec![ports::serve(client, (Arc::clone(front), Port::Client), closing.clone())];
     if front.identity.is_some() && front.registry.engine.is_some() {
-        let peer = listen::bind(options.peer, "peer API").await?;
-        running.push(listen::serve(peer, (Arc::clone(front), Port::Peer), closing.clone()));
+        let peer = bind(options.peer, "peer API").await?;
+        running.push(ports::serve(peer, (Arc::clone(front), Port::Peer), closing.clone()));
     }
     Ok(Servers { closing, running })
 }

@@ -1,6 +1,14 @@
 //! Ports: how many connections they take, and how long a silent one stays.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+mod read;
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -18,8 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 use tracing::{info, warn};
 
-use super::{ServeError, read::MustRead};
-use crate::runtime::front::{Front, Outgoing, Port};
+use read::MustRead;
 
 /// Connections that one port holds at most; the next ones wait in the kernel.
 const MOST: usize = 4096;
@@ -33,6 +40,11 @@ const SILENT_WHEN_BUSY: Duration = Duration::from_secs(10);
 const UNREAD: Duration = Duration::from_secs(60);
 /// Bytes of a request's head.
 const MOST_HEAD: usize = 64 * 1024;
+/// The same for a port of probes and metrics, which anybody may reach without a key: of all sources, and of one, and how long it may be
+/// silent. A connection takes one request there.
+const MOST_PROBES: usize = 1024;
+const MOST_PROBES_OF_ONE: usize = 32;
+const SILENT_PROBE: Duration = Duration::from_secs(5);
 /// After a failure to accept, most likely for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -41,15 +53,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Bound {
     listener: TcpListener,
     port: &'static str,
-}
-
-/// Binds an address and says which one it became.
-pub async fn bind(address: SocketAddr, port: &'static str) -> Result<Bound, ServeError> {
-    let failed = |error| ServeError::Listen { address, port, error };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    info!(port, address = %bound, "listening");
-    Ok(Bound { listener, port })
 }
 
 /// What answers the requests of a port.
@@ -69,34 +72,57 @@ impl Answers for axum::Router {
     }
 }
 
-impl Answers for (Arc<Front>, Port) {
-    type Body = Outgoing;
+/// What connections a port takes.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    most: usize,
+    of_one: usize,
+    silent: Duration,
+    silent_when_busy: Duration,
+    keep_alive: bool,
+}
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Outgoing> {
-        let (front, port) = self;
-        // On the heap: the connection would keep room for it between requests.
-        Box::pin(front.handle(*port, request)).await
+impl Terms {
+    /// Behind a load balancer all may come from one source.
+    const fn requests(most: usize) -> Self {
+        Self {
+            most,
+            of_one: most,
+            silent: SILENT,
+            silent_when_busy: SILENT_WHEN_BUSY,
+            keep_alive: true,
+        }
+    }
+
+    fn probes() -> Self {
+        Self {
+            most: most_connections().min(MOST_PROBES),
+            of_one: MOST_PROBES_OF_ONE,
+            silent: SILENT_PROBE,
+            silent_when_busy: SILENT_PROBE,
+            keep_alive: false,
+        }
     }
 }
 
 /// Serves until `closing`, then finishes what is in flight.
 pub fn serve(bound: Bound, service: impl Answers, closing: CancellationToken) -> JoinHandle<()> {
-    serve_at_most(most_connections(), bound, service, closing)
+    serve_on(Terms::requests(most_connections()), bound, service, closing)
 }
 
-fn serve_at_most(most: usize, bound: Bound, service: impl Answers, closing: CancellationToken) -> JoinHandle<()> {
-    let places = Arc::new(Semaphore::new(most));
+/// The same for probes and metrics: nobody who comes again and again keeps the kubelet out.
+pub fn serve_probes(bound: Bound, service: impl Answers, closing: CancellationToken) -> JoinHandle<()> {
+    serve_on(Terms::probes(), bound, service, closing)
+}
+
+fn serve_on(terms: Terms, bound: Bound, service: impl Answers, closing: CancellationToken) -> JoinHandle<()> {
+    let places = Places::new(terms);
     let connections = TaskTracker::new();
     tokio::spawn(async move {
         let accepting = async {
             loop {
                 let (socket, place) = bound.accept(&places).await;
-                let silent = if places.available_permits() < most / 2 {
-                    SILENT_WHEN_BUSY
-                } else {
-                    SILENT
-                };
-                connections.spawn(connection(socket, place, silent, service.clone(), closing.clone()));
+                connections.spawn(connection(socket, place, terms, service.clone(), closing.clone()));
             }
         };
         let _: Option<()> = closing.run_until_cancelled(accepting).await;
@@ -107,21 +133,101 @@ fn serve_at_most(most: usize, bound: Bound, service: impl Answers, closing: Canc
 }
 
 impl Bound {
+    /// Binds an address and says which one it became.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub async fn at(address: SocketAddr, port: &'static str) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        info!(port, address = %listener.local_addr()?, "listening");
+        Ok(Self { listener, port })
+    }
+
     /// The address that it became.
     #[cfg(test)]
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    async fn accept(&self, places: &Arc<Semaphore>) -> (TcpStream, Option<OwnedSemaphorePermit>) {
-        let place = Arc::clone(places).acquire_owned().await.ok();
+    async fn accept(&self, places: &Places) -> (TcpStream, Place) {
+        let free = Arc::clone(&places.free).acquire_owned().await.ok();
         loop {
             match self.listener.accept().await {
-                Ok((socket, _)) => return (socket, place),
+                Ok((socket, source)) => {
+                    if let Some(source) = places.of(source.ip()) {
+                        let busy = places.free.available_permits() < places.terms.most / 2;
+                        return (socket, Place { free, source, busy });
+                    }
+                }
                 Err(error) => {
                     warn!(port = self.port, %error, "cannot accept a connection");
                     sleep(PAUSE).await;
                 }
+            }
+        }
+    }
+}
+
+/// Connections by source.
+type Counts = HashMap<IpAddr, usize>;
+
+/// Nothing that holds the lock can panic in the midst of a change.
+fn taken(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The connections that a port may still take.
+struct Places {
+    terms: Terms,
+    free: Arc<Semaphore>,
+    sources: Arc<Mutex<Counts>>,
+}
+
+impl Places {
+    fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            free: Arc::new(Semaphore::new(terms.most)),
+            sources: Arc::default(),
+        }
+    }
+
+    /// One more of this source; `None` when it has as many as it may have.
+    fn of(&self, source: IpAddr) -> Option<Source> {
+        let mut sources = taken(&self.sources);
+        let count = sources.entry(source).or_default();
+        if *count >= self.terms.of_one {
+            return None;
+        }
+        *count += 1;
+        drop(sources);
+        Some(Source {
+            address: source,
+            sources: Arc::clone(&self.sources),
+        })
+    }
+}
+
+/// The place of a connection.
+struct Place {
+    free: Option<OwnedSemaphorePermit>,
+    source: Source,
+    busy: bool,
+}
+
+/// One connection of a source.
+struct Source {
+    address: IpAddr,
+    sources: Arc<Mutex<Counts>>,
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        let mut sources = taken(&self.sources);
+        if let Entry::Occupied(mut count) = sources.entry(self.address) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
             }
         }
     }
@@ -145,21 +251,18 @@ fn most_connections() -> usize {
     usize::try_from(soft / 4).unwrap_or(MOST).clamp(64, MOST)
 }
 
-async fn connection(
-    socket: TcpStream,
-    place: Option<OwnedSemaphorePermit>,
-    silent: Duration,
-    service: impl Answers,
-    closing: CancellationToken,
-) {
+async fn connection(socket: TcpStream, place: Place, terms: Terms, service: impl Answers, closing: CancellationToken) {
     // Without it every event of a stream would wait for the one before to be acknowledged.
     let _ = socket.set_nodelay(true);
     let service = service_fn(move |request| {
         let service = service.clone();
         async move { Ok::<_, Infallible>(service.answer(request).await) }
     });
+    let Place { free, source, busy } = place;
+    let silent = if busy { terms.silent_when_busy } else { terms.silent };
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
+        .keep_alive(terms.keep_alive)
         .header_read_timeout(silent)
         .max_buf_size(MOST_HEAD)
         .serve_connection(TokioIo::new(MustRead::new(socket, UNREAD)), service);
@@ -172,7 +275,7 @@ async fn connection(
             let _ = serving.await;
         }
     }
-    drop(place);
+    drop((free, source));
 }
 
 #[cfg(test)]
@@ -182,6 +285,7 @@ mod tests {
     use futures::stream;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpSocket,
         sync::mpsc,
         time::{Instant, interval, timeout},
     };
@@ -193,11 +297,41 @@ mod tests {
     }
 
     async fn serving(most: usize, router: axum::Router) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
-        let bound = bind(SocketAddr::from(([127, 0, 0, 1], 0)), "test").await.unwrap();
+        let bound = Bound::at(SocketAddr::from(([127, 0, 0, 1], 0)), "test").await.unwrap();
         let address = bound.address().unwrap();
         let closing = CancellationToken::new();
-        let server = serve_at_most(most, bound, router, closing.clone());
+        let server = serve_on(Terms::requests(most), bound, router, closing.clone());
         (address, closing, server)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_source_cannot_keep_others_from_the_probes() {
+        let bound = Bound::at(SocketAddr::from(([127, 0, 0, 1], 0)), "test").await.unwrap();
+        let address = bound.address().unwrap();
+        let router = axum::Router::new().fallback(|| async { "ok" });
+        let _server = serve_probes(bound, router, CancellationToken::new());
+        let mut held = Vec::new();
+        for _ in 0..MOST_PROBES_OF_ONE {
+            held.push(connect(address, "GET /livez HTTP/1.1\r\nhost:").await);
+        }
+        let mut refused = connect(address, "").await;
+        assert_eq!(refused.read(&mut [0]).await.unwrap_or(0), 0, "it is closed");
+        let kubelet = TcpSocket::new_v4().unwrap();
+        kubelet.bind(SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
+        let mut kubelet = kubelet.connect(address).await.unwrap();
+        kubelet
+            .write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut text = String::new();
+        kubelet.read_to_string(&mut text).await.unwrap();
+        assert!(
+            text.starts_with("HTTP/1.1 200"),
+            "answered, and the connection closed: {text}"
+        );
+        let life = life(address, "").await;
+        assert!(life < Duration::from_secs(1), "still refused: {life:?}");
+        drop(held);
     }
 
     async fn connect(address: SocketAddr, sent: &str) -> TcpStream {
