@@ -140,7 +140,7 @@ pub enum EngineState {
 pub enum EngineIsolation {
     /// By a Landlock domain.
     Landlock,
-    /// The kernel has no Landlock: the engine image is trusted with the keys.
+    /// The kernel has no Landlock of 5.19 or newer: the engine image is trusted with the keys.
     None,
 }
 

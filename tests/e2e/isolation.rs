@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{self, Namespace, Provider, SOON, figure, post, until, with};
 
-const SECRETS: [&str; 12] = [
+const SECRETS: [&str; 13] = [
     "list=/var/run/inference-operator/keys",
     "read=/var/run/inference-operator/keys/provider/api-key",
     "list=/var/run/inference-operator/peer",
@@ -17,15 +17,17 @@ const SECRETS: [&str; 12] = [
     "read=/proc/1/root/var/run/inference-operator/keys/provider/api-key",
     "read=/proc/1/environ",
     "read=/proc/1/mem",
+    "append=/proc/1/oom_score_adj",
     "signal=1",
     "trace=1",
 ];
 /// The runtime's own program: nobody may change it.
 const PROGRAM: &str = "append=/inference/inference-runtime";
 /// What an engine needs, so that a refusal above is one of a thing that is there.
-const ALLOWED: [&str; 4] = [
+const ALLOWED: [&str; 5] = [
     "read=/etc/passwd",
     "read=/proc/self/environ",
+    "append=/proc/self/comm",
     "append=/tmp/own",
     "append=/var/cache/inference-operator/own",
 ];

@@ -88,7 +88,7 @@ pub fn spawn(options: Options, backend: (String, LocalBackend), shutdown: Cancel
         hold: told,
     };
     if isolation == Some(EngineIsolation::None) {
-        tracing::warn!("this kernel has no Landlock: the engine image is trusted with the keys");
+        tracing::warn!("this kernel has no Landlock of 5.19 or newer: the engine image is trusted with the keys");
     }
     if let Err(error) = exec::harden() {
         tracing::warn!("the runtime stays readable for other processes of its user: {error}");

@@ -15,6 +15,12 @@ use landlock::{
 
 /// The newest access rights this crate knows; on an older kernel those it does not have are left out.
 const RIGHTS: ABI = ABI::V6;
+/// The oldest domain that engines can live in (kernel 5.19): in one of the first version no file can be renamed into another folder, which
+/// Triton's cache does.
+const NEEDED: ABI = ABI::V2;
+
+/// Where the kernel shows processes.
+const PROCESSES: &str = "/proc";
 
 /// What an engine may not reach and where it may write.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +47,7 @@ pub enum SandboxError {
 pub fn supported() -> EngineIsolation {
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
-        .handle_access(AccessFs::from_all(ABI::V1))
+        .handle_access(AccessFs::from_all(NEEDED))
         .and_then(Ruleset::create);
     match ruleset {
         Ok(_) => EngineIsolation::Landlock,
@@ -50,7 +56,7 @@ pub fn supported() -> EngineIsolation {
 }
 
 impl Domain {
-    /// Confine this process and all it will start. `EngineIsolation::None` where the kernel has no Landlock.
+    /// Confine this process and all it will start. `EngineIsolation::None` where the kernel has no Landlock that engines can live in.
     pub fn enter(&self) -> Result<EngineIsolation, SandboxError> {
         let denied: Vec<PathBuf> = self
             .denied
@@ -58,15 +64,20 @@ impl Domain {
             .filter_map(|path| fs::canonicalize(path).ok())
             .collect();
         let mut ruleset = Ruleset::default()
+            .set_compatibility(CompatLevel::SoftRequirement)
+            .handle_access(AccessFs::from_all(NEEDED))?
+            .set_compatibility(CompatLevel::BestEffort)
             .handle_access(AccessFs::from_all(RIGHTS))?
             .scope(Scope::from_all(RIGHTS))?
             .create()?;
         for path in split(Path::new("/"), &denied) {
             ruleset = allow(ruleset, &path, AccessFs::from_read(RIGHTS))?;
         }
-        for folder in self.writable.iter().filter_map(|path| fs::canonicalize(path).ok()) {
+        let writable = self.writable.iter().filter_map(|path| fs::canonicalize(path).ok());
+        let writable = writable.map(|folder| (folder, AccessFs::from_all(RIGHTS)));
+        for (folder, rights) in writable.chain([(PROCESSES.into(), own_processes())]) {
             for path in split(&folder, &denied) {
-                ruleset = allow(ruleset, &path, AccessFs::from_all(RIGHTS))?;
+                ruleset = allow(ruleset, &path, rights)?;
             }
         }
         match ruleset.restrict_self()?.ruleset {
@@ -74,6 +85,13 @@ impl Domain {
             RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => Ok(EngineIsolation::Landlock),
         }
     }
+}
+
+/// Since NVIDIA's driver 570 `cuInit` names threads through `/proc/PID/task/TID/comm` and fails with 304 when it must not. A rule is of a
+/// folder that is there already, so this is about all processes. Memory and descriptors of those outside of the domain stay closed, for it
+/// may not trace them, and the runtime's other files too, for they are root's: it is not dumpable.
+fn own_processes() -> BitFlags<AccessFs> {
+    AccessFs::from_read(RIGHTS) | AccessFs::WriteFile | AccessFs::Truncate
 }
 
 fn allow(ruleset: RulesetCreated, path: &Path, rights: BitFlags<AccessFs>) -> Result<RulesetCreated, SandboxError> {
