@@ -1,9 +1,14 @@
 //! Engines other than llama.cpp's, played by `fake-engine` in their own protocols.
 
-use inference_operator::error::{ErrorKind, InferenceError};
+use inference_operator::{
+    error::{ErrorKind, InferenceError},
+    runtime::local::Verdict,
+};
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, Engine, fake_of, is_listening, program, provoke, read_json, send, serves};
+use tokio::time::timeout;
+
+use crate::bench::{Bench, DEADLINE, Engine, fake_of, is_listening, program, provoke, read_json, send, serves};
 
 fn vllm(plan: &str) -> Bench {
     fake_of(plan, json!({"engine": "VLLM", "source": source(), "parallel": 8}))
@@ -67,6 +72,29 @@ async fn a_dead_engine_of_vllm_is_no_clean_end() {
     let next = engine.ready().await;
     assert!(serves(&next).await);
     stop(engine).await;
+}
+
+/// The canary is answered with 500 before the process has ended and its log is read.
+#[tokio::test]
+async fn an_engine_of_vllm_that_dies_of_memory_again_and_again_is_told_to_lack_it() {
+    let mut engine = vllm("well").start();
+    for _ in 0..4 {
+        let target = engine.ready().await;
+        provoke(&target, "engine-core-memory").await;
+        engine.local.activity.doubt();
+        timeout(DEADLINE, target.gone.cancelled())
+            .await
+            .expect("gone is not cancelled");
+    }
+    let (termination, _) = engine.ended().await;
+    let termination = termination.expect("a termination");
+    assert_eq!(termination.reason, Verdict::OOMKilled);
+    assert_eq!(termination.reason.exit_code(), 84);
+    assert!(
+        termination.message.contains("Tried to allocate 2.00 GiB"),
+        "{}",
+        termination.message
+    );
 }
 
 #[tokio::test]

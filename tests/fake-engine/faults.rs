@@ -34,6 +34,12 @@ pub(crate) fn happen(engine: &Engine, name: &str) -> bool {
         }
         "stall" => engine.stalled.store(true, Ordering::Relaxed),
         "engine-core" => lose_engine_core(engine),
+        "engine-core-memory" => {
+            eprintln!(
+                "(EngineCore pid=2) ERROR 11-23 09:20:12 [core.py:1240] torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.68 GiB of which 1.20 GiB is free."
+            );
+            lose_engine_core(engine);
+        }
         "freeze" => freeze(),
         "eat-memory" => eat_memory(),
         "errors" => engine.failing.store(true, Ordering::Relaxed),
@@ -48,7 +54,7 @@ pub(crate) fn happen(engine: &Engine, name: &str) -> bool {
     true
 }
 
-/// As vLLM when its engine is killed: it says so, answers 500 for a moment, and ends with status 0 as if it had been asked to.
+/// As vLLM when its engine is gone: it says so, answers 500 for a moment, and ends with status 0 as if it had been asked to.
 fn lose_engine_core(engine: &Engine) {
     engine.failing.store(true, Ordering::Relaxed);
     eprintln!("(APIServer pid=1) ERROR 11-23 09:20:12 [async_llm.py:744] AsyncLLM output_handler failed.");

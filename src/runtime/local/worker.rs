@@ -7,7 +7,7 @@ use super::{
     gpu::{
         codes::{Blame, Finding},
         report::Xid,
-        suspicion::{Fault, Gpus, poison},
+        suspicion::{Fault, Gpus, is_vague, poison},
     },
     restart::RestartPolicy,
     termination::{Termination, Verdict, said},
@@ -177,9 +177,9 @@ impl Worker {
     fn ended(&mut self, ending: Ending, now: Duration) -> Vec<Action> {
         self.policy.lost(now);
         match std::mem::replace(&mut self.phase, Phase::Finished) {
-            Phase::Loading => self.ended_by_itself(ending, false),
-            Phase::Ready => self.ended_by_itself(ending, true),
-            Phase::Killing { error, was_ready } => self.rebuild(graver(error, ending.error), was_ready),
+            Phase::Loading => self.judge(ending, false),
+            Phase::Ready => self.judge(ending, true),
+            Phase::Killing { error, was_ready } => self.judge(graver(error, ending), was_ready),
             Phase::Stopping => vec![Action::Finish(None)],
             phase @ (Phase::Probing { .. } | Phase::Held | Phase::Finished) => {
                 self.phase = phase;
@@ -188,7 +188,7 @@ impl Worker {
         }
     }
 
-    fn ended_by_itself(&mut self, ending: Ending, was_ready: bool) -> Vec<Action> {
+    fn judge(&mut self, ending: Ending, was_ready: bool) -> Vec<Action> {
         match ending.short.filter(|_| !was_ready) {
             // It would not fit the next time either.
             Some((short, line)) => {
@@ -364,13 +364,15 @@ fn startup_failure(words: String) -> InferenceError {
     }
 }
 
-/// Poison outranks whatever else is said of the same end: a context that hung because it was poisoned was poisoned.
-fn graver(known: InferenceError, found: InferenceError) -> InferenceError {
-    if found.kind() == ErrorKind::CudaContextPoisoned {
-        found
-    } else {
-        known
-    }
+/// Poison outranks whatever else is said of the same end: a context that hung because it was poisoned was poisoned. Memory that ran out
+/// says why a canary failed.
+fn graver(known: InferenceError, found: Ending) -> Ending {
+    let explains = match found.error.kind() {
+        ErrorKind::CudaContextPoisoned => true,
+        ErrorKind::Backpressure => is_vague(&known),
+        _ => false,
+    };
+    if explains { found } else { known.into() }
 }
 
 #[cfg(test)]

@@ -64,12 +64,8 @@ impl Gpus {
 
     /// An end that an Xid explains is poison: the engine's own words are about its consequences.
     pub fn explain(&self, error: InferenceError) -> InferenceError {
-        let vague = matches!(
-            error.kind(),
-            ErrorKind::ServerError | ErrorKind::NetworkError | ErrorKind::Timeout
-        );
         match self.xids.values().next() {
-            Some(xid) if vague => poison(xid, &said(&error)),
+            Some(xid) if is_vague(&error) => poison(xid, &said(&error)),
             _ => error,
         }
     }
@@ -105,6 +101,14 @@ impl Gpus {
             }),
         }
     }
+}
+
+/// It says that an engine failed, and not of what.
+pub fn is_vague(error: &InferenceError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ServerError | ErrorKind::NetworkError | ErrorKind::Timeout
+    )
 }
 
 /// What is wrong with a GPU.

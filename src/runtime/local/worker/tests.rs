@@ -343,15 +343,50 @@ fn an_xid_that_comes_late_is_still_told() {
     );
 }
 
-#[test]
-fn a_model_that_does_not_fit_is_given_up_at_once_with_what_is_missing() {
+/// An engine's end for want of GPU memory.
+fn short() -> Ending {
     let line = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.68 GiB of which 1.20 GiB is free.";
-    let short = || Ending {
+    Ending {
         error: InferenceError::Backpressure {
             message: line.to_owned(),
         },
         short: crate::runtime::local::shortage::read(line).map(|short| (short, line.to_owned())),
-    };
+    }
+}
+
+/// As vLLM ends: its front answers the canary with 500 while the process that computed tells why it is no more.
+#[test]
+fn memory_that_ran_out_outranks_the_canary_that_failed_of_it() {
+    let mut worker = serving();
+    for error in [crash(), hang()] {
+        worker.on(Event::Sick(error), seconds(2));
+        assert_eq!(
+            names(&worker.on(Event::Ended(short()), seconds(3))),
+            ["restarting:backpressure", "probe+0"]
+        );
+        worker.on(Event::Probed(Finding::Sound), seconds(3));
+        worker.on(Event::Ready(target()), seconds(4));
+    }
+    worker.on(xid("GPU-a", 79), seconds(5));
+    assert_eq!(
+        names(&worker.on(Event::Ended(short()), seconds(6)))[0],
+        "restarting:cuda_context_poisoned",
+        "but not poison"
+    );
+}
+
+#[test]
+fn a_first_canary_that_fails_for_want_of_memory_is_a_model_that_does_not_fit() {
+    let (mut worker, _) = Worker::start(gpus(), RestartPolicy::default());
+    worker.on(Event::Sick(crash()), seconds(1));
+    assert_eq!(
+        names(&worker.on(Event::Ended(short()), seconds(2))),
+        ["failed:server_error", "gave up:CUDAOutOfMemory"]
+    );
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_given_up_at_once_with_what_is_missing() {
     let (mut worker, _) = Worker::start(gpus(), RestartPolicy::default());
     let actions = worker.on(Event::Ended(short()), seconds(1));
     assert_eq!(names(&actions), ["failed:server_error", "gave up:CUDAOutOfMemory"]);
