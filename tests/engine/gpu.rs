@@ -179,6 +179,21 @@ async fn a_system_that_is_not_ready_yet_is_asked_again() {
     assert!(serves(&*engine.ready().await).await);
 }
 
+/// What a sandbox does to the driver is no fault of the GPU.
+#[tokio::test]
+async fn a_driver_that_the_system_refuses_a_call_convicts_no_gpu() {
+    let drivers = Drivers::new();
+    let mut engine = with(&drivers, "well").start();
+    let target = engine.ready().await;
+    drivers.set("calls", "cuInit=304");
+    provoke(&target, "cuda-and-stay").await;
+    timeout(DEADLINE, target.gone.cancelled())
+        .await
+        .expect("gone is not cancelled");
+    assert!(serves(&*engine.ready().await).await);
+    assert_eq!(count(&drivers, "cuInit"), 1, "it is not asked again");
+}
+
 #[tokio::test]
 async fn an_xid_of_the_device_ends_an_engine_that_seems_well() {
     let drivers = Drivers::new();

@@ -49,10 +49,19 @@ const STICKY: [&str; 15] = [
     "errorlaunchfailure",
 ];
 const ALLOCATION: [&str; 2] = ["cudamalloc failed", "failed to allocate buffer"];
-const CUDA: [&str; 4] = ["cuda error", "cuda_error_", "acceleratorerror", "cudaerror"];
-/// CUDA's texts and names of errors that leave the context as it was (their codes are 1, 3, 35, 36, 46, 98 to 101, 200 to 223, 400, 701 to
-/// 705, 720, 801 to 804, 900 to 908).
-const REFUSED: [&str; 41] = [
+/// The last is the text of 304, which PyTorch writes without the word error.
+const CUDA: [&str; 5] = [
+    "cuda error",
+    "cuda_error_",
+    "acceleratorerror",
+    "cudaerror",
+    "os call failed",
+];
+/// Before the text of a CUDA error: llama.cpp goes on, on the CPU.
+const BEGINNING: &str = "failed to initialize cuda";
+/// CUDA's texts and names of errors that leave the context as it was (their codes are 1, 3, 35, 36, 46, 98 to 101, 200 to 223, 304, 400,
+/// 701 to 705, 720, 801 to 804, 900 to 908).
+const REFUSED: [&str; 43] = [
     "invalid argument",
     "invalid configuration argument",
     "invalid device ordinal",
@@ -94,6 +103,8 @@ const REFUSED: [&str; 41] = [
     "errornotsupported",
     "error_stream_capture",
     "errorstreamcapture",
+    "error_operating_system",
+    "erroroperatingsystem",
 ];
 const FATAL: [&str; 5] = [
     "enginedeaderror",
@@ -120,6 +131,8 @@ pub fn common(line: &str) -> Option<Symptom> {
         } else {
             Symptom::Poisoned
         })
+    } else if line.contains(BEGINNING) && has(&REFUSED) {
+        Some(Symptom::Refused)
     } else {
         has(&FATAL).then_some(Symptom::Fatal)
     }
@@ -223,6 +236,12 @@ impl Evidence {
 
     fn memory(&self) -> Option<&String> {
         self.first(|told| &told.memory)
+    }
+
+    /// What should have ended the engine since its last sign of life.
+    #[must_use]
+    pub fn outlived(&self) -> Option<&str> {
+        self.told.fatal.as_deref()
     }
 
     /// The line that says that the context is poisoned.

@@ -242,6 +242,9 @@ impl Watch {
         };
         let target = prober.target(&known, wanted, self.gone.clone());
         let places = target.parallel;
+        if let Some(told) = self.log().evidence.outlived() {
+            tracing::warn!("the engine serves, though perhaps on the CPU: {told}");
+        }
         self.send(Event::Ready(Arc::new(target)));
         prober.sick(&known, places, |sign| self.alive(sign)).await
     }

@@ -249,7 +249,7 @@ impl Worker {
                 vec![Action::Probe { pauses: probes }]
             }
             // An engine will say better than a probe what it lacks.
-            Finding::Busy(_) | Finding::Sound => self.restart(error, was_ready),
+            Finding::Busy(_) | Finding::Unclear(_) | Finding::Sound => self.restart(error, was_ready),
             Finding::Faulty { why, uuid } => self.faulty(format!("{why}; before that: {}", said(&error)), uuid),
         }
     }

@@ -116,7 +116,7 @@ const RECORDED: [(&str, Option<Symptom>); 34] = [
 ];
 
 /// In the words of `cudaGetErrorString`, or by the names of the two APIs.
-const REFUSALS: [&str; 41] = [
+const REFUSALS: [&str; 46] = [
     "CUDA error: invalid argument",
     "torch.AcceleratorError: CUDA error: invalid configuration argument",
     "RuntimeError: CUDA error: invalid device ordinal",
@@ -158,6 +158,11 @@ const REFUSALS: [&str; 41] = [
     "cudaErrorNotSupported",
     "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
     "cudaErrorStreamCaptureInvalidated",
+    "RuntimeError: Triton Error [CUDA]: CUDA_ERROR_OPERATING_SYSTEM",
+    "what():  cudaErrorOperatingSystem: OS call failed",
+    "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 304: OS call failed or operation not supported on this OS",
+    "ggml_cuda_init: failed to initialize CUDA: OS call failed or operation not supported on this OS",
+    "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected",
 ];
 
 #[test]
@@ -182,6 +187,20 @@ fn a_refused_call_is_the_engines_failure_and_says_what_it_was() {
     for words in ["no fault of the GPU", "no kernel image is available", "SIGABRT"] {
         assert!(body.contains(words), "{words} is missing in {body}");
     }
+}
+
+/// llama.cpp's server lives on where CUDA does not begin, and computes on the CPU.
+#[test]
+fn what_should_have_ended_an_engine_that_serves_is_known() {
+    let line = "ggml_cuda_init: failed to initialize CUDA: OS call failed or operation not supported on this OS";
+    let mut evidence = seen(&["load_backend: loaded CUDA backend", line]);
+    let told = evidence.outlived().unwrap_or_default();
+    assert!(
+        told.contains("no fault of the GPU") && told.ends_with("not supported on this OS"),
+        "{told}"
+    );
+    evidence.survived();
+    assert_eq!(evidence.outlived(), None);
 }
 
 #[test]

@@ -89,7 +89,11 @@ pub async fn probe(command: Command, children: Arc<Children>, limit: Duration, k
     match said.await {
         Ok(Ok(report)) => {
             tracing::info!(outcome = %report.outcome, at = report.at, memory_freed = report.memory_freed, "the GPU was probed");
-            judge(&report, &known)
+            let finding = judge(&report, &known);
+            if let Finding::Unclear(why) = &finding {
+                tracing::warn!("whether the GPU works is not known: {why}");
+            }
+            finding
         }
         Ok(Err(end)) => faulty(format!("a new process that used it {end}")),
         Err(_) => faulty(format!(

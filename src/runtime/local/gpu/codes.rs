@@ -10,6 +10,8 @@ const NO_COMPILER: [i32; 5] = [209, 218, 221, 222, 223];
 /// The device is somebody's, or the system is not ready yet: not a fault of the GPU. Out of memory, device unavailable, system not ready,
 /// the MPS server's limits and readiness, fabric not ready.
 const BUSY: [i32; 8] = [OUT_OF_MEMORY, 46, 802, 805, 806, 807, 808, 919];
+/// `CUDA_ERROR_OPERATING_SYSTEM`: the driver was refused a call of its own.
+const OPERATING_SYSTEM: i32 = 304;
 
 /// True when a module could not be loaded for want of a compiler.
 #[must_use]
@@ -24,6 +26,8 @@ pub enum Finding {
     Sound,
     /// It may work a little later.
     Busy(String),
+    /// Nobody can tell: what failed is no matter of the GPU.
+    Unclear(String),
     /// It does not work in a new process either, or the driver asks for a repair.
     Faulty {
         /// Why.
@@ -51,6 +55,12 @@ pub fn judge(report: &Report, known: &[Device]) -> Finding {
             }
         }
         Outcome::CallFailed { code, .. } if BUSY.contains(code) => Finding::Busy(report.outcome.to_string()),
+        Outcome::CallFailed {
+            code: OPERATING_SYSTEM, ..
+        } => Finding::Unclear(format!(
+            "{}: the system refuses the driver a call, most likely for the container's sandbox (Landlock, seccomp) or a driver that does not fit its kernel module",
+            report.outcome
+        )),
         other => faulty(report.at.as_ref(), format!("in a new process, {other}")),
     }
 }
@@ -155,6 +165,14 @@ mod tests {
                 "{code}"
             );
         }
+    }
+
+    #[test]
+    fn a_driver_that_the_system_refuses_a_call_is_no_fault_of_the_gpu() {
+        let Finding::Unclear(why) = judge(&report(failed(304), &[None]), &[]) else {
+            panic!("it convicts")
+        };
+        assert!(why.contains("304") && why.contains("sandbox"), "{why}");
     }
 
     #[test]

@@ -386,6 +386,16 @@ fn a_first_canary_that_fails_for_want_of_memory_is_a_model_that_does_not_fit() {
 }
 
 #[test]
+fn a_gpu_of_which_nobody_can_tell_gets_a_new_engine_at_once() {
+    let mut worker = poisoned();
+    let unclear = Finding::Unclear("cuInit failed with 304".to_owned());
+    assert_eq!(
+        names(&worker.on(Event::Probed(unclear), seconds(4))),
+        ["restarting:cuda_context_poisoned", "start+0"]
+    );
+}
+
+#[test]
 fn a_model_that_does_not_fit_is_given_up_at_once_with_what_is_missing() {
     let (mut worker, _) = Worker::start(gpus(), RestartPolicy::default());
     let actions = worker.on(Event::Ended(short()), seconds(1));
