@@ -436,4 +436,5 @@ async fn pod_in_flight(pod: &Pod, count: usize) {
     until("taken in", || pod.front.admission.in_flight() == count).await;
 }
 
+mod beats;
 mod hold;

@@ -28,7 +28,7 @@ impl Activity {
         InFlight(Arc::clone(count))
     }
 
-    /// The engine gave a sign of life: bytes of an answer.
+    /// The engine gave a sign of life: content of an answer.
     pub fn beat(&self) {
         self.beats.fetch_add(1, Ordering::Relaxed);
     }

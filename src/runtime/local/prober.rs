@@ -35,8 +35,8 @@ pub struct Prober {
 pub enum Sign {
     /// It answered a canary.
     Canary,
-    /// Bytes of answers came from it.
-    Bytes,
+    /// Content of answers came from it.
+    Content,
 }
 
 /// What was learned of a context that serves.
@@ -174,7 +174,7 @@ impl Prober {
             };
             let now = self.activity.beats();
             if now != seen {
-                sign(Sign::Bytes);
+                sign(Sign::Content);
             }
             let busy = self.activity.in_flight() > 0 || now != seen;
             seen = now;
@@ -289,12 +289,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bytes_that_flow_are_told_and_need_no_canary() {
+    async fn answers_that_flow_are_told_and_need_no_canary() {
         let prober = prober(([127, 0, 0, 1], 9).into());
         let (known, heard) = (known(), Notify::new());
         tokio::select! {
             error = prober.sick(&known, PLACES, |sign| {
-                assert_eq!(sign, Sign::Bytes);
+                assert_eq!(sign, Sign::Content);
                 heard.notify_one();
             }) => panic!("{error}"),
             () = async {

@@ -217,7 +217,6 @@ async fn whole(bench: &Bench, incoming: Incoming, reader: &Reader, stream: bool)
         Ok(Err(error)) => return Err(paid(bench.broken(error.as_ref()).await)),
         Ok(Ok(body)) => body.to_bytes(),
     };
-    bench.beat();
     if let Some(engine) = bench.gone() {
         return Err(Miss::sent(engine.why_gone().await));
     }
@@ -240,6 +239,7 @@ fn judged(bench: &Bench, body: Bytes, reader: &Reader, stream: bool) -> Result<A
         Read::Answer { chunk, .. } if !chunk.answers => Err(empty(&chunk)),
         Read::Answer { chunk, .. } if chunk.finish == Some(Finish::Failed) => Err(failed(chunk.usage)),
         Read::Answer { body, chunk } => {
+            bench.beat();
             if chunk.unfiltered {
                 bench.asker.metrics.unfiltered_answer();
             }

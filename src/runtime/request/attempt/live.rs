@@ -201,6 +201,10 @@ impl Live {
     }
 
     fn take_in(&mut self, chunk: Chunk) {
+        // Errors, comments and roles come from a front whose engine is dead, too.
+        if chunk.content {
+            self.bench.beat();
+        }
         self.started |= chunk.content;
         self.answering |= chunk.answers;
         // Of several choices one has failed: the others do not mend that.
@@ -258,7 +262,6 @@ impl Live {
                 Some(Err(error)) => return Err(self.bench.broken(&error).await),
                 Some(Ok(frame)) => {
                     if let Ok(bytes) = frame.into_data() {
-                        self.bench.beat();
                         return Ok(Some(bytes));
                     }
                 }
