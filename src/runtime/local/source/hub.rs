@@ -18,6 +18,9 @@ const OTHER_WEIGHTS: [&str; 10] = [
     ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".ot", ".tflite", ".gguf", ".ckpt",
 ];
 
+/// Folders that hold the same weights once more, for the maker's own code: Meta's and gpt-oss's, and gpt-oss's for Apple.
+const OTHER_FORMS: [&str; 2] = ["original/", "metal/"];
+
 /// A repository of the spec.
 #[derive(Clone, Copy)]
 pub struct Repository<'a> {
@@ -163,9 +166,11 @@ impl Listing {
     /// What an engine reads of the whole. vLLM and SGLang read safetensors where there are some; the same weights for other frameworks
     /// would be downloaded for nothing. What engine Custom reads is not known.
     fn snapshot(&self, engine: EngineKind) -> Vec<&Sibling> {
-        let has_safetensors = self.siblings.iter().any(|s| s.rfilename.ends_with(".safetensors"));
+        let other_form = |name: &str| OTHER_FORMS.iter().any(|folder| name.starts_with(folder));
+        let read = |name: &str| name.ends_with(".safetensors") && !other_form(name);
+        let has_safetensors = self.siblings.iter().any(|s| read(&s.rfilename));
         let choosy = matches!(engine, EngineKind::VLLM | EngineKind::SGLang) && has_safetensors;
-        let other = |name: &str| OTHER_WEIGHTS.iter().any(|ending| name.ends_with(ending));
+        let other = |name: &str| other_form(name) || OTHER_WEIGHTS.iter().any(|ending| name.ends_with(ending));
         let wanted = |s: &&Sibling| s.rfilename != ".gitattributes" && !(choosy && other(&s.rfilename));
         self.siblings.iter().filter(wanted).collect()
     }
@@ -205,6 +210,8 @@ mod tests {
                 {"rfilename": ".gitattributes", "size": 1, "blobId": "aa"},
                 {"rfilename": "config.json", "size": 12, "blobId": "bb"},
                 {"rfilename": "model.safetensors", "size": 99, "blobId": "cc", "lfs": {"sha256": "dd", "size": 100, "pointerSize": 134}},
+                {"rfilename": "metal/model.bin", "size": 99, "blobId": "gg", "lfs": {"sha256": "hh", "size": 100, "pointerSize": 134}},
+                {"rfilename": "original/model.safetensors", "size": 99, "blobId": "ii", "lfs": {"sha256": "jj", "size": 100, "pointerSize": 134}},
                 {"rfilename": "pytorch_model.bin", "size": 99, "blobId": "ee", "lfs": {"sha256": "ff", "size": 100, "pointerSize": 134}},
             ],
         }))
@@ -273,8 +280,23 @@ mod tests {
         );
         assert_eq!(
             names(whole, EngineKind::Custom).unwrap(),
-            ["config.json", "model.safetensors", "pytorch_model.bin"]
+            [
+                "config.json",
+                "model.safetensors",
+                "metal/model.bin",
+                "original/model.safetensors",
+                "pytorch_model.bin"
+            ]
         );
+    }
+
+    #[test]
+    fn a_snapshot_without_safetensors_of_its_own_is_whole() {
+        let siblings = ["config.json", "original/model.safetensors", "pytorch_model.bin"]
+            .map(|name| serde_json::json!({"rfilename": name, "size": 1, "blobId": "aa"}));
+        let listing: Listing =
+            serde_json::from_value(serde_json::json!({"sha": COMMIT, "siblings": siblings})).unwrap();
+        assert_eq!(listing.snapshot(EngineKind::VLLM).len(), 3);
     }
 
     #[test]
