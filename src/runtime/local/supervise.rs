@@ -24,6 +24,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     activity::Activity,
+    cgroup,
     children::Children,
     context::{Context, ENV_MARKER, Events, Parts},
     engine::{self, Engine, Group, Limits, Placement, SetupError},
@@ -100,6 +101,7 @@ impl Setup {
             group: self.group.as_ref(),
             // The standard library reads affinity and the quotas of both cgroup versions.
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            memory: cgroup::memory_limit(),
         };
         let engine = self.engine.command(&place)?;
         let mut command = self.confined(&engine.program, &engine.args);

@@ -39,6 +39,7 @@ pub fn command_in(engine: &dyn Engine, group: Option<&Group>) -> EngineCommand {
             program: Some(Path::new("/opt/engine")),
             group,
             threads: 8,
+            memory: Some(16 << 30),
         })
         .unwrap()
 }

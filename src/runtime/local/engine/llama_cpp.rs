@@ -6,7 +6,7 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 
 use super::{
-    About, Canary, Engine, EngineCommand, Limits, Placement, Readiness, Server, SetupError,
+    About, Canary, Engine, EngineCommand, Limits, Placement, Readiness, Server, SetupError, has_flag, names_variable,
     openai::{EMBEDDINGS, is_ok},
     program,
 };
@@ -17,6 +17,15 @@ use crate::{
 
 const PROGRAM: &str = "llama-server";
 const USUAL: &str = "/app/llama-server";
+
+/// MiB that the server keeps of prompts whose slot was given to another. Its own choice is 8 GiB of the container's memory, also with all
+/// layers on a GPU. A server that is older than the cache does not look at the variable; a flag would end it.
+const CACHE: &str = "LLAMA_ARG_CACHE_RAM";
+/// The part of the container's memory limit that the cache gets.
+const CACHE_PART: u64 = 8;
+/// What it gets without a limit, and at most.
+const CACHE_UNLIMITED: u64 = 1024;
+const CACHE_MOST: u64 = 8192;
 
 /// The cache would answer the second canary.
 const COMPLETIONS: Canary = Canary {
@@ -30,6 +39,8 @@ pub(super) struct LlamaCpp {
     parallel: u32,
     gpus: bool,
     embeddings: bool,
+    /// The spec says how large the cache of prompts is.
+    has_cache: bool,
     args: Vec<String>,
 }
 
@@ -43,6 +54,7 @@ impl LlamaCpp {
                 .args
                 .iter()
                 .any(|arg| arg == "--embedding" || arg == "--embeddings"),
+            has_cache: has_flag(&backend.args, &["--cache-ram", "-cram"]) || names_variable(backend, CACHE),
             args: backend.args.clone(),
         }
     }
@@ -59,6 +71,14 @@ impl LlamaCpp {
             None => vec!["--kv-unified".into(), "--ctx-size".into(), "0".into()],
         };
         slots.into_iter().chain(size).collect()
+    }
+
+    /// What the spec and the image say is left alone.
+    fn cache(&self, memory: Option<u64>) -> Option<(OsString, OsString)> {
+        let limited = memory.map(|bytes| bytes / CACHE_PART / (1024 * 1024));
+        let size = limited.unwrap_or(CACHE_UNLIMITED).min(CACHE_MOST);
+        let is_said = self.has_cache || env::var_os(CACHE).is_some();
+        (!is_said).then(|| (CACHE.into(), size.to_string().into()))
     }
 }
 
@@ -102,6 +122,7 @@ impl Engine for LlamaCpp {
         }
         args.extend(self.args.iter().map(OsString::from));
         let mut env = vec![("LLAMA_API_KEY".into(), place.api_key.expose_secret().into())];
+        env.extend(self.cache(place.memory));
         env.extend(library_path(&program).map(|path| ("LD_LIBRARY_PATH".into(), path)));
         Ok(EngineCommand { program, args, env })
     }
@@ -161,8 +182,37 @@ mod tests {
 
     fn args(json: serde_json::Value) -> String {
         let command = command(&engine(json));
-        assert_eq!(command.env, [("LLAMA_API_KEY".into(), "sekrit".into())]);
+        assert_eq!(command.env[0], ("LLAMA_API_KEY".into(), "sekrit".into()));
         words(&command.args)
+    }
+
+    fn cache(json: serde_json::Value, memory: Option<u64>) -> Option<String> {
+        let (name, size) = engine(json).cache(memory)?;
+        assert_eq!(name, "LLAMA_ARG_CACHE_RAM");
+        size.into_string().ok()
+    }
+
+    #[test]
+    fn the_cache_of_prompts_is_a_part_of_the_containers_memory() {
+        let of = |memory| cache(serde_json::json!({}), memory).unwrap();
+        assert_eq!(of(Some(2 << 30)), "256");
+        assert_eq!(of(Some(512 << 30)), "8192", "no more than it would take itself");
+        assert_eq!(of(Some(4 << 20)), "0", "none");
+        assert_eq!(of(None), "1024");
+        let command = command(&engine(serde_json::json!({})));
+        assert!(command.env.contains(&("LLAMA_ARG_CACHE_RAM".into(), "2048".into())));
+    }
+
+    #[test]
+    fn a_cache_of_prompts_that_the_spec_sizes_is_left_alone() {
+        let variable = serde_json::json!({"env": [{"name": "LLAMA_ARG_CACHE_RAM", "value": "0"}]});
+        for said in [
+            serde_json::json!({"args": ["--cache-ram", "512"]}),
+            serde_json::json!({"args": ["-cram", "512"]}),
+            serde_json::json!({"podTemplate": variable}),
+        ] {
+            assert_eq!(cache(said, Some(2 << 30)), None);
+        }
     }
 
     #[test]

@@ -93,6 +93,8 @@ pub struct Placement<'a> {
     pub group: Option<&'a Group>,
     /// Threads the container's CPU limit and the node allow.
     pub threads: usize,
+    /// Bytes of memory that the container may have; `None` where there is no limit.
+    pub memory: Option<u64>,
 }
 
 /// What to run.
@@ -251,9 +253,13 @@ fn has_flag(args: &[String], flags: &[&str]) -> bool {
 fn torch_threads(backend: &LocalBackend, threads: usize) -> Option<(OsString, OsString)> {
     const NAME: &str = "OMP_NUM_THREADS";
     let processes = usize::try_from(gpus(backend)?).unwrap_or(1).max(1);
-    let named = backend.pod_template.iter().flat_map(|template| &template.env);
-    let chosen = named.into_iter().any(|variable| variable.name == NAME);
-    (!chosen).then(|| (NAME.into(), (threads / processes).max(1).to_string().into()))
+    (!names_variable(backend, NAME)).then(|| (NAME.into(), (threads / processes).max(1).to_string().into()))
+}
+
+/// Whether `podTemplate` gives the engine the variable `name`.
+fn names_variable(backend: &LocalBackend, name: &str) -> bool {
+    let mut named = backend.pod_template.iter().flat_map(|template| &template.env);
+    named.any(|variable| variable.name == name)
 }
 
 #[cfg(test)]
