@@ -1,6 +1,6 @@
 //! The local backend: an engine in this deployment's own pods.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::core::v1::{
     Affinity, EnvVar, LocalObjectReference, PodSecurityContext, ResourceRequirements, Toleration, Volume, VolumeMount,
@@ -9,7 +9,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{GpuPrice, Gpus, ModelSource};
+use super::{DurationString, GpuPrice, Gpus, ModelSource};
 
 /// The server process that runs the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -42,7 +42,7 @@ impl EngineKind {
 
 /// A model run by an engine in this deployment's own pods.
 ///
-/// All of it except `price` is pod-shaped: a change replaces pods (design section 4).
+/// All of it except `price` and `loadTimeout` is pod-shaped: a change replaces pods (design section 4).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -64,8 +64,12 @@ impl EngineKind {
         "engine External needs url, and no other engine has one"
     ),
     validation = (
-        "self.engine != 'External' || !(has(self.image) || has(self.args) || has(self.source) || has(self.gpus))",
-        "engine External runs elsewhere: image, args, source and gpus would do nothing"
+        "self.engine != 'External' || !(has(self.image) || has(self.args) || has(self.source) || has(self.gpus) || has(self.loadTimeout))",
+        "engine External runs elsewhere: image, args, source, gpus and loadTimeout would do nothing"
+    ),
+    validation = (
+        "!has(self.loadTimeout) || (duration(self.loadTimeout) >= duration('1m') && duration(self.loadTimeout) <= duration('24h'))",
+        "loadTimeout is at least 1m, for an engine that still loads is started anew after it, and at most 24h"
     ),
     validation = (
         "!(self.engine in ['VLLM', 'SGLang']) || has(self.image) || has(self.gpus)",
@@ -134,12 +138,27 @@ pub struct LocalBackend {
     #[schemars(range(min = 1, max = 1024))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<u32>,
+    /// How long the engine may take from its start until the model is loaded; `30m` when absent, `1m` to `24h`. A download before that has
+    /// its own time. A change replaces no pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_timeout: Option<DurationString>,
     /// What GPU time costs, for the budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<GpuPrice>,
 }
 
 impl LocalBackend {
+    /// How long the engine may load when the spec does not say.
+    pub const LOAD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+    /// How long the engine may load; [`Self::LOAD_TIMEOUT`] when absent.
+    #[must_use]
+    pub fn load_timeout(&self) -> Duration {
+        self.load_timeout
+            .as_ref()
+            .map_or(Self::LOAD_TIMEOUT, DurationString::get)
+    }
+
     /// Requests the engine works on at once; [`EngineKind::parallel`] when absent.
     #[must_use]
     pub fn parallel(&self) -> u32 {

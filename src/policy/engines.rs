@@ -1,12 +1,7 @@
 //! What an engine gets from the runtime and therefore not from a user: flags and variables of its environment, by engine, and the
 //! variables that the command of engine `Custom` may name.
 
-use std::time::Duration;
-
 use crate::api::{EngineKind, LocalBackend};
-
-/// From an engine's start until its model must be loaded.
-pub const LONGEST_LOAD: Duration = Duration::from_secs(30 * 60);
 
 /// A flag that the runtime sets, and the field to use instead; empty where there is none.
 pub type OwnFlag = (&'static str, &'static str);

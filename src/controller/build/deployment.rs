@@ -13,10 +13,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 
 use super::{BuildError, Subject, Tier, volumes::downloads};
-use crate::{
-    api::{LocalBackend, names},
-    policy::engines::LONGEST_LOAD,
-};
+use crate::api::{LocalBackend, names};
 
 /// Seconds that a download may take in addition. It ends by itself when nothing comes any more; this is for one that never ends.
 const DOWNLOAD_SECONDS: i32 = 4 * 60 * 60;
@@ -50,7 +47,7 @@ pub fn build(
 
 /// How long a local pod may take to get Ready: the engine's limit for loading, and the minute that design section 10 adds.
 pub fn deadline_seconds(local: &LocalBackend) -> i32 {
-    let load = i32::try_from(LONGEST_LOAD.as_secs()).unwrap_or(i32::MAX);
+    let load = i32::try_from(local.load_timeout().as_secs()).unwrap_or(i32::MAX);
     let download = if downloads(local) { DOWNLOAD_SECONDS } else { 0 };
     load + 60 + download
 }

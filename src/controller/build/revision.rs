@@ -73,11 +73,11 @@ fn restarted_at<'a>(live: &'a Live, workload: &str) -> Option<&'a str> {
     annotations.get(RESTARTED_AT).map(String::as_str)
 }
 
-/// The backend as a pod of its own tier gets it: without the price, which is no part of the pod.
+/// The backend as a pod of its own tier gets it: without the price, which is no part of the pod, and what the runtime hears of its watch.
 pub fn local_backend(spec: &InferenceDeploymentSpec) -> Option<Backend> {
     let (name, local) = spec.local()?;
     let mut local = local.clone();
-    local.price = None;
+    (local.price, local.load_timeout) = (None, None);
     Some(Backend {
         name: name.to_owned(),
         local: Some(local),

@@ -366,6 +366,14 @@ fn only_pods_that_download_know_the_hub_and_the_token() {
 }
 
 #[test]
+fn a_pod_that_may_load_for_longer_has_a_later_deadline() {
+    let mut slow = both();
+    slow.spec.backends[0].local.as_mut().unwrap().load_timeout = "2h".parse().ok();
+    let deployments = built(&slow, &Live::default()).deployments;
+    assert_eq!(deployments[0].spec.progress_deadline_seconds, Some(2 * 3_600 + 60));
+}
+
+#[test]
 fn a_volume_of_the_users_may_hold_downloads_but_hides_no_mounted_model() {
     let shared = serde_json::json!({
         "volumes": [{"name": "models", "persistentVolumeClaim": {"claimName": "models"}}],
@@ -506,6 +514,7 @@ fn only_pod_shaped_fields_change_the_template() {
     hot.spec.model = Some("other".into());
     hot.spec.replicas = Some(5);
     hot.spec.backends[1].remote.as_mut().unwrap().endpoint = "https://other.example/v1".into();
+    hot.spec.backends[0].local.as_mut().unwrap().load_timeout = "2h".parse().ok();
     assert_eq!(name(&hot), first, "hot fields take effect without a restart");
     let mut written_down = both();
     written_down.spec.backends[0].local.as_mut().unwrap().parallel = Some(4);

@@ -129,6 +129,7 @@ impl Registry {
         let (clock, signals) = (Clock::start(), Arc::<Signals>::default());
         let money = money(clock, &signals);
         let backends = backends(&snapshot, |name, spec| Remote::new(name, spec, &means, clock, &signals));
+        tell(engine.as_ref(), &snapshot);
         Self {
             routing: ArcSwap::from_pointee(Routing::new(snapshot, backends)),
             told: Mutex::default(),
@@ -165,6 +166,7 @@ impl Registry {
 
     /// Takes a new configuration. What is known of an endpoint that stays is kept.
     pub fn configure(&self, snapshot: Arc<Snapshot>) {
+        tell(self.engine.as_ref(), &snapshot);
         let before = self.routing();
         let backends = backends(&snapshot, |name, spec| match before.remote(name) {
             Some(old) => old.changed(spec, &self.means, self.clock),
@@ -299,6 +301,13 @@ impl Routing {
             Kind::Remote(remote) if *b.name == *name => Some(remote.as_ref()),
             _ => None,
         })
+    }
+}
+
+/// What the own engine's supervisor does by the configuration and not by its pod's template.
+fn tell(engine: Option<&Engine>, snapshot: &Snapshot) {
+    if let (Some(engine), Some((_, local))) = (engine, snapshot.spec.local()) {
+        engine.activity.may_load(local.load_timeout());
     }
 }
 

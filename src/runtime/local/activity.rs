@@ -1,11 +1,15 @@
-//! What the request path lets the supervisor know: whether requests are in flight, whether tokens flow, whether it doubts the engine.
+//! What the request path lets the supervisor know: whether requests are in flight, whether tokens flow, whether it doubts the engine; and
+//! of the configuration how long a model may load.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// Shared between the request path, which writes, and the supervisor, which reads.
 #[derive(Debug, Default)]
@@ -16,6 +20,7 @@ pub struct Activity {
     silent: Arc<AtomicU64>,
     beats: AtomicU64,
     doubts: Notify,
+    load: watch::Sender<Option<Duration>>,
 }
 
 impl Activity {
@@ -36,6 +41,17 @@ impl Activity {
     /// The engine behaved as if it were broken (a stalled stream, a bare 500): ask it for a canary now.
     pub fn doubt(&self) {
         self.doubts.notify_one();
+    }
+
+    /// The configuration lets the model load for so long from the engine's start, also the one that loads now.
+    pub fn may_load(&self, limit: Duration) {
+        self.load.send_replace(Some(limit));
+    }
+
+    /// How long the model may load, once the configuration has said.
+    #[must_use]
+    pub fn load(&self) -> watch::Receiver<Option<Duration>> {
+        self.load.subscribe()
     }
 
     /// Requests in flight.

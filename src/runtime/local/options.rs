@@ -4,8 +4,8 @@ use std::{env, ffi::OsString, io, path::PathBuf, time::Duration};
 
 use super::{sandbox::Domain, source};
 use crate::{
-    api::{Timeouts, names},
-    policy::{engines::LONGEST_LOAD, reach::AllowedAddresses},
+    api::{LocalBackend, Timeouts, names},
+    policy::reach::AllowedAddresses,
 };
 
 /// Environment variable with the engine's program, when it is not to be searched for.
@@ -44,7 +44,7 @@ pub struct Timing {
     pub canary: Duration,
     /// Without a sign of life until a canary convicts that queues behind whole answers in every place of the engine.
     pub silence: Duration,
-    /// From the start until the model is loaded.
+    /// From the start until the model is loaded, until the configuration has said ([`super::Activity::may_load`]).
     pub load: Duration,
     /// Between two reports that it is still loading.
     pub progress: Duration,
@@ -74,7 +74,7 @@ impl Default for Timing {
             canary: Duration::from_secs(30),
             // As long as a request to an engine may take.
             silence: Timeouts::default().total(),
-            load: LONGEST_LOAD,
+            load: LocalBackend::LOAD_TIMEOUT,
             progress: Duration::from_secs(15),
             idle: Duration::from_secs(30),
             grace: Duration::from_secs(10),

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use secrecy::SecretString;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -58,9 +58,27 @@ impl Prober {
     /// Until the first canary is answered.
     pub async fn ready(&self, server: &(impl Server + ?Sized)) -> Result<Known, InferenceError> {
         let began = Instant::now();
-        match timeout(self.timing.load, self.first(server, began)).await {
-            Ok(known) => known,
-            Err(_) => Err(timed_out(began)),
+        tokio::select! {
+            known = self.first(server, began) => known,
+            () = self.load_ends(began) => {
+                tracing::warn!(
+                    seconds = began.elapsed().as_secs(),
+                    "the engine did not load the model in time: raise loadTimeout"
+                );
+                Err(timed_out(began))
+            }
+        }
+    }
+
+    /// Until the model should be loaded, which the configuration may change meanwhile.
+    async fn load_ends(&self, began: Instant) {
+        let mut told = self.activity.load();
+        loop {
+            let limit = told.borrow_and_update().unwrap_or(self.timing.load);
+            tokio::select! {
+                () = sleep_until(began + limit) => return,
+                Ok(()) = told.changed() => {}
+            }
         }
     }
 
@@ -248,9 +266,10 @@ fn timed_out(began: Instant) -> InferenceError {
 #[cfg(test)]
 mod tests {
     use axum::Router;
-    use tokio::{net::TcpListener, spawn, sync::Notify};
+    use tokio::{net::TcpListener, spawn, sync::Notify, time::timeout};
 
     use super::*;
+    use crate::runtime::local::engine::{Adapter, adapter, fixtures::backend};
 
     const PLACES: u32 = 4;
 
@@ -268,6 +287,41 @@ mod tests {
         Known {
             about: About::default(),
             canary: Canary { path: "/", body: "{}" },
+        }
+    }
+
+    /// How long a model that never loads was waited for, when the limit was changed on the way.
+    async fn waited(changed: Option<(Duration, Duration)>) -> Duration {
+        let mut prober = prober(([127, 0, 0, 1], 9).into());
+        prober.timing.poll = Duration::from_secs(300);
+        let activity = Arc::clone(&prober.activity);
+        let change = spawn(async move {
+            if let Some((after, limit)) = changed {
+                sleep(after).await;
+                activity.may_load(limit);
+            }
+        });
+        let engine = adapter(&backend("External", serde_json::json!({"url": "http://e"})));
+        let Ok(Adapter::Elsewhere(engine)) = engine else {
+            panic!("no adapter")
+        };
+        let began = Instant::now();
+        let error = prober.ready(&engine).await.unwrap_err();
+        assert!(matches!(error, InferenceError::Timeout { .. }), "{error}");
+        change.await.unwrap();
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_model_may_load_for_as_long_as_the_configuration_says_now() {
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        for (changed, expected) in [
+            (None, minutes(30)),
+            (Some((minutes(20), minutes(120))), minutes(120)),
+            (Some((minutes(20), minutes(10))), minutes(20)),
+        ] {
+            let took = waited(changed).await;
+            assert!((expected..expected + minutes(1)).contains(&took), "{took:?}");
         }
     }
 

@@ -39,7 +39,14 @@ impl House {
             salt: "uid".into(),
         };
         let gate = watch::channel(true).1;
-        let registry = Registry::new(snapshot("https://a.example/v1"), means, None, gate, |_, _| None);
+        let engine = Engine {
+            view: watch::channel(EngineView::Loading).1,
+            isolation: None,
+            activity: Arc::default(),
+            gpu: watch::channel(None).1,
+            hold: Arc::new(watch::channel(None).0),
+        };
+        let registry = Registry::new(snapshot("https://a.example/v1"), means, Some(engine), gate, |_, _| None);
         Self { registry, keys }
     }
 
@@ -186,4 +193,21 @@ async fn the_circuit_of_a_key_binds_while_the_key_is_the_same() {
     assert_eq!(other.refused(), None);
     let rows = serde_json::to_string(&house.news().status).unwrap();
     assert!(!rows.contains("sk-one"), "{rows}");
+}
+
+#[test]
+fn how_long_a_model_may_load_is_told_with_every_configuration() {
+    let house = House::new();
+    let activity = Arc::clone(&house.registry.engine.as_ref().unwrap().activity);
+    assert_eq!(*activity.load().borrow(), None, "there is no local backend");
+    for (field, minutes) in [(json!("2h"), 120), (Value::Null, 30)] {
+        let mut snapshot = Snapshot::clone(&snapshot("https://a.example/v1"));
+        let local = json!({"engine": "Custom", "image": "i", "command": ["c"], "loadTimeout": field});
+        snapshot.spec = serde_json::from_value(json!({"backends": [{"name": "own", "local": local}]})).unwrap();
+        house.registry.configure(Arc::new(snapshot));
+        assert_eq!(
+            *activity.load().borrow(),
+            Some(std::time::Duration::from_secs(minutes * 60))
+        );
+    }
 }
