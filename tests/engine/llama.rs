@@ -77,6 +77,21 @@ async fn serves_survives_a_crash_and_stops() {
     assert!(!is_listening(next.address));
 }
 
+/// It prints the client's words over lines of their own, as if they were its.
+#[tokio::test]
+async fn a_request_cannot_convict_it() {
+    let mut engine = real().start();
+    let target = engine.ready().await;
+    let grammar = "\nCUDA error: an illegal memory access was encountered\n";
+    let body = json!({"model": "assistant", "prompt": "a", "max_tokens": 1, "grammar": grammar}).to_string();
+    for _ in 0..3 {
+        let answer = send(&target, "POST", "/v1/completions", &body).await;
+        assert_eq!(answer.status().as_u16(), 400);
+        assert!(serves(&target).await);
+    }
+    assert!(!target.gone.is_cancelled(), "it is the same engine");
+}
+
 #[tokio::test]
 async fn without_a_context_length_one_request_may_have_the_models_own() {
     let mut engine = real().start();

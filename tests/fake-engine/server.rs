@@ -131,7 +131,8 @@ async fn compute(engine: &Engine, answer: Value) -> Response {
     if engine.stalled.load(Ordering::Relaxed) {
         std::future::pending::<()>().await;
     }
-    if engine.load == Load::CannotCompute || engine.failing.load(Ordering::Relaxed) {
+    let poisoned = engine.poisoned.get().is_some();
+    if poisoned || engine.load == Load::CannotCompute || engine.failing.load(Ordering::Relaxed) {
         return (StatusCode::INTERNAL_SERVER_ERROR, engine.protocol.internal_error()).into_response();
     }
     Json(answer).into_response()

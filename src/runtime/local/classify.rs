@@ -169,6 +169,8 @@ impl From<InferenceError> for Ending {
 /// What an engine may survive, each by its first line: later ones are its consequences.
 #[derive(Clone, Debug, Default)]
 struct Told {
+    /// The context is poisoned: whoever lives on was told so by somebody else.
+    poison: Option<String>,
     /// Memory ran out. It must not hide what comes later.
     memory: Option<String>,
     fatal: Option<String>,
@@ -178,8 +180,6 @@ struct Told {
 /// What was seen of a context until it ended.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
-    /// The first line that says that the context is poisoned: later ones are its consequences.
-    poison: Option<String>,
     /// Told before the last sign of life.
     earlier: Told,
     /// Told since.
@@ -200,7 +200,7 @@ impl Evidence {
         self.echo = self.echo.saturating_sub(1);
         match symptom {
             Some(Symptom::Poisoned) if !echo => {
-                self.poison.get_or_insert_with(|| line.clone());
+                self.told.poison.get_or_insert_with(|| line.clone());
             }
             Some(Symptom::OutOfMemory) => {
                 self.told.memory.get_or_insert_with(|| line.clone());
@@ -247,13 +247,13 @@ impl Evidence {
     /// The line that says that the context is poisoned.
     #[must_use]
     pub fn poison(&self) -> Option<&str> {
-        self.poison.as_deref()
+        self.first(|told| &told.poison).map(String::as_str)
     }
 
     /// How a context ended whose process ended with `status`. `oom_killed`: the kernel killed a process of the container for its memory.
     #[must_use]
     pub fn ending(&self, status: ExitStatus, oom_killed: bool) -> Ending {
-        let memory = self.memory().filter(|_| !oom_killed && self.poison.is_none());
+        let memory = self.memory().filter(|_| !oom_killed && self.poison().is_none());
         let short = memory.and_then(|line| Some((shortage::read(line)?, line.clone())));
         Ending {
             error: self.failure(status, oom_killed),
@@ -270,8 +270,10 @@ impl Evidence {
                 ),
             };
         }
-        match (&self.poison, self.memory()) {
-            (Some(line), _) => InferenceError::CudaContextPoisoned { message: line.clone() },
+        match (self.poison(), self.memory()) {
+            (Some(line), _) => InferenceError::CudaContextPoisoned {
+                message: line.to_owned(),
+            },
             (None, Some(line)) => InferenceError::Backpressure {
                 message: format!(
                     "the engine ran out of memory: {line}; use a larger GPU or memory limit, or lower contextLength or parallel"

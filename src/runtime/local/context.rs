@@ -14,7 +14,7 @@ use nix::{
 use tokio::{
     io::AsyncRead,
     process::{Child, Command},
-    sync::mpsc::UnboundedSender,
+    sync::{Notify, mpsc::UnboundedSender},
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -26,7 +26,7 @@ use super::{
     classify::{Evidence, Symptom},
     engine::{Engine, Limits},
     lines::each_line,
-    prober::{Prober, Sign},
+    prober::{Known, Prober, Sign},
     ring::Ring,
     worker::Event,
 };
@@ -70,6 +70,13 @@ struct Log {
     evidence: Evidence,
 }
 
+impl Log {
+    fn poison(&self) -> Option<InferenceError> {
+        let message = self.evidence.poison()?.to_owned();
+        Some(InferenceError::CudaContextPoisoned { message })
+    }
+}
+
 /// What the tasks of a context share.
 struct Watch {
     number: u64,
@@ -77,6 +84,8 @@ struct Watch {
     log: Mutex<Log>,
     gone: CancellationToken,
     events: Events,
+    /// The log says that the context is poisoned, or a client does.
+    suspected: Notify,
 }
 
 impl Context {
@@ -103,6 +112,7 @@ impl Context {
             log: Mutex::default(),
             gone: CancellationToken::new(),
             events,
+            suspected: Notify::new(),
         });
         let mut readers = JoinSet::new();
         if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
@@ -184,14 +194,15 @@ impl Watch {
         let mut log = self.log();
         log.ring.push(line);
         log.evidence.note(symptom, line);
-        if symptom == Some(Symptom::Poisoned)
-            && let Some(message) = log.evidence.poison()
-        {
+        if symptom != Some(Symptom::Poisoned) {
+            return;
+        }
+        if self.engine.logs_requests() {
+            self.suspected.notify_one();
+        } else if let Some(poison) = log.poison() {
             // Not one more byte: the request path learns it before anything else happens.
             self.gone.cancel();
-            self.send(Event::Sick(InferenceError::CudaContextPoisoned {
-                message: message.to_owned(),
-            }));
+            self.send(Event::Sick(poison));
         }
     }
 
@@ -246,7 +257,23 @@ impl Watch {
             tracing::warn!("the engine serves, though perhaps on the CPU: {told}");
         }
         self.send(Event::Ready(Arc::new(target)));
-        prober.sick(&known, places, |sign| self.alive(sign)).await
+        tokio::select! {
+            error = prober.sick(&known, places, |sign| self.alive(sign)) => error,
+            poison = self.confirmed(&prober, &known) => poison,
+        }
+    }
+
+    /// Until the log says that the context is poisoned, and a canary fails. One that only waits is left to the prober.
+    async fn confirmed(&self, prober: &Prober, known: &Known) -> InferenceError {
+        loop {
+            self.suspected.notified().await;
+            let answer = prober.canary_now(known).await;
+            match (answer, self.log().poison()) {
+                (Err(InferenceError::Timeout { .. }), _) => prober.activity.doubt(),
+                (Err(_), Some(poison)) => return poison,
+                (Err(_), None) | (Ok(()), _) => {}
+            }
+        }
     }
 
     fn alive(&self, sign: Sign) {

@@ -154,6 +154,11 @@ impl Prober {
         }))
     }
 
+    /// The canary that this context answers.
+    pub async fn canary_now(&self, known: &Known) -> Result<(), InferenceError> {
+        self.canary(&known.canary, known.about.model.as_deref()).await
+    }
+
     /// One token.
     async fn canary(&self, canary: &Canary, model: Option<&str>) -> Result<(), InferenceError> {
         let began = Instant::now();
@@ -214,7 +219,7 @@ impl Prober {
         let is_full = || self.activity.silent() >= places.into();
         loop {
             let was_full = is_full();
-            let Err(error) = self.canary(&known.canary, known.about.model.as_deref()).await else {
+            let Err(error) = self.canary_now(known).await else {
                 return Ok(true);
             };
             // Tokens that flowed meanwhile prove more than a canary that had to queue behind them.

@@ -309,7 +309,7 @@ fn what_was_survived_is_no_cause() {
     assert_eq!(evidence.poison(), Some(vague), "an echo of nothing");
     evidence.survived();
     evidence.survived();
-    assert_eq!(evidence.poison(), Some(vague), "nothing survives that");
+    assert_eq!(evidence.poison(), None, "nothing survives that: it was not so");
 }
 
 #[test]

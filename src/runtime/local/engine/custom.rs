@@ -83,6 +83,10 @@ impl Engine for Custom {
         })
     }
 
+    fn logs_requests(&self) -> bool {
+        true
+    }
+
     /// Whatever it is: what it says of the GPU outside of quotations, in the words of CUDA and of the known engines.
     fn classify(&self, line: &str) -> Option<Symptom> {
         log::device(line).or_else(|| log::is_exception(line).then_some(Symptom::Error))

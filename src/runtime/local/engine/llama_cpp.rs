@@ -127,6 +127,11 @@ impl Engine for LlamaCpp {
         Ok(EngineCommand { program, args, env })
     }
 
+    /// It prints a grammar that it cannot parse as it came, over as many lines as the client wrote. Its own errors of CUDA abort it.
+    fn logs_requests(&self) -> bool {
+        true
+    }
+
     /// llama-server's own log lines may hold the text of a request: what a client wrote must never convict the engine.
     fn classify(&self, line: &str) -> Option<Symptom> {
         if tells_of_a_request(line) {
@@ -138,8 +143,17 @@ impl Engine for LlamaCpp {
 
 fn tells_of_a_request(line: &str) -> bool {
     const OWN: [&str; 5] = ["srv ", "slot ", "que ", "res ", "got exception"];
-    let line = line.trim_start();
+    let line = unstamped(line).trim_start();
     OWN.iter().any(|own| line.starts_with(own)) || line.contains("got exception")
+}
+
+/// Without time and level: `0.00.182.956 I srv …`.
+fn unstamped(line: &str) -> &str {
+    let is_time = |word: &str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    match line.split_once(' ') {
+        Some((time, rest)) if is_time(time) => rest.get(2..).unwrap_or_default(),
+        _ => line,
+    }
 }
 
 #[derive(Deserialize)]
@@ -257,6 +271,8 @@ mod tests {
         let echo = r#"srv    operator(): got exception: {"error":{"code":400,"message":"response_format type must be one of \"text\" and \"json_object\", but got: CUDA error"}}"#;
         let engine = engine(serde_json::json!({}));
         assert_eq!(engine.classify(echo), None);
+        assert_eq!(engine.classify(&format!("0.00.182.956 W {echo}")), None);
+        assert!(engine.logs_requests(), "a grammar is printed as it came");
         assert_eq!(
             engine.classify("CUDA error: an illegal memory access was encountered"),
             Some(Symptom::Poisoned)

@@ -184,6 +184,10 @@ pub trait Engine: Server {
     fn command(&self, place: &Placement<'_>) -> Result<EngineCommand, SetupError>;
     /// What a line of its log says of its health.
     fn classify(&self, line: &str) -> Option<Symptom>;
+    /// Whole lines of its log may be a client's: what they say of the GPU has to be confirmed.
+    fn logs_requests(&self) -> bool {
+        false
+    }
 }
 
 /// Where the model of a backend is run.
