@@ -53,7 +53,7 @@ pub fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready") == Some("True")
 }
 
-/// An evicted pod stays and speaks no more: its last report says nothing of now.
+/// An evicted pod, and one of a node that was shut down, stays and speaks no more: it says nothing of now.
 pub fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
     matches!(phase, Some("Failed" | "Succeeded"))
@@ -88,11 +88,14 @@ pub fn classify(pod: &Pod) -> Option<PodFailure> {
     if condition(pod, "Ready") == Some("True") || pod.metadata.deletion_timestamp.is_some() {
         return None;
     }
+    // How its containers ended was the kubelet's will.
+    if has_ended(pod) {
+        return evicted(pod);
+    }
     let status = pod.status.as_ref()?;
     let init = status.init_container_statuses.iter().flatten();
     let main = status.container_statuses.iter().flatten();
-    evicted(pod)
-        .or_else(|| unschedulable(pod))
+    unschedulable(pod)
         .or_else(|| init.clone().chain(main.clone()).find_map(not_started))
         .or_else(|| init.clone().find_map(init_failed))
         .or_else(|| main.clone().find_map(|c| ended(pod, c)))
@@ -287,9 +290,10 @@ pub struct GpuEnd {
     pub at: Option<Timestamp>,
 }
 
-/// The last end of a pod's container, when that was because of a GPU. A pod that goes, or came to serve again, is left alone.
+/// The last end of a pod's container, when that was because of a GPU. A pod that goes, that came to serve again, or that ended and so gave
+/// its GPUs back, is left alone.
 pub fn gpu_end(pod: &Pod) -> Option<GpuEnd> {
-    if pod.metadata.deletion_timestamp.is_some() || is_ready(pod) {
+    if pod.metadata.deletion_timestamp.is_some() || is_ready(pod) || has_ended(pod) {
         return None;
     }
     let containers = pod.status.as_ref()?.container_statuses.iter().flatten();

@@ -10,7 +10,7 @@ use crate::{
     controller::{
         build::{Tier, tier_of},
         dereference::Live,
-        pods::gpu_end,
+        pods::{gpu_end, has_ended},
     },
     policy::gpu_trouble::{Failure, REPLACEMENTS, WINDOW, held_for, is_replaced, next_change, note},
 };
@@ -26,7 +26,7 @@ pub fn decide(situation: &Situation<'_>, decisions: &mut Decisions) {
     let exists = |uid: &str| {
         live.pods
             .iter()
-            .any(|pod| stays(pod) && pod.uid().as_deref() == Some(uid))
+            .any(|pod| stays(pod) && !has_ended(pod) && pod.uid().as_deref() == Some(uid))
     };
     let rows = &mut decisions.record.gpus;
     let before = rows.clone();

@@ -63,6 +63,13 @@ fn every_recorded_failure_has_its_reason_and_says_what_to_do() {
 }
 
 #[test]
+fn how_a_pod_ended_that_the_kubelet_ended_is_no_fault_of_its_containers() {
+    let mut shut_down = pod("liveness");
+    shut_down.status.as_mut().unwrap().phase = Some("Failed".into());
+    assert_eq!(classify(&shut_down), None);
+}
+
+#[test]
 fn the_words_of_a_back_off_do_not_change_the_message() {
     let backing_off = pod("image-pull");
     let mut failing = backing_off.clone();

@@ -14,10 +14,7 @@ use crate::{
         BackendReport, CircuitScope, CircuitState, CircuitStatus, DownloadStatus, EngineState, InferenceReplicaStatus,
         conditions as types, conditions::reason,
     },
-    controller::{
-        build::Tier,
-        pods::{self, has_ended},
-    },
+    controller::{build::Tier, pods},
     error::ErrorKind,
 };
 
@@ -107,7 +104,7 @@ fn reconciling(view: &View<'_>) -> Option<Verdict> {
     let mut staying = view
         .members
         .iter()
-        .filter(|m| m.pod.metadata.deletion_timestamp.is_none() && !has_ended(m.pod));
+        .filter(|m| m.pod.metadata.deletion_timestamp.is_none());
     let behind = staying.find(|m| m.report.and_then(|r| r.observed_generation) < generation)?;
     says(format!(
         "replica {} has not acted on generation {} yet",
@@ -151,7 +148,9 @@ fn stalled(view: &View<'_>) -> Option<Verdict> {
         let late = deployments.find(|d| progressing(d) == Some("ProgressDeadlineExceeded"));
         late.map(ResourceExt::name_any)
     })?;
-    let cause = pods::gravest(view.pods()).map_or_else(|| "see the conditions of its pods".to_owned(), |f| f.message);
+    // Pods that were evicted one after the other look well while they last.
+    let cause = pods::gravest(view.pods()).or_else(|| pods::gravest(view.ended.iter().copied()));
+    let cause = cause.map_or_else(|| "see the conditions of its pods".to_owned(), |f| f.message);
     let message = format!("{late} made no progress within its deadline: {cause}");
     Some(verdict(
         types::STALLED,

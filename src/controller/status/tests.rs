@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::api::{
+    apps::v1::{Deployment, DeploymentCondition},
+    core::v1::Pod,
+};
 use serde_json::{Value, json};
 
 use super::{undecodable::undecodable, *};
@@ -452,9 +455,62 @@ fn the_fourth_pod_on_a_device_stalls_the_deployment() {
         later.conditions.iter().any(|c| c.type_ == "Stalled"),
         "until the pod is deleted"
     );
+    let mut evicted = Case::new();
+    evicted.live.pods[0] = Arc::new(dead((*case.live.pods[0]).clone(), "Evicted"));
+    let given_back = evicted.status(&later, "2026-01-03T00:00:30Z");
+    assert!(
+        !given_back.conditions.iter().any(|c| c.type_ == "Stalled") && given_back.gpus.is_empty(),
+        "a pod that ended keeps no GPU"
+    );
     case.live.pods.remove(0);
     let deleted = case.status(&later, "2026-01-03T00:01:00Z");
     assert!(!deleted.conditions.iter().any(|c| c.type_ == "Stalled") && deleted.gpus.is_empty());
+}
+
+/// What the kubelet leaves of a pod that it ended.
+fn dead(mut pod: Pod, reason: &str) -> Pod {
+    let status = pod.status.as_mut().unwrap();
+    status.phase = Some("Failed".into());
+    status.reason = Some(reason.into());
+    status.message = Some("The node was low on resource: memory.".into());
+    pod
+}
+
+/// Dead for a long time, after its containers ended with exit code 143; its own ReplicaSet leaves it where it is.
+fn left_behind(reason: &str) -> Pod {
+    let mut left = pod("assistant-local-1-0", "local", false);
+    left.metadata.creation_timestamp = Some(Time("2025-01-01T00:00:00Z".parse().unwrap()));
+    left.status.as_mut().unwrap().container_statuses = parse(json!([{"name": "engine", "image": "i", "imageID": "", "ready": false,
+        "restartCount": 0, "state": {"terminated": {"exitCode": 143}}}]));
+    dead(left, reason)
+}
+
+#[test]
+fn a_pod_that_ended_and_was_replaced_is_told_nowhere() {
+    let well = Case::new();
+    for reason in ["Evicted", "Terminated"] {
+        let mut case = Case::new();
+        case.live.pods.insert(0, Arc::new(left_behind(reason)));
+        assert_eq!(case.first(), well.first(), "{reason}");
+        case.live.pods.truncate(1);
+        case.live.replicas.clear();
+        case.expect("Ready", "False", reason::PENDING, "being created");
+        case.expect("Scheduled", "Unknown", reason::PENDING, "0 of 3 pods");
+        case.expect("Degraded", "False", reason::AS_EXPECTED, "");
+    }
+}
+
+#[test]
+fn a_rollout_that_stands_still_names_the_eviction_of_its_pods() {
+    let mut case = late();
+    case.live.pods[0] = Arc::new(pod("assistant-local-1-a", "local", false));
+    case.live.pods.push(Arc::new(left_behind("Evicted")));
+    case.expect(
+        "Stalled",
+        "True",
+        reason::PROGRESS_DEADLINE_EXCEEDED,
+        "assistant-local made no progress within its deadline: the kubelet evicted pod assistant-local-1-0",
+    );
 }
 
 #[test]
@@ -467,6 +523,18 @@ fn replicas_0_is_scaled_to_zero() {
     case.expect("Scheduled", "True", reason::SCALED_TO_ZERO, "");
 }
 
+/// The local pods are not rolled out within their deadline.
+fn late() -> Case {
+    let mut case = Case::new();
+    told_by(&mut case.deployments[0])[0].reason = Some("ProgressDeadlineExceeded".into());
+    case
+}
+
+/// What a workload's own controller says of it.
+fn told_by(workload: &mut Deployment) -> &mut Vec<DeploymentCondition> {
+    workload.status.as_mut().unwrap().conditions.as_mut().unwrap()
+}
+
 #[test]
 fn stalled_is_told_without_taking_back_what_still_works() {
     let mut case = Case::new();
@@ -477,15 +545,7 @@ fn stalled_is_told_without_taking_back_what_still_works() {
     case.expect("Stalled", "True", reason::NAME_CONFLICT, "Service assistant");
     case.expect("Ready", "True", reason::AVAILABLE, "");
     case.absent("Reconciling");
-    let mut late = Case::new();
-    let conditions = late.deployments[0]
-        .status
-        .as_mut()
-        .unwrap()
-        .conditions
-        .as_mut()
-        .unwrap();
-    conditions[0].reason = Some("ProgressDeadlineExceeded".into());
+    let late = late();
     late.expect("Stalled", "True", reason::PROGRESS_DEADLINE_EXCEEDED, "assistant-local");
     late.absent("Reconciling");
 }

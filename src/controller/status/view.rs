@@ -80,6 +80,8 @@ pub struct View<'a> {
     pub members: Vec<Member<'a>>,
     /// Pods that follow the leader of their group: of no use alone, and as much needed.
     pub followers: Vec<&'a Pod>,
+    /// Pods whose containers run no more: nobody removes them, others have taken their places.
+    pub ended: Vec<&'a Pod>,
     /// The merged circuits.
     pub circuits: Vec<CircuitStatus>,
     /// GPUs that pods failed on.
@@ -114,6 +116,8 @@ impl<'a> View<'a> {
             ..
         } = situation;
         let record = &decisions.record;
+        let (ended, pods) = pods_of(subject, live);
+        let (followers, leading): (Pods<'_>, Pods<'_>) = pods.into_iter().partition(|(tier, _)| *tier == Tier::Follower);
         Self {
             subject,
             generation: deployment.metadata.generation.unwrap_or(0),
@@ -121,8 +125,9 @@ impl<'a> View<'a> {
             deployments,
             kept,
             problem,
-            members: members(subject, live),
-            followers: followers(subject, live),
+            members: members(leading, live),
+            followers: only(followers),
+            ended: only(ended),
             gpus: record.gpus.clone(),
             circuits: record.circuits.clone(),
             ledger: record.budget.as_ref(),
@@ -271,23 +276,26 @@ fn is_denied(replica: &InferenceReplica) -> bool {
     replica.metadata.deletion_timestamp.is_none() && told.is_some_and(|told| told.denied.is_some())
 }
 
-fn followers<'a>(subject: &Subject, live: &'a Live) -> Vec<&'a Pod> {
+type Pods<'a> = Vec<(Tier, &'a Pod)>;
+
+/// Those that ended, and all others.
+fn pods_of<'a>(subject: &Subject, live: &'a Live) -> (Pods<'a>, Pods<'a>) {
     let pods = live.pods.iter().map(AsRef::as_ref);
-    pods.filter(|pod| tier_of(subject, pod) == Some(Tier::Follower))
-        .collect()
+    let ours = pods.filter_map(|pod| Some((tier_of(subject, pod)?, pod)));
+    ours.partition(|(_, pod)| has_ended(pod))
 }
 
-fn members<'a>(subject: &Subject, live: &'a Live) -> Vec<Member<'a>> {
-    live.pods
-        .iter()
-        .filter_map(|pod| {
-            Some(Member {
-                tier: tier_of(subject, pod).filter(|tier| *tier != Tier::Follower)?,
-                pod,
-                report: report(&live.replicas, pod).filter(|_| !has_ended(pod)),
-            })
-        })
-        .collect()
+fn only(pods: Pods<'_>) -> Vec<&Pod> {
+    pods.into_iter().map(|(_, pod)| pod).collect()
+}
+
+fn members<'a>(pods: Pods<'a>, live: &'a Live) -> Vec<Member<'a>> {
+    let member = |(tier, pod)| Member {
+        tier,
+        pod,
+        report: report(&live.replicas, pod),
+    };
+    pods.into_iter().map(member).collect()
 }
 
 fn report<'a>(replicas: &'a [InferenceReplica], pod: &Pod) -> Option<&'a InferenceReplicaStatus> {

@@ -93,6 +93,23 @@ fn what_does_not_come_back_in_time_takes_no_requests_and_needs_help() {
     assert_eq!(find(&late, "Stalled"), ("True", reason::PROGRESS_DEADLINE_EXCEEDED));
 }
 
+/// The dead pod is older than any that comes back may become.
+#[test]
+fn a_pod_that_ended_earlier_keeps_nobody_from_waking() {
+    let mut waking = away(true);
+    waking.live.pods.push(Arc::new(left_behind("Evicted")));
+    let before = waking.status(&away(false).first(), LATER);
+    let mut starting = pod("assistant-local-2-a", "local", false);
+    starting.metadata.creation_timestamp = Some(Time(LATER.parse().unwrap()));
+    waking.live.pods.push(Arc::new(starting));
+    for status in [&before, &waking.status(&before, "2026-01-02T00:10:00Z")] {
+        assert_eq!(find(status, "Ready"), ("True", reason::WAKING));
+        assert_eq!(find(status, "ModelLoaded"), ("False", reason::WAKING));
+        assert_eq!(find(status, "Degraded").0, "False");
+        assert_eq!(find(status, "Stalled"), ("", ""));
+    }
+}
+
 #[test]
 fn an_engine_that_gave_up_takes_no_requests() {
     let mut waking = away(true);
