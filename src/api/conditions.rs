@@ -57,6 +57,8 @@ pub mod reason {
     pub const CRASH_LOOP: &str = "CrashLoop";
     /// A container was killed for its memory limit.
     pub const OOM_KILLED: &str = "OOMKilled";
+    /// The API server refuses to create pods: a quota, pod security, or a class that is not there.
+    pub const PODS_REFUSED: &str = "PodsRefused";
     /// No node fits.
     pub const UNSCHEDULABLE: &str = "Unschedulable";
     /// The kubelet evicted the pod.

@@ -7,7 +7,7 @@ use super::{
     budget::within_budget,
     circuits, gpus,
     verdict::{FALSE, TRUE, UNKNOWN, Verdict, verdict},
-    view::View,
+    view::{View, makes, told},
 };
 use crate::{
     api::{
@@ -72,8 +72,8 @@ fn no_ready_pod(view: &View<'_>) -> Verdict {
     if let Some(problem) = view.problem.as_ref().filter(|_| view.members.is_empty()) {
         return verdict(types::READY, FALSE, problem.reason, problem.message.clone());
     }
-    if let Some(failure) = pods::gravest(view.pods()) {
-        return verdict(types::READY, FALSE, failure.reason, failure.message);
+    if let Some((reason, message)) = pod_trouble(view) {
+        return verdict(types::READY, FALSE, reason, message);
     }
     if let Some(loaded) = model_loaded(view).filter(|l| l.status == FALSE) {
         return Verdict {
@@ -86,6 +86,20 @@ fn no_ready_pod(view: &View<'_>) -> Verdict {
     }
     let message = format!("none of {} pods is Ready yet", view.members.len());
     verdict(types::READY, FALSE, reason::NO_READY_REPLICAS, message)
+}
+
+/// The gravest failure of the pods that there are, else why there are not more.
+fn pod_trouble(view: &View<'_>) -> Option<(&'static str, String)> {
+    let failure = pods::gravest(view.pods()).map(|failure| (failure.reason, failure.message));
+    failure.or_else(|| Some((reason::PODS_REFUSED, refused(view.refusals().next()?))))
+}
+
+fn refused((workload, why): (&Deployment, &str)) -> String {
+    format!(
+        "pods of {} cannot be created: {}. Mend what it names: a quota or the pod security of the namespace, or podTemplate.",
+        workload.name_any(),
+        why.trim_end_matches('.')
+    )
 }
 
 /// Present only while true (kstatus).
@@ -126,12 +140,7 @@ fn is_rolled_out(deployment: &Deployment) -> bool {
 
 /// Reason of the Deployment's own Progressing condition.
 fn progressing(deployment: &Deployment) -> Option<&str> {
-    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
-    conditions
-        .iter()
-        .find(|c| c.type_.as_deref() == Some("Progressing"))?
-        .reason
-        .as_deref()
+    told(deployment, "Progressing")?.reason.as_deref()
 }
 
 /// Present only while true (kstatus).
@@ -149,8 +158,9 @@ fn stalled(view: &View<'_>) -> Option<Verdict> {
         late.map(ResourceExt::name_any)
     })?;
     // Pods that were evicted one after the other look well while they last.
-    let cause = pods::gravest(view.pods()).or_else(|| pods::gravest(view.ended.iter().copied()));
-    let cause = cause.map_or_else(|| "see the conditions of its pods".to_owned(), |f| f.message);
+    let evicted = || Some(pods::gravest(view.ended.iter().copied())?.message);
+    let cause = pod_trouble(view).map(|(_, message)| message).or_else(evicted);
+    let cause = cause.unwrap_or_else(|| "see the conditions of its pods".to_owned());
     let message = format!("{late} made no progress within its deadline: {cause}");
     Some(verdict(
         types::STALLED,
@@ -222,6 +232,10 @@ fn model_loaded(view: &View<'_>) -> Option<Verdict> {
     }
     if let Some(failure) = pods::gravest(members().map(|m| m.pod)) {
         return says(FALSE, failure.reason, failure.message);
+    }
+    let mut refusals = view.refusals().filter(|(workload, _)| makes(workload, Tier::Local));
+    if let Some(refusal) = refusals.next().filter(|_| members().next().is_none()) {
+        return says(FALSE, reason::PODS_REFUSED, refused(refusal));
     }
     if let Some(engine) = with(EngineState::Restarting) {
         return says(
@@ -443,7 +457,7 @@ fn degraded(view: &View<'_>) -> Verdict {
             .map(|b| (reason, backend_words(b)))
     };
     let cause = with(reason::INTERNAL_ERROR)
-        .or_else(|| pods::gravest(view.pods()).map(|f| (f.reason, f.message)))
+        .or_else(|| pod_trouble(view))
         .or_else(|| engine_trouble(view))
         .or_else(|| unavailable(view))
         .or_else(|| with(reason::UPSTREAM_RATE_LIMITED))

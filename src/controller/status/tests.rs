@@ -513,6 +513,40 @@ fn a_rollout_that_stands_still_names_the_eviction_of_its_pods() {
     );
 }
 
+const OVER_QUOTA: &str = "pods \"assistant-local-1-c\" is forbidden: exceeded quota: team, requested: pods=1, used: pods=2, limited: pods=2";
+
+/// A namespace whose quota is used up, as a Deployment tells of it.
+fn refuse(workload: &mut Deployment) {
+    told_by(workload).push(parse(
+        json!({"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": OVER_QUOTA}),
+    ));
+}
+
+#[test]
+fn pods_that_may_not_be_created_are_told_with_the_api_servers_words() {
+    let mut case = late();
+    refuse(&mut case.deployments[0]);
+    let words = format!("refuses to create pods of assistant-local: {OVER_QUOTA}. Mend");
+    case.expect("Stalled", "True", reason::PROGRESS_DEADLINE_EXCEEDED, &words);
+    case.expect("Degraded", "True", reason::PODS_REFUSED, &words);
+    case.expect("Ready", "True", reason::AVAILABLE, "");
+    case.expect("ModelLoaded", "True", reason::LOADED, "");
+    case.live = Live::default();
+    case.expect("Ready", "False", reason::PODS_REFUSED, &words);
+    case.expect("ModelLoaded", "False", reason::PODS_REFUSED, &words);
+    told_by(&mut case.deployments[0])[1].status = Some("False".into());
+    case.expect("Ready", "False", reason::PENDING, "being created");
+}
+
+#[test]
+fn what_is_wrong_with_pods_that_there_are_goes_before_those_that_may_not_be_created() {
+    let mut case = Case::new();
+    refuse(&mut case.deployments[1]);
+    case.live.pods = vec![Arc::new(gave_up("DownloadNoSpace", "p"))];
+    case.expect("Ready", "False", reason::DOWNLOAD_NO_SPACE, "");
+    case.expect("Degraded", "True", reason::DOWNLOAD_NO_SPACE, "");
+}
+
 #[test]
 fn replicas_0_is_scaled_to_zero() {
     let mut case = Case::new();
@@ -532,7 +566,8 @@ fn late() -> Case {
 
 /// What a workload's own controller says of it.
 fn told_by(workload: &mut Deployment) -> &mut Vec<DeploymentCondition> {
-    workload.status.as_mut().unwrap().conditions.as_mut().unwrap()
+    let status = workload.status.as_mut().unwrap();
+    status.conditions.get_or_insert_default()
 }
 
 #[test]

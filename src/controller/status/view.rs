@@ -1,7 +1,10 @@
 //! What the conditions look at: the applied Deployments, the pods and their reports, joined.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::api::{
+    apps::v1::{Deployment, DeploymentCondition},
+    core::v1::Pod,
+};
 use kube::ResourceExt;
 
 use super::budget;
@@ -117,7 +120,8 @@ impl<'a> View<'a> {
         } = situation;
         let record = &decisions.record;
         let (ended, pods) = pods_of(subject, live);
-        let (followers, leading): (Pods<'_>, Pods<'_>) = pods.into_iter().partition(|(tier, _)| *tier == Tier::Follower);
+        let (followers, leading): (Pods<'_>, Pods<'_>) =
+            pods.into_iter().partition(|(tier, _)| *tier == Tier::Follower);
         Self {
             subject,
             generation: deployment.metadata.generation.unwrap_or(0),
@@ -156,9 +160,8 @@ impl<'a> View<'a> {
 
     /// Pods of the scaled kind as their Deployment counts them.
     pub fn scaled(&self) -> Counts {
-        let tier = scaled_tier(self.spec).as_str();
-        let is_scaled = |d: &&Deployment| d.labels().get(names::LABEL_TIER).is_some_and(|label| label == tier);
-        let deployment = self.deployments.iter().find(is_scaled);
+        let tier = scaled_tier(self.spec);
+        let deployment = self.deployments.iter().find(|workload| makes(workload, tier));
         let status = deployment.and_then(|d| d.status.as_ref());
         status.map_or_else(Counts::default, |s| Counts {
             replicas: s.replicas.unwrap_or(0),
@@ -182,6 +185,17 @@ impl<'a> View<'a> {
     pub fn pods(&self) -> impl Iterator<Item = &'a Pod> {
         let followers = self.followers.iter().copied();
         self.members.iter().map(|member| member.pod).chain(followers)
+    }
+
+    /// Workloads some of whose pods the API server refuses to create, with its words. A LeaderWorkerSet tells of none.
+    pub fn refusals(&self) -> impl Iterator<Item = (&'a Deployment, &'a str)> {
+        let refuses = |c: &&DeploymentCondition| {
+            c.status.as_deref() == Some("True") && c.reason.as_deref() == Some("FailedCreate")
+        };
+        self.deployments.iter().filter_map(move |workload| {
+            let failure = told(workload, "ReplicaFailure").filter(refuses)?;
+            Some((workload, failure.message.as_deref().unwrap_or("no reason is given")))
+        })
     }
 
     /// Reports of pods that are not going.
@@ -215,7 +229,8 @@ impl<'a> View<'a> {
         let up = self.local().any(Member::is_ready);
         let fails = pods::gravest(self.local().map(|member| member.pod)).is_some();
         let gave_up = self.local().any(Member::has_failed);
-        let fails = fails || gave_up || self.overdue().is_some();
+        let refused = self.refusals().any(|(workload, _)| makes(workload, Tier::Local));
+        let fails = fails || gave_up || refused || self.overdue().is_some();
         self.spec.scale_to_zero.is_some() && self.was_ready && !self.idle && !up && !fails
     }
 
@@ -263,6 +278,18 @@ impl<'a> View<'a> {
         let available = |backend: &&Backend| self.backend(&backend.name).iter().any(|b| b.available);
         self.spec.backends.iter().filter(available)
     }
+}
+
+/// Whether the pods of a workload are of `tier`.
+pub fn makes(workload: &Deployment, tier: Tier) -> bool {
+    let label = workload.labels().get(names::LABEL_TIER);
+    label.is_some_and(|label| label == tier.as_str())
+}
+
+/// A condition that a workload has from its own controller.
+pub fn told<'a>(workload: &'a Deployment, type_: &str) -> Option<&'a DeploymentCondition> {
+    let mut conditions = workload.status.as_ref()?.conditions.iter().flatten();
+    conditions.find(|condition| condition.type_.as_deref() == Some(type_))
 }
 
 fn was_ready(deployment: &InferenceDeployment) -> bool {

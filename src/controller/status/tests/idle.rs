@@ -111,6 +111,18 @@ fn a_pod_that_ended_earlier_keeps_nobody_from_waking() {
 }
 
 #[test]
+fn what_may_not_be_created_does_not_come_back() {
+    let mut waking = away(true);
+    let before = waking.status(&away(false).first(), LATER);
+    assert_eq!(find(&before, "Ready"), ("True", reason::WAKING));
+    refuse(&mut waking.deployments[0]);
+    let refused = waking.status(&before, LATER);
+    assert_eq!(find(&refused, "Ready").0, "False", "nobody is answered");
+    assert_eq!(find(&refused, "ModelLoaded"), ("False", reason::PODS_REFUSED));
+    assert_eq!(find(&refused, "Degraded"), ("True", reason::PODS_REFUSED));
+}
+
+#[test]
 fn an_engine_that_gave_up_takes_no_requests() {
     let mut waking = away(true);
     let before = waking.status(&away(false).first(), LATER);
