@@ -18,12 +18,14 @@ pub mod marks;
 pub mod merge;
 mod probes;
 mod ratio;
+mod refusal;
 #[cfg(test)]
 mod tests;
 mod types;
 mod wire;
 
 pub use config::CircuitConfig;
+pub use refusal::Refusal;
 pub use types::{CircuitView, OpenForAll, Permit, Refused, Transition, Verdict, Word};
 pub use wire::Label;
 

@@ -3,6 +3,7 @@
 mod budget;
 mod circuits;
 mod conditions;
+mod credentials;
 mod errors;
 mod gpus;
 #[cfg(test)]

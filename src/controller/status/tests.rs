@@ -242,6 +242,33 @@ fn a_refused_key_names_backend_secret_and_key() {
 }
 
 #[test]
+fn a_key_whose_account_has_no_quota_left_is_a_good_key() {
+    let mut case = Case::new();
+    for (kind, expected, words) in [
+        (
+            "budget_exceeded",
+            reason::EXHAUSTED,
+            "has no quota left for the account of backend openai (You exceeded your current quota): pay or raise it there",
+        ),
+        (
+            "rate_limited",
+            reason::UPSTREAM_RATE_LIMITED,
+            "has nothing left of the day's quota for the account of backend openai (You exceeded your current quota): wait",
+        ),
+        ("forbidden", reason::FORBIDDEN, "key api-key of Secret openai"),
+    ] {
+        case.edit(|r| {
+            r.status.as_mut().unwrap().circuits = parse(
+                json!([{"backend": "openai", "scope": "Credential", "state": "Open", "target": target(),
+                "openedAt": "2026-01-01T00:00:00Z", "keyHash": "k", "lastError": kind,
+                "message": "You exceeded your current quota"}]),
+            );
+        });
+        case.expect("CredentialsAccepted", "False", expected, words);
+    }
+}
+
+#[test]
 fn a_missing_secret_is_credentials_missing_and_no_backend_is_not_ready() {
     let mut case = Case::new();
     case.edit(|r| {

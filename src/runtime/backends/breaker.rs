@@ -14,6 +14,7 @@ use crate::{
     policy::circuit::{Circuit, CircuitConfig, CircuitView, Label, Permit, Refused, Transition, Verdict, Word},
     runtime::{
         clock::{Clock, jitter},
+        remote::classify::scrub::shown,
         sync::lock,
     },
 };
@@ -34,6 +35,8 @@ struct Inner {
     key: Option<String>,
     /// The merged circuit as it was told last.
     merged: Option<MergedCircuit>,
+    /// What was said by the failure that opened it, scrubbed; empty while it is closed, and when others opened it.
+    said: String,
 }
 
 impl Inner {
@@ -54,6 +57,7 @@ impl Breaker {
                 circuit: Circuit::new(config),
                 key: None,
                 merged: None,
+                said: String::new(),
             }),
             clock,
             signals,
@@ -91,9 +95,9 @@ impl Breaker {
         }
     }
 
-    /// Opens at once: a refused credential.
-    pub fn open_now(&self, kind: ErrorKind) {
-        self.change(|inner| inner.circuit.open_now(kind, self.clock.now(), jitter()));
+    /// Opens at once: a refused credential, of which `said` is what the provider said.
+    pub fn open_now(&self, kind: ErrorKind, said: &str) {
+        self.judge(said, |circuit| circuit.open_now(kind, self.clock.now(), jitter()));
     }
 
     /// Another key is in use: what is known of the one before does not bind it, and it may be probed at once.
@@ -135,13 +139,32 @@ impl Breaker {
     #[must_use]
     pub fn report(&self, label: Label<'_>) -> (Option<ReplicaCircuit>, bool) {
         let view = self.view();
-        let key = lock(&self.inner).key.clone();
+        let (key, message) = {
+            let inner = lock(&self.inner);
+            (inner.key.clone(), inner.said.clone())
+        };
         let report = view.report(label, key, |at| self.clock.timestamp(at));
-        (report, view.accepting)
+        (
+            report.map(|report| ReplicaCircuit { message, ..report }),
+            view.accepting,
+        )
     }
 
-    fn record(&self, permit: Permit, verdict: Verdict) {
-        self.change(|inner| inner.circuit.record(permit, verdict, self.clock.now(), jitter()));
+    fn record(&self, permit: Permit, verdict: Verdict, said: &str) {
+        self.judge(said, |circuit| {
+            circuit.record(permit, verdict, self.clock.now(), jitter())
+        });
+    }
+
+    /// What is said is kept of the failure that opens it, or ends a probe, alone: that is news in any case, and every other one is not.
+    fn judge(&self, said: &str, judge: impl FnOnce(&mut Circuit) -> Option<Transition>) {
+        self.change(|inner| {
+            let transition = judge(&mut inner.circuit);
+            if transition.is_some() && !said.is_empty() {
+                inner.said = shown(said);
+            }
+            transition
+        });
     }
 
     fn change(&self, change: impl FnOnce(&mut Inner) -> Option<Transition>) {
@@ -156,7 +179,10 @@ impl Breaker {
         let error = view.last_error.map(ErrorKind::as_str);
         match transition {
             Transition::Opened => warn!(circuit = self.label, error, trips = view.trips, "the circuit opened"),
-            Transition::Closed => warn!(circuit = self.label, "the circuit closed"),
+            Transition::Closed => {
+                lock(&self.inner).said.clear();
+                warn!(circuit = self.label, "the circuit closed");
+            }
             Transition::Probe => info!(circuit = self.label, probe = ?view.probe, "a probe token"),
         }
         self.signals.urgent();
@@ -193,35 +219,36 @@ impl Leave {
 
     /// The backend works.
     pub fn succeeded(mut self) {
-        self.record(Verdict::Success);
+        self.record(Verdict::Success, "");
     }
 
-    /// The backend is sick.
-    pub fn failed(mut self, kind: ErrorKind, retry_after: Option<Duration>) {
-        self.record(Verdict::Failure { kind, retry_after });
+    /// The backend is sick; `said` is what it said, or what happened.
+    pub fn failed(mut self, kind: ErrorKind, retry_after: Option<Duration>, said: &str) {
+        self.record(Verdict::Failure { kind, retry_after }, said);
     }
 
-    fn record(&mut self, verdict: Verdict) {
+    fn record(&mut self, verdict: Verdict, said: &str) {
         if let Some(permit) = self.permit.take() {
-            self.breaker.record(permit, verdict);
+            self.breaker.record(permit, verdict, said);
         }
     }
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        self.record(if self.sent {
+        let verdict = if self.sent {
             Verdict::NotCounted
         } else {
             Verdict::Unsent
-        });
+        };
+        self.record(verdict, "");
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::CircuitState;
+    use crate::api::{CircuitScope, CircuitState};
 
     fn breaker(failures: u32) -> (Arc<Breaker>, Arc<Signals>) {
         let signals = Arc::new(Signals::default());
@@ -237,17 +264,58 @@ mod tests {
     fn failures_open_it_and_the_opening_is_urgent() {
         let (breaker, signals) = breaker(2);
         for _ in 0..2 {
-            breaker.admit().unwrap().failed(ErrorKind::ServerError, None);
+            breaker.admit().unwrap().failed(ErrorKind::ServerError, None, "");
         }
         assert_eq!(breaker.view().state, CircuitState::Open);
         assert_eq!(signals.count(), 1);
         assert!(breaker.admit().is_err());
     }
 
+    const LABEL: Label<'_> = Label {
+        backend: "openai",
+        scope: CircuitScope::Endpoint,
+        target: "t",
+    };
+
+    #[test]
+    fn what_was_said_when_it_opened_is_reported_until_it_closes() {
+        let (breaker, _signals) = breaker(2);
+        let said = || breaker.report(LABEL).0.map(|report| report.message);
+        let key = format!("sk-{}", "a1".repeat(20));
+        for text in ["the first", &format!("overloaded, {key} {}", "x".repeat(4_000))] {
+            breaker.admit().unwrap().failed(ErrorKind::ServerError, None, text);
+        }
+        let opened = said().unwrap();
+        assert!(opened.starts_with("overloaded, ") && !opened.contains(&key), "{opened}");
+        assert!(opened.chars().count() <= 400, "what the schema takes");
+        breaker.open_now(ErrorKind::ServerError, "a later one");
+        assert_eq!(said().unwrap(), opened, "no news while it is open");
+        breaker.rekey(Some("another key".into()));
+        for _ in 0..2 {
+            breaker.admit().unwrap().succeeded();
+        }
+        assert_eq!(said().unwrap(), "");
+    }
+
+    #[test]
+    fn what_others_opened_has_no_words_of_ours() {
+        let (breaker, _signals) = breaker(1);
+        breaker.admit().unwrap().failed(ErrorKind::Timeout, None, "ours");
+        breaker.rekey(Some("another key".into()));
+        breaker.admit().unwrap().succeeded();
+        let merged = serde_json::from_value(
+            serde_json::json!({"backend": "openai", "scope": "Endpoint", "target": "t",
+            "epoch": 0, "sequence": 1, "state": "Open", "openedAt": "2026-01-01T00:00:00Z", "lastError": "timeout"}),
+        );
+        breaker.obey(&merged.unwrap(), None);
+        let report = breaker.report(LABEL).0.unwrap();
+        assert_eq!((report.state, report.message.as_str()), (CircuitState::Open, ""));
+    }
+
     #[test]
     fn a_dropped_leave_gives_its_probe_back() {
         let (breaker, _signals) = breaker(1);
-        breaker.admit().unwrap().failed(ErrorKind::Timeout, None);
+        breaker.admit().unwrap().failed(ErrorKind::Timeout, None, "");
         breaker.rekey(Some("another key".into()));
         let probe = breaker.admit().unwrap();
         assert!(breaker.admit().is_err(), "one probe only");

@@ -299,14 +299,15 @@ impl Remote {
 
     /// The key of `used` was refused, perhaps to the request with `leave`. That says nothing of another key which has come into force
     /// meanwhile.
-    pub fn refuse_session(&self, used: &Session, error: &InferenceError, wait: Option<Duration>, leave: Option<Leave>) {
+    pub fn refuse_session(&self, used: &Session, refusal: &Classified, leave: Option<Leave>) {
         if !self.has_key_of(used) {
             return;
         }
+        let (kind, said) = (refusal.error.kind(), refusal.said());
         if let Some(leave) = leave {
-            leave.failed(error.kind(), wait);
+            leave.failed(kind, refusal.wait, &said);
         }
-        self.health.credential.open_now(error.kind());
+        self.health.credential.open_now(kind, &said);
     }
 
     /// Both circuits for status and metrics.

@@ -10,7 +10,7 @@ use crate::{
         ShareReport, conditions::reason,
     },
     error::ErrorKind,
-    policy::circuit::{CircuitView, Label},
+    policy::circuit::{CircuitView, Label, Refusal},
     runtime::{
         clock::Clock,
         local::{Download, EngineView},
@@ -142,14 +142,14 @@ fn circuit_blocked((scope, breaker): (CircuitScope, &Breaker)) -> Blocked {
     let reason = match (view.state, scope, view.last_error) {
         (CircuitState::Closed | CircuitState::ForcedClosed, ..) => return None,
         (CircuitState::ForcedOpen, ..) => reason::FORCED,
-        (_, CircuitScope::Credential, Some(ErrorKind::Forbidden)) => reason::FORBIDDEN,
-        (_, CircuitScope::Credential, Some(ErrorKind::BudgetExceeded)) => reason::EXHAUSTED,
-        (_, CircuitScope::Credential, _) => reason::UNAUTHORIZED,
+        (_, CircuitScope::Credential, error) => Refusal::of(error).reason(),
         (CircuitState::HalfOpen, ..) => reason::HALF_OPEN,
         (CircuitState::Open, ..) => reason::OPEN,
     };
     let advice = match scope {
-        CircuitScope::Credential => "mend the key or the account; a changed key is tried at once",
+        CircuitScope::Credential => Refusal::of(view.last_error)
+            .advice()
+            .unwrap_or("mend the key or the account; a changed key is tried at once"),
         CircuitScope::Endpoint => "it is probed by itself",
     };
     Some((reason, format!("the circuit is open, last error {because}; {advice}")))

@@ -16,9 +16,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{News, OwnReplica, ReportError};
 use crate::{
-    api::{CircuitScope, CircuitState, InferenceReplica, InferenceReplicaStatus, conditions::reason, names},
+    api::{
+        CircuitScope, CircuitState, InferenceReplica, InferenceReplicaStatus, ReplicaCircuit, conditions::reason, names,
+    },
     error::ErrorKind,
-    policy::event_limit::{Admission, COMBINED, EventLimiter},
+    policy::{
+        circuit::Refusal,
+        event_limit::{Admission, COMBINED, EventLimiter},
+    },
     runtime::local::{Download, EngineView, said, truncate},
 };
 
@@ -97,15 +102,7 @@ impl Told {
         for circuit in open {
             self.refused.push(circuit.backend.clone());
             if !before.contains(&circuit.backend) {
-                notes.push(Note {
-                    warning: true,
-                    reason: refusal_reason(circuit.last_error.as_deref()),
-                    action: "Request",
-                    text: format!(
-                        "backend {} refuses its credentials: {}",
-                        circuit.backend, circuit.message
-                    ),
-                });
+                notes.push(refused(circuit));
             }
         }
         notes
@@ -130,11 +127,17 @@ fn recovered(view: &EngineView) -> Note {
     }
 }
 
-fn refusal_reason(last_error: Option<&str>) -> &'static str {
-    match last_error {
-        Some(kind) if kind == ErrorKind::Forbidden.as_str() => reason::FORBIDDEN,
-        Some(kind) if kind == ErrorKind::BudgetExceeded.as_str() => reason::EXHAUSTED,
-        _ => reason::UNAUTHORIZED,
+fn refused(circuit: &ReplicaCircuit) -> Note {
+    let refusal = Refusal::of(circuit.last_error.as_deref().and_then(ErrorKind::named));
+    let said = match circuit.message.as_str() {
+        "" => String::new(),
+        said => format!(": {said}"),
+    };
+    Note {
+        warning: true,
+        reason: refusal.reason(),
+        action: "Request",
+        text: format!("backend {}: the provider {}{said}", circuit.backend, refusal.words()),
     }
 }
 

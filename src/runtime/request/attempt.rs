@@ -17,7 +17,7 @@ use bench::{Bench, chain};
 pub use live::{Live, Piece};
 
 use super::{
-    outcome::{Miss, Progress},
+    outcome::{Miss, Progress, Upstream},
     target::Target,
 };
 use crate::{
@@ -105,8 +105,7 @@ pub async fn send(mut target: Target, question: Question, asker: Asker) -> Resul
     }
     // Only for an answer that failed: scrubbing the id is dear.
     let told = |bench: &Bench, miss| Miss {
-        upstream_status: Some(parts.status.as_u16()),
-        upstream_request_id: upstream_id(bench, &parts.headers),
+        upstream: Some(Box::new(upstream(bench, parts.status.as_u16(), &parts.headers))),
         ..miss
     };
     if stream && is_event_stream(&parts.headers) {
@@ -136,11 +135,18 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     value.is_some_and(|v| v.starts_with("text/event-stream"))
 }
 
-fn upstream_id(bench: &Bench, headers: &HeaderMap) -> Option<Box<str>> {
+fn upstream(bench: &Bench, status: u16, headers: &HeaderMap) -> Upstream {
+    Upstream {
+        status,
+        request_id: upstream_id(bench, headers),
+    }
+}
+
+fn upstream_id(bench: &Bench, headers: &HeaderMap) -> Option<String> {
     let value = UPSTREAM_IDS.iter().find_map(|name| headers.get(*name))?;
     let text = value.to_str().ok()?;
     // Some servers answer with whatever they were sent.
-    Some(bench.shown(text).chars().take(128).collect::<String>().into())
+    Some(bench.shown(text).chars().take(128).collect())
 }
 
 /// An answer with a failing status. Half an error is classified by its status.
@@ -163,8 +169,7 @@ async fn refused(bench: &Bench, status: u16, headers: &HeaderMap, incoming: Inco
         classify(bench.source(), status, headers, &body)
     };
     Miss {
-        upstream_status: Some(status),
-        upstream_request_id: upstream_id(bench, headers),
+        upstream: Some(Box::new(upstream(bench, status, headers))),
         of_stream_options: names_stream_options(status, &body),
         ..Miss::at(progress, classified)
     }

@@ -19,6 +19,15 @@ pub enum Progress {
     Answered,
 }
 
+/// What names a backend's answer that was none.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Its HTTP status.
+    pub status: u16,
+    /// The provider's request id.
+    pub request_id: Option<String>,
+}
+
 /// An attempt that brought no answer, or ended before its end.
 #[derive(Clone, Debug)]
 pub struct Miss {
@@ -26,10 +35,8 @@ pub struct Miss {
     pub classified: Classified,
     /// How far it got.
     pub progress: Progress,
-    /// HTTP status of the backend's answer.
-    pub upstream_status: Option<u16>,
-    /// The provider's request id.
-    pub upstream_request_id: Option<Box<str>>,
+    /// The backend's answer, when there was one.
+    pub upstream: Option<Box<Upstream>>,
     /// Tokens it reported all the same.
     pub usage: Option<Box<Usage>>,
     /// The field of the client's request that is at fault.
@@ -69,8 +76,7 @@ impl Miss {
         Self {
             classified,
             progress,
-            upstream_status: None,
-            upstream_request_id: None,
+            upstream: None,
             usage: None,
             param: None,
             asleep: false,
@@ -96,8 +102,8 @@ impl Miss {
         Failure {
             error: self.classified.error.clone(),
             backend: Some(backend.to_owned()),
-            upstream_status: self.upstream_status,
-            request_id: self.upstream_request_id.as_deref().map(str::to_owned),
+            upstream_status: self.upstream.as_ref().map(|upstream| upstream.status),
+            request_id: self.upstream.as_ref().and_then(|upstream| upstream.request_id.clone()),
         }
     }
 }

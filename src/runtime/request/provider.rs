@@ -225,8 +225,8 @@ fn no_token(remote: &Remote, session: &Session, error: &TokenError) -> Miss {
         TokenError::Refused(_) => InferenceError::Unauthorized { message },
         TokenError::Unreachable(_) => return Miss::unsent(InferenceError::NetworkError { message }),
     };
-    remote.refuse_session(session, &error, None, None);
     let mut miss = Miss::unsent(error);
+    remote.refuse_session(session, &miss.classified, None);
     miss.classified.retry = RetryRule::NextBackend;
     miss
 }

@@ -139,11 +139,10 @@ impl Ticket {
             credential,
         }) = self.stake.take()
         {
-            match miss.classified.circuit {
-                CircuitRule::EndpointFailure => endpoint.failed(miss.classified.error.kind(), miss.classified.wait),
-                CircuitRule::CredentialRefused => {
-                    remote.refuse_session(&session, &miss.classified.error, miss.classified.wait, Some(credential));
-                }
+            let failure = &miss.classified;
+            match failure.circuit {
+                CircuitRule::EndpointFailure => endpoint.failed(failure.error.kind(), failure.wait, &failure.said()),
+                CircuitRule::CredentialRefused => remote.refuse_session(&session, failure, Some(credential)),
                 CircuitRule::Ignored | CircuitRule::EnginePoisoned => {}
             }
         }

@@ -92,9 +92,9 @@ fn a_refusal_of_the_old_key_says_nothing_of_the_new_one() {
     let open = || remote.health.credential.view().state == CircuitState::Open;
     house.write("one", "sk-new");
     remote.refresh_key();
-    remote.refuse_session(&used, &refused(), None, None);
+    remote.refuse_session(&used, &refused().into(), None);
     assert!(!open());
-    remote.refuse_session(&remote.session().unwrap(), &refused(), None, None);
+    remote.refuse_session(&remote.session().unwrap(), &refused().into(), None);
     assert!(open());
 }
 
@@ -103,7 +103,7 @@ fn another_secret_with_another_key_earns_a_probe() {
     let house = House::new(&[("one", "sk-one"), ("same", "sk-one"), ("two", "sk-two")]);
     for (secret, probed) in [("one", false), ("same", false), ("missing", false), ("two", true)] {
         let remote = house.remote("one");
-        remote.refuse_session(&remote.session().unwrap(), &refused(), None, None);
+        remote.refuse_session(&remote.session().unwrap(), &refused().into(), None);
         assert!(remote.admit().is_err());
         let changed = remote.changed(&spec(secret), &house.means, Clock::start());
         assert_eq!(changed.admit().is_ok(), probed, "{secret}");
@@ -114,7 +114,7 @@ fn another_secret_with_another_key_earns_a_probe() {
 fn a_key_that_is_gone_blocks_and_earns_nothing_and_a_new_one_does() {
     let house = House::new(&[("one", "sk-one")]);
     let remote = house.remote("one");
-    remote.refuse_session(&remote.session().unwrap(), &refused(), None, None);
+    remote.refuse_session(&remote.session().unwrap(), &refused().into(), None);
     fs::remove_dir_all(house.folder.path().join("one")).unwrap();
     remote.refresh_key();
     assert_eq!(remote.unusable().unwrap().reason(), reason::CREDENTIALS_MISSING);

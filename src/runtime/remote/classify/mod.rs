@@ -13,7 +13,7 @@ mod text;
 mod tokens;
 mod wait;
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use http::HeaderMap;
 use secrecy::SecretString;
@@ -50,6 +50,23 @@ pub struct Classified {
     pub retry: RetryRule,
     /// The wait that the backend asked for.
     pub wait: Option<Duration>,
+    /// What the backend said.
+    pub words: Option<Box<Words>>,
+}
+
+/// A text for people, short and without keys; behind one pointer, since failures are handed on by value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Words(String);
+
+impl Classified {
+    /// For people: what the backend said, else what happened.
+    #[must_use]
+    pub fn said(&self) -> Cow<'_, str> {
+        match &self.words {
+            Some(words) => Cow::Borrowed(&words.0),
+            None => Cow::Owned(self.error.to_string()),
+        }
+    }
 }
 
 impl From<InferenceError> for Classified {
@@ -60,6 +77,7 @@ impl From<InferenceError> for Classified {
             circuit: contract.circuit,
             retry: contract.retry,
             wait: None,
+            words: None,
         }
     }
 }
@@ -84,9 +102,11 @@ fn judge(source: Source<'_>, status: u16, headers: &HeaderMap, body: &ErrorBody)
         // What is wrong with the request or the key does not pass with time, whatever its text quotes.
         waits(sign).then(|| wait::elsewhere(headers, body, source.now_unix_ms, limited))?
     });
-    let classified = Classified::from(error(source, status, body, wait, sign));
+    let message = body.shown(status, source.secret);
+    let classified = Classified::from(error(source, status, body, wait, sign, message.clone()));
     Classified {
         wait,
+        words: Some(Box::new(Words(message))),
         ..refined(classified, status, sign)
     }
 }
@@ -103,9 +123,15 @@ const fn waits(sign: Sign) -> bool {
     )
 }
 
-fn error(source: Source<'_>, status: u16, body: &ErrorBody, wait: Option<Duration>, sign: Sign) -> InferenceError {
+fn error(
+    source: Source<'_>,
+    status: u16,
+    body: &ErrorBody,
+    wait: Option<Duration>,
+    sign: Sign,
+    message: String,
+) -> InferenceError {
     let provider = source.provider.clone();
-    let message = body.shown(status, source.secret);
     match sign {
         Sign::RateLimited | Sign::DayQuota | Sign::OwnLimit => InferenceError::RateLimited {
             provider,

@@ -233,6 +233,16 @@ fn an_error_event_is_classified_by_its_own_code() {
 }
 
 #[test]
+fn what_a_provider_says_of_an_unpaid_bill_is_kept_though_our_error_has_no_place_for_it() {
+    let body = br#"{"error":{"code":"insufficient_quota","message":"You exceeded your current quota"}}"#;
+    let found = classify(by(&Provider::OpenAi), 429, &HeaderMap::new(), body);
+    assert_eq!(found.error.kind(), ErrorKind::BudgetExceeded);
+    assert_eq!(found.said(), "You exceeded your current quota");
+    let ours = Classified::from(InferenceError::Timeout { elapsed_ms: 7 });
+    assert_eq!(ours.said(), "no answer within 7 ms");
+}
+
+#[test]
 fn token_counts_are_taken_over() {
     let body = br#"{"error":{"message":"This model's maximum context length is 16384 tokens. However, you requested 20000 tokens","code":400}}"#;
     let found = classify(by(&Provider::Local), 400, &HeaderMap::new(), body);

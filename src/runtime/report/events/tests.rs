@@ -129,6 +129,36 @@ fn refused_credentials_are_told_when_they_begin_to_be() {
 }
 
 #[test]
+fn an_event_says_what_the_provider_said_and_blames_no_key_for_a_quota() {
+    let text = |last_error: &str, message: &str| {
+        let mut status = refused(CircuitState::Open, last_error);
+        status.circuits[0].message = message.to_owned();
+        let note = Told::default().credentials(&status).remove(0);
+        (note.reason, note.text)
+    };
+    for (last_error, reason, expected) in [
+        (
+            "unauthorized",
+            "Unauthorized",
+            "backend openai: the provider refuses the credentials",
+        ),
+        (
+            "budget_exceeded",
+            "Exhausted",
+            "backend openai: the provider has no quota left for the account",
+        ),
+        (
+            "rate_limited",
+            "UpstreamRateLimited",
+            "backend openai: the provider has nothing left of the day's quota for the account",
+        ),
+    ] {
+        assert_eq!(text(last_error, ""), (reason, expected.to_owned()));
+        assert_eq!(text(last_error, "no").1, format!("{expected}: no"));
+    }
+}
+
+#[test]
 fn circuits_of_endpoints_are_the_controllers_to_tell() {
     let mut status = refused(CircuitState::Open, "server_error");
     status.circuits[0].scope = CircuitScope::Endpoint;
