@@ -54,6 +54,16 @@ pub struct Options {
         value_parser = hub
     )]
     pub hugging_face_endpoint: String,
+    /// Names of Secrets, separated by commas, with which all pods pull their images, beside those of podTemplate.imagePullSecrets. They are
+    /// looked for in the namespace of each deployment. A change replaces all pods.
+    #[arg(
+        long,
+        env = "INFERENCE_CONTROLLER_RUNTIME_IMAGE_PULL_SECRETS",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        value_parser = secret
+    )]
+    pub runtime_image_pull_secrets: Vec<String>,
     /// Take the Lease and the budgets' finalizers off all InferenceReplicas, and end: before the operator is removed, when nobody will
     /// fold them any more.
     #[arg(long)]
@@ -75,6 +85,16 @@ fn hub(text: &str) -> Result<String, String> {
     match parsed.filter(known) {
         Some(_) => Ok(text.trim_end_matches('/').to_owned()),
         None => Err("it is no address like https://huggingface.co".to_owned()),
+    }
+}
+
+/// A name that a Secret can have.
+fn secret(text: &str) -> Result<String, String> {
+    let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    if (1..=253).contains(&text.len()) && text.chars().all(known) {
+        Ok(text.to_owned())
+    } else {
+        Err("it is no name of a Secret".to_owned())
     }
 }
 
@@ -100,6 +120,17 @@ mod tests {
         assert_eq!(options.allow_endpoint_addresses.to_string(), "127.0.0.0/8,::1/128");
         let error = parse("--allow-endpoint-addresses=localhost").unwrap_err().to_string();
         assert!(error.contains("`localhost` is neither a CIDR block"), "{error}");
+    }
+
+    #[test]
+    fn pull_secrets_are_names() {
+        let parse = |flag: &str| Options::try_parse_from(["inference-controller", "--runtime-image=r", flag]);
+        let options = parse("--runtime-image-pull-secrets=registry,a.b-c").unwrap();
+        assert_eq!(options.runtime_image_pull_secrets, ["registry", "a.b-c"]);
+        for wrong in ["Registry", "a/b", "a,,b"] {
+            let error = parse(&format!("--runtime-image-pull-secrets={wrong}")).unwrap_err();
+            assert!(error.to_string().contains("no name of a Secret"), "{error}");
+        }
     }
 
     #[test]

@@ -250,6 +250,7 @@ fn context(
             runtime_image: options.runtime_image.clone(),
             addresses: options.allow_endpoint_addresses.clone(),
             hub: options.hugging_face_endpoint.clone(),
+            pull_secrets: options.runtime_image_pull_secrets.iter().cloned().collect(),
         },
         events,
         metrics: metrics.clone(),

@@ -15,7 +15,11 @@ mod revision;
 mod services;
 mod volumes;
 
-use std::{collections::BTreeMap, fmt::Debug, marker::PhantomData};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    marker::PhantomData,
+};
 
 use k8s_openapi::{
     api::{
@@ -230,6 +234,8 @@ pub struct Defaults {
     pub addresses: AllowedAddresses,
     /// Address of the Hugging Face hub.
     pub hub: String,
+    /// Names of Secrets for pulling images, beside those of a `podTemplate`: GPU-less pods have none.
+    pub pull_secrets: BTreeSet<String>,
 }
 
 impl Defaults {

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     DeepMerge,
     api::core::v1::{
-        Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector,
-        PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext,
+        Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, LocalObjectReference,
+        ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
+        SecurityContext,
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
@@ -63,6 +64,7 @@ pub fn render(
         containers: vec![container],
         volumes: Some(volumes.into_iter().chain(overrides.volumes.clone()).collect()),
         termination_grace_period_seconds: Some(grace_seconds(spec)),
+        image_pull_secrets: non_empty(pull_secrets(&overrides, defaults)),
         ..placement(subject, local, &overrides)
     };
     Ok(PodTemplateSpec {
@@ -107,14 +109,22 @@ fn placement(subject: &Subject, local: Option<&LocalBackend>, overrides: &PodOve
         resource_claims: local.and_then(|local| gpus::pod_claims(subject, local)),
         priority_class_name: overrides.priority_class_name.clone(),
         runtime_class_name: overrides.runtime_class_name.clone(),
-        image_pull_secrets: non_empty(&overrides.image_pull_secrets),
         security_context: Some(pod_security(overrides.security_context.clone())),
         ..PodSpec::default()
     }
 }
 
-fn non_empty<T: Clone>(list: &[T]) -> Option<Vec<T>> {
-    (!list.is_empty()).then(|| list.to_vec())
+/// The user's, then the operator's.
+fn pull_secrets(overrides: &PodOverrides, defaults: &Defaults) -> Vec<LocalObjectReference> {
+    let mut secrets = overrides.image_pull_secrets.clone();
+    let missing = |name: &&String| !overrides.image_pull_secrets.iter().any(|theirs| theirs.name == **name);
+    let ours = defaults.pull_secrets.iter().filter(missing);
+    secrets.extend(ours.map(|name| LocalObjectReference { name: name.clone() }));
+    secrets
+}
+
+fn non_empty<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
 }
 
 fn non_empty_map(map: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {

@@ -131,6 +131,7 @@ fn pod_shape(
         "restartedAt": restarted,
         "huggingFaceEndpoint": defaults.hub_of(local.as_ref().and_then(|backend| backend.local.as_ref())),
         "allowEndpointAddresses": (!defaults.addresses.is_empty()).then(|| defaults.addresses.to_string()),
+        "imagePullSecrets": Some(&defaults.pull_secrets).filter(|secrets| !secrets.is_empty()),
     }))
 }
 

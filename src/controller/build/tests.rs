@@ -17,6 +17,7 @@ fn defaults() -> Defaults {
         runtime_image: "runtime:1".into(),
         addresses: AllowedAddresses::default(),
         hub: crate::api::names::HUGGING_FACE.into(),
+        pull_secrets: BTreeSet::new(),
     }
 }
 
@@ -461,8 +462,7 @@ fn a_new_controller_version_never_rolls_pods() {
     };
     let newer = Defaults {
         runtime_image: "runtime:2".into(),
-        addresses: AllowedAddresses::default(),
-        hub: crate::api::names::HUGGING_FACE.into(),
+        ..defaults()
     };
     let second = build(&subject(), &both().spec, &live, &newer).unwrap();
     assert_eq!(template(&second, 0), template(&first, 0));
@@ -486,7 +486,6 @@ fn addresses_that_the_operator_allows_are_in_the_pods_of_both_tiers_and_replace_
     assert_eq!(command(&first, 0), ["serve"], "nothing is said by default");
     let with = |list: &str| Defaults {
         addresses: list.parse().unwrap(),
-        hub: crate::api::names::HUGGING_FACE.into(),
         ..defaults()
     };
     let allowing = build(&subject(), &both().spec, &live, &with("::1, 127.0.0.0/8")).unwrap();
@@ -504,6 +503,33 @@ fn addresses_that_the_operator_allows_are_in_the_pods_of_both_tiers_and_replace_
     );
     let back = build(&subject(), &both().spec, &live, &defaults()).unwrap();
     assert_eq!(template(&back, 0), template(&first, 0));
+}
+
+#[test]
+fn all_pods_pull_with_the_operators_secrets_and_a_change_replaces_them() {
+    let mut deployment = both();
+    let local = deployment.spec.backends[0].local.as_mut().unwrap();
+    local.pod_template =
+        serde_json::from_value(serde_json::json!({"imagePullSecrets": [{"name": "own"}, {"name": "b"}]})).ok();
+    let rendered = |names: &[&str]| {
+        let defaults = Defaults {
+            pull_secrets: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..defaults()
+        };
+        let resources = build(&subject(), &deployment.spec, &Live::default(), &defaults).unwrap();
+        let secrets = |tier: usize| -> Vec<String> {
+            let secrets = template(&resources, tier).spec.unwrap().image_pull_secrets;
+            secrets.into_iter().flatten().map(|secret| secret.name).collect()
+        };
+        let revisions: Vec<_> = resources.revisions.iter().map(ResourceExt::name_any).collect();
+        (secrets(0), secrets(1), revisions)
+    };
+    let (local, remote, before) = rendered(&[]);
+    assert_eq!((local.join(" "), remote.len()), ("own b".into(), 0));
+    let (local, remote, with) = rendered(&["b", "a"]);
+    assert_eq!((local.join(" "), remote.join(" ")), ("own b a".into(), "a b".into()));
+    assert!(before.iter().zip(&with).all(|(before, with)| before != with));
+    assert_eq!(rendered(&["a", "b"]).2, with, "the order says nothing");
 }
 
 #[test]

@@ -80,6 +80,7 @@ fn process(server: &Server) -> Context {
         memory: Arc::default(),
         validated: VALIDATED.clone(),
         defaults: Defaults {
+            pull_secrets: std::collections::BTreeSet::new(),
             runtime_image: "runtime:1".into(),
             addresses: AllowedAddresses::default(),
             hub: crate::api::names::HUGGING_FACE.into(),
