@@ -4,7 +4,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BudgetReport, ErrorRow, GpuReport, MergedCircuit, ReplicaBudget, ReplicaCircuit, ShareOrder, ShareReport};
+use super::{
+    BudgetReport, ErrorRow, GpuReport, MergedCircuit, ReplicaBudget, ReplicaCircuit, ShareOrder, ShareReport,
+    circuit::is_false,
+};
 
 /// Written by the controller alone.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -100,6 +103,9 @@ pub struct InferenceReplicaStatus {
     /// long. Absent while the process is younger than that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<bool>,
+    /// True while more than one in ten requests of clients are turned away with backpressure, judged a minute at a time.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub saturated: bool,
 }
 
 /// Whether a replica may send to a backend now.
@@ -114,7 +120,7 @@ pub struct BackendReport {
     /// Why, one of the constants of [`super::conditions::reason`].
     #[schemars(length(max = 64))]
     pub reason: String,
-    /// What to do about it; empty when available.
+    /// What to do about it; empty when nothing is wrong.
     #[schemars(length(max = 512))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,

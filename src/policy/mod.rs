@@ -16,4 +16,5 @@ pub mod reach;
 pub mod retry;
 pub mod scale_to_zero;
 pub mod support;
+pub mod sustained;
 pub mod write_rate;

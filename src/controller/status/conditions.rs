@@ -376,7 +376,7 @@ fn degraded(view: &View<'_>) -> Verdict {
         .or_else(|| engine_trouble(view))
         .or_else(|| unavailable(view))
         .or_else(|| with(reason::UPSTREAM_RATE_LIMITED))
-        .or_else(|| with(reason::SATURATED));
+        .or_else(|| saturated(view));
     match cause {
         Some((reason, message)) => says(TRUE, reason, message),
         None => says(
@@ -385,6 +385,18 @@ fn degraded(view: &View<'_>) -> Verdict {
             "nothing works worse than it should".to_owned(),
         ),
     }
+}
+
+/// While the model is on its way, which is told elsewhere, nobody wonders.
+fn saturated(view: &View<'_>) -> Option<(&'static str, String)> {
+    let loaded = model_loaded(view).is_none_or(|loaded| loaded.status == TRUE);
+    let mut ready = view.ready().filter(|_| loaded);
+    let member = ready.find(|m| m.report.is_some_and(|report| report.saturated))?;
+    let message = format!(
+        "pod {} turns requests away (503): status.errors says why; raise replicas, serving.maxConcurrent, serving.queue, or a backend's rateLimit",
+        member.pod.name_any()
+    );
+    Some((reason::SATURATED, message))
 }
 
 fn backend_words(report: &BackendReport) -> String {

@@ -269,6 +269,27 @@ fn a_key_whose_account_has_no_quota_left_is_a_good_key() {
 }
 
 #[test]
+fn a_provider_that_limits_and_a_replica_that_turns_away_for_long_make_it_worse_and_not_unready() {
+    let mut case = Case::new();
+    case.live.replicas[2].status.as_mut().unwrap().saturated = true;
+    case.expect("Degraded", "True", reason::SATURATED, "pod assistant-remote-1-c turns");
+    let limited =
+        json!({"name": "openai", "available": true, "reason": "UpstreamRateLimited", "message": "most with 429"});
+    case.live.replicas[1].status.as_mut().unwrap().backends[1] = parse(limited);
+    let words = "backend openai: most with 429";
+    case.expect("Degraded", "True", reason::UPSTREAM_RATE_LIMITED, words);
+    case.expect("Ready", "True", reason::AVAILABLE, "backend own");
+    case.expect("BackendsAvailable", "True", reason::AVAILABLE, "");
+    let mut loading = Case::new();
+    loading.edit(|r| {
+        let status = r.status.as_mut().unwrap();
+        status.saturated = true;
+        status.engine = parse(json!({"state": "Loading"}));
+    });
+    loading.expect("Degraded", "False", reason::AS_EXPECTED, "");
+}
+
+#[test]
 fn a_missing_secret_is_credentials_missing_and_no_backend_is_not_ready() {
     let mut case = Case::new();
     case.edit(|r| {
@@ -507,7 +528,8 @@ fn dead(mut pod: Pod, reason: &str) -> Pod {
 fn left_behind(reason: &str) -> Pod {
     let mut left = pod("assistant-local-1-0", "local", false);
     left.metadata.creation_timestamp = Some(Time("2025-01-01T00:00:00Z".parse().unwrap()));
-    left.status.as_mut().unwrap().container_statuses = parse(json!([{"name": "engine", "image": "i", "imageID": "", "ready": false,
+    left.status.as_mut().unwrap().container_statuses =
+        parse(json!([{"name": "engine", "image": "i", "imageID": "", "ready": false,
         "restartCount": 0, "state": {"terminated": {"exitCode": 143}}}]));
     dead(left, reason)
 }
@@ -540,7 +562,8 @@ fn a_rollout_that_stands_still_names_the_eviction_of_its_pods() {
     );
 }
 
-const OVER_QUOTA: &str = "pods \"assistant-local-1-c\" is forbidden: exceeded quota: team, requested: pods=1, used: pods=2, limited: pods=2";
+const OVER_QUOTA: &str =
+    "pods \"assistant-local-1-c\" is forbidden: exceeded quota: team, requested: pods=1, used: pods=2, limited: pods=2";
 
 /// A namespace whose quota is used up, as a Deployment tells of it.
 fn refuse(workload: &mut Deployment) {
@@ -553,7 +576,7 @@ fn refuse(workload: &mut Deployment) {
 fn pods_that_may_not_be_created_are_told_with_the_api_servers_words() {
     let mut case = late();
     refuse(&mut case.deployments[0]);
-    let words = format!("refuses to create pods of assistant-local: {OVER_QUOTA}. Mend");
+    let words = format!("pods of assistant-local cannot be created: {OVER_QUOTA}. Mend");
     case.expect("Stalled", "True", reason::PROGRESS_DEADLINE_EXCEEDED, &words);
     case.expect("Degraded", "True", reason::PODS_REFUSED, &words);
     case.expect("Ready", "True", reason::AVAILABLE, "");
@@ -561,7 +584,8 @@ fn pods_that_may_not_be_created_are_told_with_the_api_servers_words() {
     case.live = Live::default();
     case.expect("Ready", "False", reason::PODS_REFUSED, &words);
     case.expect("ModelLoaded", "False", reason::PODS_REFUSED, &words);
-    told_by(&mut case.deployments[0])[1].status = Some("False".into());
+    let over = told_by(&mut case.deployments[0]);
+    over[1].reason = Some("FailedDelete".into());
     case.expect("Ready", "False", reason::PENDING, "being created");
 }
 

@@ -3,6 +3,7 @@
 mod breaker;
 mod demand;
 mod errors;
+mod lasting;
 mod money;
 mod registry;
 mod remote;
@@ -13,6 +14,7 @@ mod status;
 pub use breaker::{Breaker, Leave};
 pub use demand::{Demand, Use};
 pub use errors::ErrorBook;
+pub use lasting::Lasting;
 pub use money::{Hold, Journal, Leased, Money, NoMoney, UnknownZone, kernel};
 pub use registry::{Backend, Engine, Kind, Local, Registry, Routing};
 pub use remote::{Means, Remote, Unusable};

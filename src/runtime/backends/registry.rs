@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
-use super::{Breaker, Demand, ErrorBook, Leased, Means, Money, Remote, Share, Signals};
+use super::{Breaker, Demand, ErrorBook, Lasting, Leased, Means, Money, Remote, Share, Signals};
 use crate::{
     api::{
         BackendKind, CircuitScope, EngineIsolation, GpuReport, InferenceReplica, LocalBackend, ReplicaCircuit,
@@ -88,6 +88,9 @@ pub struct Engine {
     pub hold: Arc<watch::Sender<Option<String>>>,
 }
 
+/// More than one in so many requests that are turned away are too many.
+const TURNED_AWAY: u32 = 10;
+
 /// Everything known of backends in this process.
 #[derive(Debug)]
 pub struct Registry {
@@ -106,6 +109,8 @@ pub struct Registry {
     pub errors: ErrorBook,
     /// Whether requests want the local backend.
     pub demand: Arc<Demand>,
+    /// Requests of clients that were answered with backpressure.
+    pub turned_away: Lasting,
     /// The own engine; `None` in a GPU-less pod.
     pub engine: Option<Engine>,
     /// False until remote backends may be used (design section 9).
@@ -136,6 +141,7 @@ impl Registry {
             version: ArcSwapOption::empty(),
             errors: ErrorBook::new(clock, Arc::clone(&signals)),
             demand: Arc::new(Demand::new(clock, Arc::clone(&signals))),
+            turned_away: Lasting::new(TURNED_AWAY, clock),
             means,
             clock,
             signals,

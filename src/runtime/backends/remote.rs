@@ -13,7 +13,7 @@ use http::Uri;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
 
-use super::{Breaker, Leave, Share, Signals};
+use super::{Breaker, Lasting, Leave, Share, Signals};
 use crate::{
     api::{CircuitScope, RemoteBackend, RemoteProvider, Timeouts, conditions::reason},
     error::{InferenceError, Provider},
@@ -46,7 +46,11 @@ struct Health {
     violated: Arc<AtomicBool>,
     /// It refused a stream that was asked for its usage, and took the same one without.
     refuses_stream_options: AtomicBool,
+    limited: Lasting,
 }
+
+/// More than one in so many attempts that were refused with 429 are most of them.
+const LIMITED: u32 = 2;
 
 /// Why nothing can be sent.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -162,6 +166,7 @@ impl Remote {
                 retries: Mutex::new(RetryBudget::new()),
                 violated: Arc::default(),
                 refuses_stream_options: AtomicBool::default(),
+                limited: Lasting::new(LIMITED, clock),
             }),
             means: means.clone(),
             session: ArcSwap::from_pointee(session),
@@ -351,6 +356,12 @@ impl Remote {
         if !self.health.refuses_stream_options.swap(true, Ordering::Relaxed) {
             info!(backend = self.name, "it refuses stream_options: streams go out without");
         }
+    }
+
+    /// Attempts that the provider limited, among all that ended.
+    #[must_use]
+    pub fn limited(&self) -> &Lasting {
+        &self.health.limited
     }
 
     /// A request is sent for the first time.

@@ -38,6 +38,7 @@ pub fn replica_news(registry: &Registry, boot_id: &str, ready: bool) -> News {
         budget: budget(registry, &routing),
         shares: shares(&routing),
         wanted: wanted(registry, &routing),
+        saturated: registry.turned_away.lasts(),
     };
     News {
         status,
@@ -91,7 +92,9 @@ fn report(registry: &Registry, backend: &Backend) -> BackendReport {
         Kind::Remote(remote) => remote_blocked(remote),
     };
     let available = blocked.is_none();
-    let (reason, message) = blocked.unwrap_or((reason::AVAILABLE, String::new()));
+    let (reason, message) = blocked
+        .or_else(|| limited(backend))
+        .unwrap_or((reason::AVAILABLE, String::new()));
     BackendReport {
         name: backend.name.to_string(),
         available,
@@ -101,6 +104,17 @@ fn report(registry: &Registry, backend: &Backend) -> BackendReport {
 }
 
 type Blocked = Option<(&'static str, String)>;
+
+/// It takes requests and refuses most of them.
+fn limited(backend: &Backend) -> Blocked {
+    let Kind::Remote(remote) = &backend.kind else {
+        return None;
+    };
+    let message =
+        "the provider refused most requests of a minute with 429: raise the limit there, or state it in rateLimit";
+    let lasts = remote.limited().lasts();
+    lasts.then(|| (reason::UPSTREAM_RATE_LIMITED, message.to_owned()))
+}
 
 fn local_blocked(registry: &Registry) -> Blocked {
     let Some(own) = &registry.engine else {

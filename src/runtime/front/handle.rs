@@ -18,7 +18,7 @@ use super::{
     route::{NoRoute, Route},
 };
 use crate::{
-    error::InferenceError,
+    error::{ErrorKind, InferenceError},
     ports::Answers,
     runtime::{
         access::{Denied, Door},
@@ -102,6 +102,7 @@ impl Front {
         let mut journey = Journey::new(Arc::clone(&self.metrics), id.clone());
         let mut body = Some(body);
         let answered = self.answer(port, parts, &mut body, &id, &mut journey).await;
+        self.note(port, &answered);
         if let Some(unread) = body.filter(|body| !body.is_end_stream()) {
             body::ignore(unread);
         }
@@ -114,6 +115,18 @@ impl Front {
         };
         response.headers_mut().insert(REQUEST_ID, id);
         response
+    }
+
+    /// What becomes of a peer's request is the peer's to note: it asks elsewhere.
+    fn note(&self, port: Port, answered: &Result<Answered, Rejection>) {
+        let turned_away = match answered {
+            Ok(Answered::Reply(_)) => false,
+            Err(rejection) if rejection.outcome() == ErrorKind::Backpressure.as_str() => true,
+            Ok(Answered::Json(_)) | Err(_) => return,
+        };
+        if port == Port::Client {
+            self.registry.turned_away.note(turned_away);
+        }
     }
 
     async fn answer(

@@ -117,12 +117,13 @@ impl Ticket {
             Some(Finish::Regular) | None => "success",
         };
         if let Some(Stake {
-            remote: _,
+            remote,
             session: _,
             endpoint,
             credential,
         }) = self.stake.take()
         {
+            remote.limited().note(false);
             endpoint.succeeded();
             credential.succeeded();
         }
@@ -140,6 +141,7 @@ impl Ticket {
         }) = self.stake.take()
         {
             let failure = &miss.classified;
+            remote.limited().note(failure.error.kind() == ErrorKind::RateLimited);
             match failure.circuit {
                 CircuitRule::EndpointFailure => endpoint.failed(failure.error.kind(), failure.wait, &failure.said()),
                 CircuitRule::CredentialRefused => remote.refuse_session(&session, failure, Some(credential)),

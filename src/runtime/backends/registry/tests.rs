@@ -211,3 +211,38 @@ fn how_long_a_model_may_load_is_told_with_every_configuration() {
         );
     }
 }
+
+/// Attempts of a minute, and what is told at its end.
+async fn minute(house: &House, limited: u32, attempts: u32) -> (bool, String) {
+    for attempt in 0..attempts {
+        house.remote().limited().note(attempt < limited);
+    }
+    tokio::time::advance(std::time::Duration::from_secs(60)).await;
+    let report = house.news().status.backends.remove(0);
+    assert_eq!(report.message.is_empty(), report.reason == "Available");
+    (report.available, report.reason)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_limits_most_requests_of_a_minute_is_told_and_still_asked() {
+    let house = House::new();
+    assert_eq!(minute(&house, 30, 100).await, (true, "Available".into()));
+    assert_eq!(minute(&house, 60, 100).await, (true, "UpstreamRateLimited".into()));
+    house.registry.configure(snapshot("https://a.example/v1"));
+    assert_eq!(minute(&house, 30, 100).await, (true, "UpstreamRateLimited".into()));
+    assert_eq!(minute(&house, 0, 0).await, (true, "Available".into()));
+    assert_eq!(house.registry.signals.count(), 0, "nothing of it is urgent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_turns_clients_away_for_a_minute_says_so() {
+    let house = House::new();
+    for request in 0..100 {
+        house.registry.turned_away.note(request < 11);
+    }
+    assert!(!house.news().status.saturated);
+    tokio::time::advance(std::time::Duration::from_secs(60)).await;
+    assert!(house.news().status.saturated);
+    tokio::time::advance(std::time::Duration::from_secs(60)).await;
+    assert!(!house.news().status.saturated);
+}
