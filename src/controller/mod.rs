@@ -29,6 +29,7 @@
 //! admission plugin OwnerReferencesPermissionEnforcement, `update` on inferencedeployments/finalizers in addition.
 
 mod apply;
+mod batch;
 mod build;
 mod call;
 mod decide;

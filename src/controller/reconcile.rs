@@ -126,6 +126,8 @@ impl Failures {
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// A deletion during a relist of a watch comes as no event: look again after this long. Reads caches only and writes nothing.
 const RESYNC: Duration = Duration::from_secs(600);
+/// What is due at once is due with the changes of the next moment.
+const SOONEST: Duration = Duration::from_millis(50);
 /// How soon to look whether the cache has caught up; its own event usually comes first.
 const CATCH_UP: Duration = Duration::from_millis(200);
 
@@ -245,8 +247,9 @@ async fn follow(situation: Situation<'_>, decisions: Decisions, context: &Contex
     if let Some(conflict) = missed {
         return Err(ApplyError::from(conflict).into());
     }
-    let times = [decisions.look_again, turn.later(), shares_later, Some(look_again)];
-    Ok(Action::requeue(times.into_iter().flatten().min().unwrap_or(RESYNC)))
+    let times = [decisions.look_again, turn.later(), shares_later];
+    let soonest = times.into_iter().flatten().fold(look_again, Duration::min);
+    Ok(Action::requeue(soonest.max(SOONEST)))
 }
 
 /// Records what is decided when it differs from what is recorded. What is not due yet is decided again when it is. To tell the replicas what

@@ -34,8 +34,6 @@ use super::{
 
 /// Reconciles at once; never two of one object.
 const CONCURRENCY: u16 = 8;
-/// Changes that come in a burst are one reconcile.
-const DEBOUNCE: Duration = Duration::from_millis(50);
 /// Timeouts of the election's own client.
 const ELECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often is said which caches are not filled yet.
@@ -265,7 +263,7 @@ fn context(
 /// Reconciles until `stop`, then finishes what is under way. Nothing is decided before every cache is `filled`: a pod that is not in
 /// the cache yet must not look like one that is gone.
 async fn reconcile_all(context: Arc<Context>, targets: Targets, filled: &CancellationToken, stop: &CancellationToken) {
-    let config = ApplierConfig::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
+    let config = ApplierConfig::default().concurrency(CONCURRENCY);
     let gated = |object, context: Arc<Context>| {
         async move {
             filled.cancelled().await;

@@ -23,6 +23,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use super::{
+    batch::batched,
     discover::is_served,
     groups::LeaderWorkerSet,
     metrics::Metrics,
@@ -93,7 +94,7 @@ pub fn start(
         disruptions: watches.children(|_: &mut PartialObjectMeta<PodDisruptionBudget>| {}),
         groups: watches.optional_children(|_: &mut LeaderWorkerSet| {}),
     };
-    let targets = futures::stream::select_all(watches.streams).map(Ok).boxed();
+    let targets = batched(futures::stream::select_all(watches.streams)).map(Ok).boxed();
     (stores, targets)
 }
 

@@ -282,6 +282,31 @@ async fn a_hop_goes_no_further_and_never_pays() {
 }
 
 #[tokio::test]
+async fn clients_that_are_turned_away_are_noted_and_answered_ones_too() {
+    let key = signer("k1");
+    let cluster = cluster(&[&key]);
+    let engine = server(100).await;
+    for (view, expected) in [(EngineView::Loading, 503), (ready(&engine, 4), 200)] {
+        let plan = Plan {
+            cluster: &cluster,
+            signer: &key,
+            engine: Some(view),
+            peers: vec![],
+            spec: spec(None),
+        };
+        let pod = pod(plan).await;
+        for _ in 0..10 {
+            let (status, _, body) = ask(pod.api, &[]).await;
+            assert_eq!(status, expected, "{body}");
+        }
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(pod.front.registry.turned_away.lasts(), expected == 503);
+        tokio::time::resume();
+    }
+}
+
+#[tokio::test]
 async fn the_peer_port_takes_peers_only() {
     let key = signer("k1");
     let cluster = cluster(&[&key]);
