@@ -1,6 +1,9 @@
 //! What is said while local pods are away because of `scaleToZero`, and while they come back.
 
-use super::*;
+use super::{
+    pods::{left_behind, refuse},
+    *,
+};
 
 /// With `scaleToZero`, and no pod but the GPU-less one, which takes requests for the local backend alone.
 fn away(wanted: bool) -> Case {
