@@ -69,6 +69,10 @@ use super::{
     validation = (
         "self.backends.all(b, !has(b.remote) || (has(b.remote.timeouts) && has(b.remote.timeouts.total) ? duration(b.remote.timeouts.total) : duration('10m')) <= (has(self.serving) && has(self.serving.drain) ? duration(self.serving.drain) : duration('10m')))",
         "remote.timeouts.total (10m when absent) is at most serving.drain (10m when absent), or a rollout would cut requests"
+    ),
+    validation = (
+        "self.backends.all(b, !has(b.local) || !has(b.local.timeouts) || !has(b.local.timeouts.total) || duration(b.local.timeouts.total) <= (has(self.serving) && has(self.serving.drain) ? duration(self.serving.drain) : duration('10m')))",
+        "local.timeouts.total is at most serving.drain (10m when absent), or a rollout would cut requests"
     )
 )]
 pub struct InferenceDeploymentSpec {

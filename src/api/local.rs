@@ -9,7 +9,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DurationString, GpuPrice, Gpus, ModelSource};
+use super::{DurationString, GpuPrice, Gpus, ModelSource, Timeouts};
 
 /// The server process that runs the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -42,7 +42,7 @@ impl EngineKind {
 
 /// A model run by an engine in this deployment's own pods.
 ///
-/// All of it except `price` and `loadTimeout` is pod-shaped: a change replaces pods (design section 4).
+/// All of it except `price`, `loadTimeout` and `timeouts` is pod-shaped: a change replaces pods (design section 4).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -142,6 +142,9 @@ pub struct LocalBackend {
     /// its own time. A change replaces no pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_timeout: Option<DurationString>,
+    /// Timers of one request at the engine. A change replaces no pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<LocalTimeouts>,
     /// What GPU time costs, for the budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<GpuPrice>,
@@ -159,6 +162,12 @@ impl LocalBackend {
             .map_or(Self::LOAD_TIMEOUT, DurationString::get)
     }
 
+    /// Timers of one request at the engine; that of the connection is not the spec's.
+    #[must_use]
+    pub fn timeouts(&self) -> Timeouts {
+        self.timeouts.as_ref().map(Timeouts::from).unwrap_or_default()
+    }
+
     /// Requests the engine works on at once; [`EngineKind::parallel`] when absent.
     #[must_use]
     pub fn parallel(&self) -> u32 {
@@ -169,6 +178,47 @@ impl LocalBackend {
     #[must_use]
     pub fn nodes(&self) -> u32 {
         self.nodes.unwrap_or(1)
+    }
+}
+
+/// Timers of one request at the engine, asked in this pod or in another one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = (
+        "(!has(self.firstToken) || duration(self.firstToken) > duration('0s')) && (!has(self.idle) || duration(self.idle) > duration('0s')) && (!has(self.total) || duration(self.total) > duration('0s'))",
+        "a time of local.timeouts is longer than 0s"
+    ),
+    validation = (
+        "(has(self.firstToken) ? duration(self.firstToken) : duration('60s')) <= (has(self.total) ? duration(self.total) : duration('10m'))",
+        "local.timeouts.firstToken (60s when absent) is at most total (10m when absent)"
+    ),
+    validation = (
+        "(has(self.idle) ? duration(self.idle) : duration('30s')) <= (has(self.total) ? duration(self.total) : duration('10m'))",
+        "local.timeouts.idle (30s when absent) is at most total (10m when absent)"
+    )
+)]
+pub struct LocalTimeouts {
+    /// Until the first content of a stream; `60s` when absent. Long prompts, an engine on CPU and one that works on many requests at once
+    /// take longer: with another backend behind it a shorter time lets requests go on there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_token: Option<DurationString>,
+    /// Between two pieces of a stream; `30s` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle: Option<DurationString>,
+    /// Of a request at the engine; `10m` when absent. At most `serving.drain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<DurationString>,
+}
+
+impl From<&LocalTimeouts> for Timeouts {
+    fn from(local: &LocalTimeouts) -> Self {
+        Self {
+            connect: None,
+            first_token: local.first_token.clone(),
+            idle: local.idle.clone(),
+            total: local.total.clone(),
+        }
     }
 }
 

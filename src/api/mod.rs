@@ -41,7 +41,7 @@ pub use duration::DurationString;
 pub use gpu::{GpuDevice, GpuFault, GpuFaultReason, GpuReport, GpuSuspect, GpuTrouble, ReplacedPod};
 pub use lease::{BudgetReport, Denied, EndedProcess, LeaseGrant, LeaseReport, ReplicaBudget, Want, WindowEnd};
 pub use ledger::{BudgetStatus, BudgetWindow, ClosedWindow, GpuCharge, GpuTime, LeaseRow, LostLedger};
-pub use local::{EngineKind, LocalBackend, PodOverrides};
+pub use local::{EngineKind, LocalBackend, LocalTimeouts, PodOverrides};
 pub use money::{Decimal, MoneyError, NanoUsd, PicoUsd};
 pub use price::{PriceTier, TokenPrice};
 pub use remote::{

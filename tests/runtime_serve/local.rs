@@ -45,6 +45,22 @@ async fn the_provider_answers_while_the_engine_loads() {
 }
 
 #[tokio::test]
+async fn the_engine_has_the_times_of_the_spec() {
+    let own = OWN.replace(
+        "engine: LlamaCpp,",
+        "engine: LlamaCpp, timeouts: {firstToken: 300ms, idle: 200ms},",
+    );
+    let runtime = start("well", &format!("backends:\n{own}")).await;
+    until("ready", || async { runtime.readyz().await.as_u16() == 200 }).await;
+    let began = Instant::now();
+    let body = COMPLETION.replace(r#""prompt":"a""#, r#""prompt":"hang","stream":true"#);
+    let answer = runtime.post("/v1/completions", &body).await;
+    let took = began.elapsed();
+    assert_eq!((answer.status.as_u16(), answer.error().1.as_str()), (504, "timeout"));
+    assert!(took.as_millis() >= 300 && took.as_secs() < 5, "{took:?}");
+}
+
+#[tokio::test]
 async fn without_another_backend_loading_is_backpressure() {
     let runtime = start("never", &format!("backends:\n{OWN}")).await;
     let answer = runtime.chat("").await;

@@ -77,7 +77,7 @@ fn restarted_at<'a>(live: &'a Live, workload: &str) -> Option<&'a str> {
 pub fn local_backend(spec: &InferenceDeploymentSpec) -> Option<Backend> {
     let (name, local) = spec.local()?;
     let mut local = local.clone();
-    (local.price, local.load_timeout) = (None, None);
+    (local.price, local.load_timeout, local.timeouts) = (None, None, None);
     Some(Backend {
         name: name.to_owned(),
         local: Some(local),

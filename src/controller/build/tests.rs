@@ -541,6 +541,7 @@ fn only_pod_shaped_fields_change_the_template() {
     hot.spec.replicas = Some(5);
     hot.spec.backends[1].remote.as_mut().unwrap().endpoint = "https://other.example/v1".into();
     hot.spec.backends[0].local.as_mut().unwrap().load_timeout = "2h".parse().ok();
+    hot.spec.backends[0].local.as_mut().unwrap().timeouts = Some(crate::api::LocalTimeouts::default());
     assert_eq!(name(&hot), first, "hot fields take effect without a restart");
     let mut written_down = both();
     written_down.spec.backends[0].local.as_mut().unwrap().parallel = Some(4);

@@ -8,8 +8,7 @@ use tokio::sync::watch;
 use super::{Breaker, Demand, ErrorBook, Lasting, Leased, Means, Money, Remote, Share, Signals};
 use crate::{
     api::{
-        BackendKind, CircuitScope, EngineIsolation, GpuReport, InferenceReplica, LocalBackend, ReplicaCircuit,
-        ShareOrder,
+        BackendKind, CircuitScope, EngineIsolation, GpuReport, InferenceReplica, ReplicaCircuit, ShareOrder, Timeouts,
     },
     runtime::{
         clock::Clock,
@@ -50,10 +49,12 @@ pub enum Kind {
 }
 
 /// The local backend as the configuration describes it; the engine itself is the process's.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Local {
     /// Tokens of context a request may have, when the spec says so.
     pub context_length: Option<u32>,
+    /// Timers of one request.
+    pub timeouts: Timeouts,
 }
 
 impl Backend {
@@ -314,6 +315,7 @@ impl Routing {
 fn tell(engine: Option<&Engine>, snapshot: &Snapshot) {
     if let (Some(engine), Some((_, local))) = (engine, snapshot.spec.local()) {
         engine.activity.may_load(local.load_timeout());
+        engine.activity.may_answer(local.timeouts().total());
     }
 }
 
@@ -327,8 +329,9 @@ fn backends(snapshot: &Snapshot, mut remote: impl FnMut(&str, &crate::api::Remot
         .map(|(name, kind)| Backend {
             name: name.into(),
             kind: match kind {
-                BackendKind::Local(LocalBackend { context_length, .. }) => Kind::Local(Local {
-                    context_length: *context_length,
+                BackendKind::Local(local) => Kind::Local(Local {
+                    context_length: local.context_length,
+                    timeouts: local.timeouts(),
                 }),
                 BackendKind::Remote(spec) => Kind::Remote(Arc::new(remote(name, spec))),
             },

@@ -21,6 +21,8 @@ pub struct Activity {
     beats: AtomicU64,
     doubts: Notify,
     load: watch::Sender<Option<Duration>>,
+    /// Milliseconds that an answer may take by the configuration.
+    answer: AtomicU64,
 }
 
 impl Activity {
@@ -52,6 +54,18 @@ impl Activity {
     #[must_use]
     pub fn load(&self) -> watch::Receiver<Option<Duration>> {
         self.load.subscribe()
+    }
+
+    /// The configuration lets an answer take so long.
+    pub fn may_answer(&self, limit: Duration) {
+        let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        self.answer.store(limit, Ordering::Relaxed);
+    }
+
+    /// How long an answer may take; zero until the configuration has said.
+    #[must_use]
+    pub fn answer(&self) -> Duration {
+        Duration::from_millis(self.answer.load(Ordering::Relaxed))
     }
 
     /// Requests in flight.

@@ -227,7 +227,7 @@ impl Prober {
                 return Ok(false);
             }
             let queued = matches!(error, InferenceError::Timeout { .. }) && (was_full || is_full());
-            if !queued || began.elapsed() >= self.timing.silence {
+            if !queued || began.elapsed() >= self.timing.silence.max(self.activity.answer()) {
                 return Err(error);
             }
         }

@@ -21,13 +21,13 @@ use super::{
     queue::Limits,
     rewrite::{Wanted, rewrite},
     settle::Ticket,
-    target::{OwnEngine, Target},
+    target::{OwnEngine, Target, Timers},
 };
 use crate::{
     api::OutputLimitField,
     error::{ErrorKind, InferenceError, RetryRule},
     runtime::{
-        backends::{Backend, Routing},
+        backends::{Backend, Kind, Routing},
         config::Snapshot,
         local::{EngineTarget, EngineView},
         peer::Peers,
@@ -130,7 +130,7 @@ impl LocalRoute {
         let place = self.place(&engine.target, dispatcher, routing, job).await?;
         let in_flight = engine.activity.begin(!job.head.stream);
         let named = engine.target.model.clone();
-        let target = Target::own(&self.client, engine, job.head.operation, &job.id);
+        let target = Target::own(&self.client, engine, job.head.operation, timers(backend), &job.id);
         let target = target.ok_or_else(|| Miss::unsent(no_address("the own engine")))?;
         let wanted = Wanted {
             model: named.as_deref().unwrap_or_else(|| routing.snapshot.model()),
@@ -210,7 +210,8 @@ impl LocalRoute {
                 let message = format!("the token for peers cannot be read: {error}");
                 Some(Miss::unsent(InferenceError::Backpressure { message }))
             })?;
-            let Some(target) = self.peer_target(address, job, authorization, started) else {
+            let Some(target) = self.peer_target(address, job, authorization, timers(backend).after(started.elapsed()))
+            else {
                 continue;
             };
             let ticket = Ticket::new(Arc::clone(&backend.name), Arc::clone(&dispatcher.metrics), None, None);
@@ -231,19 +232,22 @@ impl LocalRoute {
     }
 
     /// `None` when the time of the attempt is over.
-    fn peer_target(&self, peer: SocketAddr, job: &Job, authorization: HeaderValue, started: Instant) -> Option<Target> {
-        let mut target = Target::peer(&self.client, peer, job.head.operation, &job.id, authorization)?;
-        let timers = &mut target.timers;
-        let left = timers
-            .total
-            .checked_sub(started.elapsed())
-            .filter(|left| !left.is_zero())?;
-        timers.total = left;
-        timers.first_token = timers.first_token.min(left);
+    fn peer_target(&self, peer: SocketAddr, job: &Job, authorization: HeaderValue, timers: Timers) -> Option<Target> {
+        if timers.total.is_zero() {
+            return None;
+        }
+        let target = Target::peer(&self.client, peer, job.head.operation, timers, &job.id, authorization)?;
         Some(match &job.priority {
             Some(priority) => target.with_header(super::target::PRIORITY, priority.clone()),
             None => target,
         })
+    }
+}
+
+fn timers(backend: &Backend) -> Timers {
+    match &backend.kind {
+        Kind::Local(local) => Timers::from(&local.timeouts),
+        Kind::Remote(remote) => Timers::from(remote.timeouts()),
     }
 }
 

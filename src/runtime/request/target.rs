@@ -152,7 +152,13 @@ impl Target {
 
     /// The own engine.
     #[must_use]
-    pub fn own(client: &HttpClient, engine: OwnEngine, operation: Operation, request_id: &HeaderValue) -> Option<Self> {
+    pub fn own(
+        client: &HttpClient,
+        engine: OwnEngine,
+        operation: Operation,
+        timers: Timers,
+        request_id: &HeaderValue,
+    ) -> Option<Self> {
         let uri = address(engine.target.address, operation)?;
         let mut headers = headers(request_id);
         if let Some(authorization) = engine.target.api_key.as_ref().and_then(bearer) {
@@ -163,7 +169,7 @@ impl Target {
             uri,
             headers,
             provider: Provider::Local,
-            timers: Timers::from(&Timeouts::default()),
+            timers,
             engine: Some(engine),
             is_peer: false,
         })
@@ -175,6 +181,7 @@ impl Target {
         client: &HttpClient,
         peer: SocketAddr,
         operation: Operation,
+        timers: Timers,
         request_id: &HeaderValue,
         authorization: HeaderValue,
     ) -> Option<Self> {
@@ -187,7 +194,7 @@ impl Target {
             uri,
             headers,
             provider: Provider::Local,
-            timers: Timers::from(&Timeouts::default()),
+            timers,
             engine: None,
             is_peer: true,
         })
