@@ -29,9 +29,9 @@ need_command() {
 # need_linux_root : end with a clear message where a one-machine cluster cannot run.
 need_linux_root() {
   [ "$(uname -s)" = Linux ] ||
-    fail "this needs Linux (here: $(uname -s)). Set KUBECONFIG to use a cluster that you have."
+    fail "this needs Linux (here: $(uname -s)). docs/install.md says how to install the operator into a cluster that you have."
   [ "$(id -u)" = 0 ] ||
-    fail "this needs root, because it makes namespaces, mounts and cgroups. Run it with sudo, or set KUBECONFIG to use a cluster that you have."
+    fail "this needs root, because it makes namespaces, mounts and cgroups. Run it with sudo."
   need_command unshare "install util-linux"
   unshare --mount --net --pid --fork true 2>/dev/null ||
     fail "this machine lets nobody make a network, mount and process namespace ('unshare --mount --net --pid' fails). In a container, give it --privileged."
