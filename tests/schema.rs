@@ -19,6 +19,7 @@ use inference_operator::{
     },
     policy::support::{Mode, unsupported},
 };
+use regex::Regex;
 use serde_json::Value;
 
 mod support;
@@ -58,6 +59,7 @@ fn every_example_is_carried_out() {
         let text = std::fs::read_to_string(&file).unwrap();
         for document in text.split("\n---\n") {
             let deployment: InferenceDeployment = serde_saphyr::from_str(document).unwrap();
+            assert_eq!(mistyped(document), Vec::<String>::new(), "{}", file.display());
             assert_eq!(check_rules(&deployment), Ok(()), "{}", file.display());
             let carried_out = |mode| unsupported(&deployment.spec, mode).is_empty();
             assert!(
@@ -66,6 +68,61 @@ fn every_example_is_carried_out() {
                 file.display()
             );
         }
+    }
+}
+
+#[test]
+fn the_manifest_of_the_readme_is_of_the_schema() {
+    let readme = include_str!("../README.md");
+    let mut found = 0;
+    for block in readme.split("```yaml\n").skip(1) {
+        let manifest = block.split("```").next().unwrap();
+        assert_eq!(mistyped(manifest), Vec::<String>::new(), "{manifest}");
+        found += 1;
+    }
+    assert!(found > 0, "README.md has no manifest");
+}
+
+/// What the API server would say of a manifest before it looks at rules. Our own reading is kinder: it takes a number for a text.
+fn mistyped(manifest: &str) -> Vec<String> {
+    let object: Value = serde_saphyr::from_str(manifest).unwrap();
+    let crd = crd();
+    let mut found = Vec::new();
+    check_types(&root(&crd)["properties"]["spec"], &object["spec"], "spec", &mut found);
+    found
+}
+
+fn check_types(schema: &Value, value: &Value, path: &str, into: &mut Vec<String>) {
+    let is = match schema["type"].as_str() {
+        Some("object") => value.is_object(),
+        Some("array") => value.is_array(),
+        Some("string") => value.is_string(),
+        Some("integer") => value.is_i64() || value.is_u64(),
+        Some("number") => value.is_number(),
+        Some("boolean") => value.is_boolean(),
+        _ => schema["x-kubernetes-int-or-string"] == true && (value.is_string() || value.is_i64()),
+    };
+    let pattern = schema["pattern"].as_str().map(|pattern| Regex::new(pattern).unwrap());
+    let fits = pattern.is_none_or(|pattern| value.as_str().is_none_or(|text| pattern.is_match(text)));
+    let known = schema["enum"].as_array().is_none_or(|all| all.contains(value));
+    if !(is && fits && known) {
+        into.push(format!("{path}: {value}"));
+    }
+    for required in schema["required"].as_array().into_iter().flatten() {
+        if value.get(required.as_str().unwrap()).is_none() {
+            into.push(format!("{path}: no {required}"));
+        }
+    }
+    for (name, value) in value.as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        match schema["properties"].get(name).or(schema.get("additionalProperties")) {
+            Some(schema) => check_types(schema, value, &path, into),
+            None if schema["x-kubernetes-preserve-unknown-fields"] == true => {}
+            None => into.push(format!("{path}: unknown")),
+        }
+    }
+    for (index, value) in value.as_array().into_iter().flatten().enumerate() {
+        check_types(&schema["items"], value, &format!("{path}[{index}]"), into);
     }
 }
 
