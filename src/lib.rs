@@ -18,6 +18,8 @@
 
 pub mod api;
 pub mod controller;
+#[cfg(test)]
+mod documented;
 pub mod error;
 pub mod policy;
 mod ports;

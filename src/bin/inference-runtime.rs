@@ -57,7 +57,7 @@ enum Command {
     },
     /// Runs this pod's part of an engine whose leader is in another pod.
     Follow {
-        /// Address of /livez and /readyz.
+        /// Address of /livez, /readyz and /metrics, which is empty.
         #[arg(long, default_value = "0.0.0.0:9000")]
         admin: SocketAddr,
         /// CIDR blocks, separated by commas, that models may be downloaded from although they are loopback, link-local, multicast or a

@@ -370,3 +370,65 @@ fn outcome_of(backend: &Arc<str>, outcome: &'static str) -> Outcome {
         outcome,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documented;
+
+    #[test]
+    fn the_document_has_all_metrics() {
+        let metrics = Metrics::default();
+        // Each by its name: a new one is missed here. One without a series is not in the text.
+        let Metrics {
+            registry,
+            requests,
+            attempts,
+            retries,
+            tokens,
+            duration,
+            first_token,
+            circuits,
+            share,
+            share_short,
+            queue_depth: _,
+            held: _,
+            in_flight: _,
+            shed,
+            refused,
+            budget_refusals,
+            malformed: _,
+            unfiltered: _,
+            nobody,
+        } = &metrics;
+        let backend = || Arc::clone(nobody);
+        let tokens_of = || Tokens {
+            backend: backend(),
+            kind: "",
+        };
+        drop(requests.get_or_create(&outcome_of(nobody, "")));
+        drop(attempts.get_or_create(&outcome_of(nobody, "")));
+        drop(retries.get_or_create(&of(nobody)));
+        drop(tokens.get_or_create(&tokens_of()));
+        drop(duration.get_or_create(&of(nobody)));
+        drop(first_token.get_or_create(&of(nobody)));
+        drop(circuits.get_or_create(&OfCircuit {
+            backend: backend(),
+            scope: "",
+        }));
+        drop(share.get_or_create(&tokens_of()));
+        drop(share_short.get_or_create(&Shortage {
+            backend: backend(),
+            outcome: "",
+        }));
+        drop(shed.get_or_create(&Reason { reason: "" }));
+        drop(refused.get_or_create(&Refusal { port: "", reason: "" }));
+        drop(budget_refusals.get_or_create(&OfBudget {
+            backend: backend(),
+            reason: "",
+        }));
+        let mut text = String::new();
+        encode(&mut text, registry).unwrap();
+        assert_eq!(documented::runtime(), documented::exposed(&text));
+    }
+}

@@ -45,11 +45,15 @@ pub fn router(admin: Admin) -> Router {
 }
 
 /// The service of the admin port of a pod that follows: it is ready as long as it runs, for whether its engine computes only the leader
-/// knows.
+/// knows. It counts nothing, but who scrapes all pods must not see it as one that is down.
 pub fn follower() -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(|| async { "ok" }))
+        .route(
+            "/metrics",
+            get(|| async { ([(header::CONTENT_TYPE, OPEN_METRICS)], "# EOF\n") }),
+        )
 }
 
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
@@ -98,4 +102,22 @@ async fn status(State(admin): State<Admin>) -> Response {
         engine: replica.engine,
     })
     .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use http::Request;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_follows_can_be_scraped() {
+        let request = Request::get("/metrics").body(Body::empty()).unwrap();
+        let (parts, body) = follower().oneshot(request).await.unwrap().into_parts();
+        assert_eq!(parts.status, StatusCode::OK);
+        assert_eq!(parts.headers[header::CONTENT_TYPE], OPEN_METRICS);
+        assert_eq!(to_bytes(body, 100).await.unwrap(), "# EOF\n");
+    }
 }
