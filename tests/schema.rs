@@ -208,6 +208,13 @@ fn the_crds_in_the_tree_are_current() {
             let file = format!("{}/{folder}/{}.yaml", env!("CARGO_MANIFEST_DIR"), crd.spec.names.plural);
             let stored: Value = serde_saphyr::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
             assert_eq!(stored, current, "{file} is stale: run `make crds`");
+            let words = current.to_string().to_lowercase();
+            for ours in ["design section", "pod-shaped"] {
+                assert!(
+                    !words.contains(ours),
+                    "a description says {ours:?}, which only this repository knows"
+                );
+            }
         }
     }
 }

@@ -85,7 +85,7 @@ pub struct InferenceDeploymentSpec {
     #[schemars(range(min = 0, max = 1000), extend("default" = 1))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
-    /// Image of the runtime; the controller's own release when absent. Pod-shaped.
+    /// Image of the runtime; the one that the operator was installed with when absent. A change replaces the pods.
     #[schemars(length(min = 1, max = 500))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_image: Option<String>,

@@ -42,7 +42,7 @@ impl EngineKind {
 
 /// A model run by an engine in this deployment's own pods.
 ///
-/// All of it except `price`, `loadTimeout` and `timeouts` is pod-shaped: a change replaces pods (design section 4).
+/// A change of anything in it but `price`, `loadTimeout` and `timeouts` replaces the pods.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(

@@ -17,18 +17,18 @@ use super::Decimal;
     "tiers are in order of aboveInputTokens, each above the one before"
 ))]
 pub struct TokenPrice {
-    /// Input tokens.
+    /// USD for a million input tokens.
     pub input_per_million_tokens: Decimal,
-    /// Input tokens that the provider reports as read from a cache; the input price when absent.
+    /// USD for a million input tokens that the provider reports as read from a cache; the input price when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached_input_per_million_tokens: Option<Decimal>,
-    /// Input tokens that the provider reports as written to a cache; the input price when absent. Under a budget a request may ask for
-    /// a cache to be written only where this price is given.
+    /// USD for a million input tokens that the provider reports as written to a cache; the input price when absent. Under a budget a
+    /// request may ask for a cache to be written only where this price is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write_input_per_million_tokens: Option<Decimal>,
-    /// Output tokens.
+    /// USD for a million output tokens.
     pub output_per_million_tokens: Decimal,
-    /// Output tokens that the provider reports as reasoning; the output price when absent.
+    /// USD for a million output tokens that the provider reports as reasoning; the output price when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_output_per_million_tokens: Option<Decimal>,
     /// Other prices for longer prompts, at most 4, in order of `aboveInputTokens`.
@@ -45,17 +45,17 @@ pub struct PriceTier {
     /// Input tokens that a request must exceed.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub above_input_tokens: u32,
-    /// Input tokens.
+    /// USD for a million input tokens.
     pub input_per_million_tokens: Decimal,
-    /// Input tokens read from a cache.
+    /// USD for a million input tokens read from a cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached_input_per_million_tokens: Option<Decimal>,
-    /// Input tokens written to a cache.
+    /// USD for a million input tokens written to a cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write_input_per_million_tokens: Option<Decimal>,
-    /// Output tokens.
+    /// USD for a million output tokens.
     pub output_per_million_tokens: Decimal,
-    /// Output tokens spent on reasoning.
+    /// USD for a million output tokens spent on reasoning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_output_per_million_tokens: Option<Decimal>,
 }

@@ -144,7 +144,7 @@ pub enum CircuitOverride {
     ForceClosed,
 }
 
-/// The circuit breaker of a backend (design section 9).
+/// The circuit breaker of a backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(

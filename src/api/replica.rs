@@ -141,7 +141,7 @@ pub enum EngineState {
     Failed,
 }
 
-/// Whether the engine is kept apart from the runtime's keys, journal and token (design section 10).
+/// Whether the engine is kept apart from the runtime's keys, journal and token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum EngineIsolation {
     /// By a Landlock domain.

@@ -23,7 +23,7 @@ pub struct Serving {
     #[schemars(range(min = 1, max = 10_000_000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_max_tokens: Option<u32>,
-    /// Time that requests in flight have to finish after SIGTERM; `10m` when absent. Pod-shaped.
+    /// Time that requests in flight have to finish after SIGTERM; `10m` when absent. A change replaces the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<DurationString>,
 }

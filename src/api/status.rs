@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BudgetStatus, CircuitStatus, GpuTrouble};
 
-/// Status of an `InferenceDeployment`. No clock but transition times, no running counters (design section 6).
+/// Status of an `InferenceDeployment`. No clock but transition times, no running counters.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InferenceDeploymentStatus {
