@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+use std::{fs, path::Path};
+
 use inference_operator::{
     api::EngineKind,
     error::{BudgetRule, CircuitRule, ErrorKind, RetryRule},
@@ -103,5 +105,36 @@ fn the_refused_arguments_and_the_variables_of_engines_are_the_codes() {
             "{}",
             variable.name()
         );
+    }
+}
+
+/// A page's headings as links name them.
+fn anchors(page: &str) -> Vec<String> {
+    let headings = page.lines().filter_map(|line| line.strip_prefix('#'));
+    let words = headings.map(|heading| heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-"));
+    words
+        .map(|words| words.replace(|c: char| !c.is_alphanumeric() && c != '-' && c != '_', ""))
+        .collect()
+}
+
+#[test]
+fn links_between_the_documents_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = fs::read_dir(root.join("docs")).unwrap();
+    let pages = folder.map(|entry| entry.unwrap().path());
+    for page in pages.chain(["README.md", "CONTRIBUTING.md"].map(|name| root.join(name))) {
+        let text = fs::read_to_string(&page).unwrap();
+        let links = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+        for link in links.filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() {
+                page.clone()
+            } else {
+                page.parent().unwrap().join(file)
+            };
+            let found = fs::read_to_string(&target);
+            let known = found.is_ok_and(|target| anchor.is_empty() || anchors(&target).contains(&anchor.to_owned()));
+            assert!(known, "{}: {link}", page.display());
+        }
     }
 }
