@@ -13,3 +13,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "inference-operator.name" -}}
 {{ .Release.Name | trunc 50 | trimSuffix "-" }}-controller
 {{- end }}
+
+{{- /* Of what is in no namespace: releases that watch a namespace each may have the same name. No namespace has a dot. */}}
+{{- define "inference-operator.clusterName" -}}
+{{ with .Values.watchNamespace }}{{ $.Release.Namespace }}.{{ end }}{{ include "inference-operator.name" . }}
+{{- end }}
