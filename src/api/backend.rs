@@ -13,7 +13,7 @@ pub struct Backend {
     /// Name of the backend, unique in the list; it appears in status, metrics and answers. A DNS label of at most 40 characters.
     #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// A model run by an engine in this deployment's own pods. A change of anything in it but `price` replaces them.
+    /// A model run by an engine in this deployment's own pods. A change in it replaces them, but for `price` and what says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<LocalBackend>,
     /// A provider's API.
