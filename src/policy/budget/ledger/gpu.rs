@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     Situation,
-    rows::{free, leased},
+    rows::{free, leased, spent},
 };
 use crate::api::{BudgetStatus, GpuCharge, GpuTime, NanoUsd};
 
@@ -122,7 +122,7 @@ pub(super) fn charge(
             ..Charged::default()
         };
     }
-    if next_charge(ledger, Some(terms)).is_some_and(|at| at <= now) {
+    if next_charge(ledger, Some(terms)).is_some_and(|at| at <= now) || shrinks(ledger) {
         book_all(ledger, now);
     }
     let ahead = ledger.gpu_time.as_ref().map_or(NanoUsd(0), |time| time.ahead);
@@ -131,6 +131,14 @@ pub(super) fn charge(
     let look = keep_ahead(ledger, ahead, wanted >= before && situation.live) && !situation.live;
     let urgent = before != wanted;
     Charged { urgent, unmet, look }
+}
+
+/// What is reserved cannot be kept: the limit was lowered. What was used of it is charged while it is there, or requests would be granted
+/// it when the limit is raised again.
+fn shrinks(ledger: &BudgetStatus) -> bool {
+    let pods = ledger.gpu_time.iter().flat_map(|time| &time.pods);
+    let reserved = pods.map(|pod| pod.reserved.0).max().unwrap_or(0);
+    reserved > 0 && spent(ledger).saturating_add(leased(ledger)) > ledger.limit.0
 }
 
 /// What is reserved for pods that are to come stays when fewer are wanted, until a live read after that has shown that none has come

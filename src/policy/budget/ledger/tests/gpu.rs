@@ -95,6 +95,26 @@ fn time_is_charged_until_the_pod_is_gone_and_the_rest_comes_back() {
 }
 
 #[test]
+fn what_a_pod_has_used_is_charged_before_a_lowered_limit_takes_its_reservation() {
+    let mut scene = Scene::with_gpus(1, true);
+    scene.pod();
+    scene.settle();
+    scene.replicas.push(replica(1));
+    scene.lease(1, 600);
+    scene.passes(100);
+    scene.budget.limit = "0.0000005".parse().unwrap();
+    scene.settle();
+    assert_eq!(
+        scene.shown(),
+        (100, 0, 600),
+        "less than the lease is left: no second is reserved"
+    );
+    scene.passes(10);
+    scene.settle();
+    assert_eq!(scene.shown(), (100, 0, 600), "once");
+}
+
+#[test]
 fn a_cache_alone_neither_begins_nor_ends_a_charge() {
     let mut scene = Scene::with_gpus(1, true);
     scene.pod();
