@@ -2,7 +2,7 @@
 
 use super::{
     Holder, Situation,
-    rows::{free, leased, outstanding},
+    rows::{attainable, free, leased, outstanding},
 };
 use crate::api::{BudgetReport, BudgetStatus, LeaseRow, NanoUsd, Want};
 
@@ -68,13 +68,15 @@ pub(super) fn wanted(ledger: &BudgetStatus, situation: &Situation<'_>) -> bool {
 
 /// Those who want, the smallest lack first: money that is there goes where it is of use.
 fn askers<'a>(ledger: &BudgetStatus, situation: &Situation<'a>) -> Vec<Asker<'a>> {
-    let mut askers: Vec<_> = situation.holders.iter().filter_map(|h| asker(ledger, h)).collect();
+    let most = attainable(ledger);
+    let askers = situation.holders.iter().filter_map(|h| asker(ledger, h, most));
+    let mut askers: Vec<_> = askers.collect();
     askers.sort_by_key(|asker| (asker.least, asker.pod_uid));
     askers
 }
 
-fn asker<'a>(ledger: &BudgetStatus, holder: &Holder<'a>) -> Option<Asker<'a>> {
-    let (want, report, boot_id) = want(holder)?;
+fn asker<'a>(ledger: &BudgetStatus, holder: &Holder<'a>, most: u64) -> Option<Asker<'a>> {
+    let (want, report, boot_id) = payable(holder, most)?;
     let of_process = |row: &LeaseRow| row.pod_uid == holder.pod_uid && row.boot_id == boot_id;
     if ledger.leases.iter().any(|row| of_process(row) && row.closed) {
         return None;
@@ -96,6 +98,11 @@ fn asker<'a>(ledger: &BudgetStatus, holder: &Holder<'a>) -> Option<Asker<'a>> {
     })
 }
 
+/// What a replica wants that `most` can pay for. A want whose cheapest request is dearer is denied, and nobody gives anything back for it.
+pub(super) fn payable<'a>(holder: &Holder<'a>, most: u64) -> Option<(&'a Want, &'a BudgetReport, &'a str)> {
+    want(holder).filter(|(want, ..)| want.request.0 <= most)
+}
+
 /// What a replica wants that may be granted something.
 pub(super) fn want<'a>(holder: &Holder<'a>) -> Option<(&'a Want, &'a BudgetReport, &'a str)> {
     let object = holder.object.filter(|object| holder.pod_lives && !object.deleting)?;
@@ -109,10 +116,11 @@ fn chunk(ledger: &BudgetStatus, situation: &Situation<'_>, free: u64) -> u64 {
         let current = |row: &&LeaseRow| row.window == ledger.window.number && row.pod_uid == uid;
         ledger.leases.iter().filter(current).any(|row| outstanding(row) > 0)
     };
+    let most = attainable(ledger);
     let active = situation
         .holders
         .iter()
-        .filter(|h| want(h).is_some() || holds(h.pod_uid));
+        .filter(|h| payable(h, most).is_some() || holds(h.pod_uid));
     let active = u64::try_from(active.count()).unwrap_or(u64::MAX).max(1);
     let remaining = free.saturating_add(leased(ledger));
     (ledger.limit.0 / 100).min(remaining / active.saturating_mul(2))

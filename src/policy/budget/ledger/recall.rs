@@ -2,15 +2,15 @@
 
 use super::{
     Situation,
-    grant::want,
-    rows::{leased, outstanding, spent},
+    grant::payable,
+    rows::{attainable, leased, outstanding, spent},
 };
 use crate::api::{BudgetStatus, LeaseRow, NanoUsd};
 
 /// A row that may be called back from.
 struct Victim {
     row: usize,
-    /// 0: its process wants nothing. 1: it wants more ahead of time. 2: its requests wait.
+    /// 0: its process wants nothing that can be paid. 1: it wants more ahead of time. 2: its requests wait.
     need: u8,
     outstanding: u64,
     /// Not reserved, as far as is known.
@@ -43,27 +43,28 @@ pub(super) fn recall(ledger: &mut BudgetStatus, situation: &Situation<'_>, unmet
 
 /// Rows of this window, those first that need their money least. The one who lacks least keeps his, unless all is over the limit.
 fn victims(ledger: &BudgetStatus, situation: &Situation<'_>, all: bool) -> Vec<Victim> {
+    let most = attainable(ledger);
     let waiting = situation
         .holders
         .iter()
-        .filter_map(|h| Some((want(h)?.0.least, h.pod_uid)));
+        .filter_map(|h| Some((payable(h, most)?.0.least, h.pod_uid)));
     let first = waiting.filter(|(least, _)| least.0 > 0).min().map(|(_, uid)| uid);
     let current = |row: &LeaseRow| row.window == ledger.window.number && outstanding(row) > 0;
     let rows = ledger.leases.iter().enumerate().filter(|(_, row)| current(row));
     let rows = rows.filter(|(_, row)| all || first != Some(row.pod_uid.as_str()));
-    let mut victims: Vec<Victim> = rows.map(|(index, row)| victim(index, row, situation)).collect();
+    let mut victims: Vec<Victim> = rows.map(|(index, row)| victim(index, row, situation, most)).collect();
     victims.sort_by_key(|victim| (victim.need, u64::MAX - victim.idle, victim.row));
     victims
 }
 
-fn victim(index: usize, row: &LeaseRow, situation: &Situation<'_>) -> Victim {
+fn victim(index: usize, row: &LeaseRow, situation: &Situation<'_>, most: u64) -> Victim {
     let holder = situation.holders.iter().find(|h| h.pod_uid == row.pod_uid);
     let report = holder.and_then(|h| h.object).and_then(|object| object.report);
     let lease = report.and_then(|report| report.leases.iter().find(|lease| lease.id == row.id));
     let outstanding = outstanding(row);
     Victim {
         row: index,
-        need: match holder.and_then(want) {
+        need: match holder.and_then(|holder| payable(holder, most)) {
             None => 0,
             Some((want, ..)) if want.least.0 == 0 => 1,
             Some(_) => 2,

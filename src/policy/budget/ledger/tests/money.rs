@@ -161,6 +161,40 @@ fn only_what_can_never_be_paid_is_denied() {
 }
 
 #[test]
+fn nobody_gives_anything_back_for_a_request_that_nothing_pays_for() {
+    let mut scene = Scene::new(3);
+    scene.lease(0, 600);
+    scene.lease(1, 300);
+    scene.report(0, 200, 0, 0);
+    scene.wants(2, 801);
+    scene.settle();
+    let recalled = |scene: &Scene| ["b0", "b1"].map(|boot| scene.row(boot).recall_to);
+    assert_eq!(recalled(&scene), [None, None]);
+    let denied = scene.replicas[2].spec.as_ref().unwrap().denied.clone().unwrap();
+    assert_eq!(denied.above, NanoUsd(800));
+    scene.wants(1, 150);
+    scene.settle();
+    assert_eq!(
+        recalled(&scene),
+        [Some(NanoUsd(350)), None],
+        "50 are missing for one that can be paid"
+    );
+    scene.report(0, 200, 0, 50);
+    scene.settle();
+    assert_eq!((granted(&scene, 1), recalled(&scene)), (450, [None, None]));
+}
+
+#[test]
+fn a_request_that_nothing_pays_for_keeps_no_money_from_others() {
+    let mut scene = Scene::new(2);
+    scene.lease(0, 1_000);
+    scene.wants(0, 1_001);
+    scene.wants(1, 10);
+    scene.settle();
+    assert_eq!(scene.row("b0").recall_to, Some(NanoUsd(990)));
+}
+
+#[test]
 fn a_report_above_the_bound_is_booked_in_full() {
     let mut scene = Scene::new(1);
     scene.lease(0, 900);
