@@ -70,6 +70,8 @@ impl Money {
         now: Timestamp,
     ) -> Result<Hold, NoMoney> {
         let claimed = match &self.0 {
+            // It needs no lease, and waits for none.
+            _ if amount.0 == 0 => Some(Claimed::Nothing),
             Source::Alone(alone) => alone
                 .reserve(amount, now)
                 .map(|(account, it)| Claimed::Account(account, it)),
@@ -125,6 +127,8 @@ impl Money {
 /// Where something was set aside.
 #[derive(Debug)]
 enum Claimed {
+    /// The worst case costs nothing.
+    Nothing,
     Account(Shared, Reservation),
     Lease(Arc<Leased>, Claim),
 }
@@ -132,6 +136,7 @@ enum Claimed {
 impl Claimed {
     const fn amount(&self) -> NanoUsd {
         match self {
+            Self::Nothing => NanoUsd(0),
             Self::Account(_, reservation) => reservation.amount(),
             Self::Lease(_, claim) => claim.amount(),
         }
@@ -139,6 +144,10 @@ impl Claimed {
 
     fn settle(self, cost: NanoUsd) -> Settled {
         match self {
+            // No account has a reservation to book more than nothing on: the backend is stopped for it.
+            Self::Nothing => Settled {
+                bound_violated: cost.0 > 0,
+            },
             Self::Account(account, reservation) => lock(&account).settle(reservation, cost),
             Self::Lease(leased, claim) => leased.settle(claim, cost),
         }
@@ -146,6 +155,7 @@ impl Claimed {
 
     fn release(self) {
         match self {
+            Self::Nothing => {}
             Self::Account(account, reservation) => lock(&account).release(reservation),
             Self::Lease(leased, claim) => leased.release(claim),
         }
@@ -153,6 +163,7 @@ impl Claimed {
 
     fn uncertain(self) {
         match self {
+            Self::Nothing => {}
             Self::Account(account, reservation) => lock(&account).uncertain(reservation),
             Self::Lease(leased, claim) => leased.uncertain(claim),
         }
@@ -199,7 +210,10 @@ impl Drop for Hold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{BudgetPeriod, PicoUsd};
+    use crate::{
+        api::{BudgetPeriod, PicoUsd},
+        runtime::clock::Clock,
+    };
 
     const PRICES: Prices = Prices::flat(PicoUsd(1_000_000), PicoUsd(1_000_000));
 
@@ -267,6 +281,25 @@ mod tests {
         });
         assert_eq!(money.status(now).unwrap().settled, NanoUsd(5_000));
         assert!(violated.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn what_costs_nothing_needs_no_lease() {
+        let leased = Leased::new("b".into(), None, Clock::start(), Arc::default());
+        let money = Money::leased(Arc::new(leased));
+        let violated = Arc::new(AtomicBool::new(false));
+        let now = at("2026-11-23T10:30:00Z");
+        let reserve = |amount| money.reserve(NanoUsd(amount), PRICES, &violated, now);
+        assert_eq!(reserve(1).unwrap_err(), NoMoney::NotYet);
+        reserve(0).unwrap().settle(&Usage::default());
+        reserve(0).unwrap().release();
+        drop(reserve(0).unwrap());
+        assert!(!violated.load(Ordering::Relaxed));
+        reserve(0).unwrap().settle(&Usage {
+            output_tokens: 1,
+            ..Usage::default()
+        });
+        assert!(violated.load(Ordering::Relaxed), "it did cost something");
     }
 
     #[test]
