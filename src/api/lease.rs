@@ -79,6 +79,9 @@ pub struct BudgetReport {
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["bootID"]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended: Vec<EndedProcess>,
+    /// The least that a request of this window was to reserve here, whether it was paid or not; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cheapest: Option<NanoUsd>,
     /// What the process needs beyond what it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub want: Option<Want>,

@@ -6,9 +6,12 @@ use super::{
     view::View,
 };
 use crate::{
-    api::{Budget, BudgetStatus, conditions as types, conditions::reason, names},
+    api::{Budget, BudgetStatus, NanoUsd, conditions as types, conditions::reason, names},
     policy::budget::ledger::{attainable, outstanding},
 };
+
+/// A part of the limit that is too little to call it a budget when a request was refused for it.
+const LITTLE: u64 = 100;
 
 /// Present only with a budget. An annotation that is not carried out is told here, whatever else there is to say.
 pub fn within_budget(view: &View<'_>) -> Option<Verdict> {
@@ -28,7 +31,8 @@ fn verdict_of(view: &View<'_>) -> Option<Verdict> {
     }
     if let Some(backend) = bound_violated(view) {
         let message = format!(
-            "backend {backend} reported more than the most its request could cost: it is stopped; check its price and contextLength"
+            "backend {backend} reported more than the most its request could cost: each replica that saw it has stopped it until its model, \
+             contextLength, outputLimitField or price is changed"
         );
         return says(FALSE, reason::BOUND_VIOLATED, message);
     }
@@ -51,11 +55,21 @@ pub fn admits(view: &View<'_>) -> bool {
     !(view.spec.budget.is_some() && (lost || is_exhausted(view)))
 }
 
-/// No paid request is admitted any more, or none of those that are asked for.
+/// What is left pays for no request of this window that anybody has heard of, or a request was refused and next to nothing is left: a
+/// single request that is too dear says nothing of the others.
 fn is_exhausted(view: &View<'_>) -> bool {
-    view.ledger
-        .is_some_and(|ledger| ledger.lost.is_none() && attainable(ledger) == 0)
-        || view.denied
+    let Some(ledger) = view.ledger.filter(|ledger| ledger.lost.is_none()) else {
+        return false;
+    };
+    let left = attainable(ledger);
+    let pays = cheapest(view).is_none_or(|NanoUsd(cheapest)| left >= cheapest);
+    left == 0 || !pays || (view.denied && left <= ledger.limit.0 / LITTLE)
+}
+
+/// The least that a request of this window was to reserve anywhere.
+fn cheapest(view: &View<'_>) -> Option<NanoUsd> {
+    let reports = view.reports().into_iter();
+    reports.filter_map(|report| report.budget.as_ref()?.cheapest).min()
 }
 
 fn lost(ledger: &BudgetStatus) -> String {

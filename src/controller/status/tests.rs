@@ -643,5 +643,6 @@ fn a_pod_that_follows_is_no_replica_and_its_troubles_are_told() {
     );
 }
 
+mod budget;
 mod idle;
 mod pods;

@@ -91,7 +91,7 @@ pub struct View<'a> {
     pub gpus: Vec<GpuTrouble>,
     /// The ledger.
     pub ledger: Option<&'a BudgetStatus>,
-    /// A replica was told that there is no money for what it wants.
+    /// A replica was told that there is no money for a request of its own.
     pub denied: bool,
     /// Local pods are away because nobody asks for them.
     pub idle: bool,

@@ -72,6 +72,8 @@ pub struct Purse {
     ended: Vec<EndedProcess>,
     waiting: Waiting,
     demand: Demand,
+    /// The least that a request of this window was to reserve.
+    cheapest: Option<NanoUsd>,
     want: WantState,
     hurry: bool,
     closed: bool,
@@ -90,6 +92,7 @@ impl Purse {
             ended,
             waiting: Waiting::default(),
             demand: Demand::default(),
+            cheapest: None,
             want: WantState::default(),
             hurry: false,
             closed: false,
@@ -102,6 +105,7 @@ impl Purse {
             return false;
         }
         self.sequence = told.sequence;
+        self.cheapest.take_if(|_| self.window.number != told.window.number);
         self.window = told.window.clone();
         self.denied.clone_from(&told.denied);
         let mine = || told.leases.iter().filter(|lease| lease.boot_id == self.boot_id);
@@ -131,6 +135,7 @@ impl Purse {
         if self.closed {
             return Err(NoMoney::Closed);
         }
+        self.cheapest = self.cheapest.into_iter().chain([amount]).min();
         let (number, over) = (self.window.number, self.is_over(now.wall));
         let usable = |held: &&mut Held| held.window == number && held.free() >= amount.0;
         if let Some(held) = self.leases.iter_mut().filter(|_| !over).find(usable) {

@@ -13,6 +13,7 @@ use super::{
     settle::Stake,
 };
 use crate::{
+    api::NanoUsd,
     error::{InferenceError, RetryRule},
     runtime::{
         backends::{Backend, Hold, Money, NoMoney, Remote, Routing},
@@ -63,6 +64,10 @@ impl Dispatcher {
         };
         match money.reserve(amount, prices, remote.violated(), now) {
             Ok(hold) => return Ok((stake, Some(hold))),
+            // More than a whole window has: no controller needs to be asked.
+            Err(NoMoney::NotYet) if limit(routing).is_some_and(|limit| amount > limit) => {
+                return Err(no_money(NoMoney::Denied));
+            }
             Err(NoMoney::NotYet) => drop(stake),
             Err(error) => return Err(no_money(error)),
         }
@@ -77,6 +82,11 @@ impl Dispatcher {
             }
         }
     }
+}
+
+/// What a window has.
+fn limit(routing: &Routing) -> Option<NanoUsd> {
+    Some(routing.snapshot.spec.budget.as_ref()?.limit.usd())
 }
 
 /// As long as in the queue when nobody else could answer.

@@ -57,6 +57,7 @@ impl Purse {
             sequence: self.sequence,
             leases: self.leases.iter().map(Held::report).collect(),
             ended: self.ended.clone(),
+            cheapest: self.cheapest,
             want: self.want(now),
             is_final: self.closed,
         }

@@ -126,6 +126,24 @@ fn an_expensive_request_is_denied_and_a_cheaper_one_may_wait() {
 }
 
 #[test]
+fn the_cheapest_request_of_a_window_is_told_whether_it_was_paid_or_not() {
+    let mut purse = purse(100);
+    let cheapest = |purse: &mut Purse| purse.report(moment(0)).cheapest;
+    assert_eq!(cheapest(&mut purse), None);
+    assert_eq!(purse.reserve(NanoUsd(500), moment(0)), Err(NoMoney::NotYet));
+    assert_eq!(cheapest(&mut purse), Some(NanoUsd(500)));
+    for amount in [20, 40] {
+        let claim = purse.reserve(NanoUsd(amount), moment(0)).unwrap();
+        purse.release(claim);
+    }
+    assert_eq!(cheapest(&mut purse), Some(NanoUsd(20)));
+    purse.take(&told(2, 1, vec![lease(1, 1, 100)]));
+    assert_eq!(cheapest(&mut purse), Some(NanoUsd(20)));
+    purse.take(&told(3, 2, Vec::new()));
+    assert_eq!(cheapest(&mut purse), None, "of the next window nothing is known yet");
+}
+
+#[test]
 fn predecessors_are_spoken_of_until_the_controller_has_folded_them() {
     let ended = EndedProcess {
         boot_id: "before".to_owned(),

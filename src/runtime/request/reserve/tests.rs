@@ -24,11 +24,11 @@ use crate::{
 
 const TOTAL: Duration = Duration::from_secs(2);
 
-fn registry() -> Arc<Registry> {
+fn registry(input_price: &str) -> Arc<Registry> {
     let spec = json!({"budget": {"limit": "1.00", "period": "Total"}, "backends": [{"name": "far", "remote": {
         "provider": "OpenAICompatible", "endpoint": "http://127.0.0.1:9/v1", "model": "m",
         "timeouts": {"connect": "1s", "firstToken": "1s", "idle": "1s", "total": "2s"}, "retry": {"maxRetries": 0},
-        "price": {"inputPerMillionTokens": "1", "outputPerMillionTokens": "1"}}}]});
+        "price": {"inputPerMillionTokens": input_price, "outputPerMillionTokens": "1"}}}]});
     let snapshot = Snapshot {
         namespace: "prod".into(),
         name: "assistant".into(),
@@ -53,10 +53,14 @@ fn registry() -> Arc<Registry> {
     Arc::new(Registry::new(Arc::new(snapshot), means, None, gate, money))
 }
 
-fn job() -> Job {
-    let body = r#"{"model":"m","messages":[{"role":"user","content":"Hi"}],"max_tokens":5}"#;
+fn chat(max_tokens: u64) -> Job {
+    let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"Hi"}}],"max_tokens":{max_tokens}}}"#);
+    job(Operation::Chat, body)
+}
+
+fn job(operation: Operation, body: String) -> Job {
     Job {
-        head: read(Operation::Chat, body.as_bytes()).unwrap(),
+        head: read(operation, body.as_bytes()).unwrap(),
         body: Bytes::from(body),
         id: HeaderValue::from_static("r"),
         priority: None,
@@ -79,27 +83,33 @@ fn granted() -> ReplicaBudget {
     }
 }
 
-/// The queue's patience is 30 s; a request that went out after its own 2 s would have no time left, and its money would be uncertain.
-#[tokio::test(start_paused = true)]
-async fn nobody_waits_for_money_beyond_the_time_of_the_attempt() {
-    let registry = registry();
-    let dispatcher = Dispatcher {
-        registry: Arc::clone(&registry),
+fn dispatcher(registry: &Arc<Registry>) -> Dispatcher {
+    Dispatcher {
+        registry: Arc::clone(registry),
         metrics: Arc::default(),
         local: LocalRoute::new(client(TOTAL).unwrap(), None),
         lines: Lines::default(),
-    };
+    }
+}
+
+/// Why nobody answered, and after what time.
+async fn refused(registry: &Arc<Registry>, job: &Job) -> (Miss, Duration) {
+    let began = Instant::now();
+    let lost = dispatcher(registry).dispatch(&registry.routing(), job).await;
+    (lost.unwrap_err().miss, began.elapsed())
+}
+
+/// The queue's patience is 30 s; a request that went out after its own 2 s would have no time left, and its money would be uncertain.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_money_beyond_the_time_of_the_attempt() {
+    let registry = registry("1");
     let leases = Arc::clone(registry.leases().unwrap());
-    let (routing, job, began) = (registry.routing(), job(), Instant::now());
     let grant = async {
         tokio::time::sleep(5 * TOTAL).await;
         leases.told(&granted());
     };
-    let ask = async {
-        let lost = dispatcher.dispatch(&routing, &job).await.unwrap_err();
-        (lost.miss, began.elapsed())
-    };
-    let ((miss, took), ()) = tokio::join!(ask, grant);
+    let job = chat(5);
+    let ((miss, took), ()) = tokio::join!(refused(&registry, &job), grant);
     assert_eq!((took, miss.progress), (TOTAL, Progress::Unsent), "{miss:?}");
     assert!(
         matches!(miss.classified.error, InferenceError::Backpressure { .. }),
@@ -107,4 +117,26 @@ async fn nobody_waits_for_money_beyond_the_time_of_the_attempt() {
     );
     let amount = NanoUsd(900_000_000);
     assert!(leases.reserve(amount, Timestamp::now()).is_ok(), "all of it is there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_no_window_could_pay_for_is_refused_at_once_and_nobody_is_asked() {
+    let registry = registry("1");
+    let (miss, took) = refused(&registry, &chat(1_000_000)).await;
+    assert!(
+        matches!(miss.classified.error, InferenceError::BudgetExceeded { .. }),
+        "{miss:?}"
+    );
+    assert_eq!(took, Duration::ZERO);
+    let report = registry.leases().unwrap().report();
+    assert_eq!(report.want, None);
+    assert!(report.cheapest > Some(NanoUsd(1_000_000_000)), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_costs_nothing_is_sent_without_a_lease() {
+    let body = r#"{"model":"m","input":"Hi"}"#.to_owned();
+    let (miss, _) = refused(&registry("0"), &job(Operation::Embeddings, body)).await;
+    let unreachable = matches!(miss.classified.error, InferenceError::NetworkError { .. });
+    assert!(unreachable, "nobody listens there: {miss:?}");
 }
