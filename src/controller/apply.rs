@@ -22,6 +22,7 @@ use serde_json::json;
 use super::{
     build::{Applied, BuildError, Prepared, Resources, Subject, set_template, set_templates},
     call::{CallError, call},
+    decide::newly_denied,
     dereference::{Live, controller_of},
     groups::LeaderWorkerSet,
     kinds::{Child, Kind},
@@ -106,7 +107,7 @@ impl Writer<'_> {
             stage: PhantomData,
         } = resources;
         // First, and whatever becomes of the rest: without its InferenceReplica a pod may not use remote backends.
-        let (replicas, missed) = self.apply_replicas(replicas).await?;
+        let (replicas, missed) = Box::pin(self.apply_replicas(replicas)).await?;
         let account = self.settle(account).await?;
         let role = self.settle(role).await?;
         let binding = self.settle(binding).await?;
@@ -157,7 +158,10 @@ impl Writer<'_> {
         let (mut settled, mut missed) = (Vec::with_capacity(replicas.len()), None);
         for replica in replicas {
             match self.settle(replica.clone()).await {
-                Ok(replica) => settled.push(replica),
+                Ok(told) => {
+                    self.count_denial(&replica);
+                    settled.push(told);
+                }
                 Err(ApplyError::Call(error)) if error.is_conflict() => {
                     missed = Some(error);
                     settled.push(replica);
@@ -166,6 +170,16 @@ impl Writer<'_> {
             }
         }
         Ok((settled, missed))
+    }
+
+    /// Counts a denial that `told` has just heard of. What was told before is in the cache, or the reconcile would not have begun.
+    fn count_denial(&self, told: &InferenceReplica) {
+        let name = told.name_any();
+        let before = self.live.replicas.iter().find(|live| live.name_any() == name);
+        let before = before.and_then(|live| live.spec.budget.as_ref());
+        if newly_denied(told.spec.budget.as_ref(), before) {
+            self.metrics.denied(&self.subject.namespace, &self.subject.name);
+        }
     }
 
     /// Takes the budget's finalizer off replicas whose leases are folded.

@@ -26,7 +26,7 @@ use crate::api::{
     ShareOrder,
 };
 
-pub use budget::unread as unread_annotations;
+pub use budget::{newly_denied, unread as unread_annotations};
 pub use gpu_time::affordable;
 pub use idle::{awake, local_pods};
 pub use shares::share;
@@ -104,8 +104,6 @@ pub struct Decisions {
     pub annotations: BTreeMap<&'static str, Option<String>>,
     /// Replicas whose budget finalizer goes, after the record.
     pub release: Vec<String>,
-    /// Wants that are denied now and were not before.
-    pub denied: u64,
 }
 
 /// Decides.

@@ -215,13 +215,13 @@ impl Metrics {
             let label = AmountLabel::new(namespace, name, state);
             self.budget.get_or_create(&label).set(amount.as_usd());
         }
+        // Shown from the beginning, so that the first denial is a rise.
+        drop(self.denials.get_or_create(&DeploymentLabel::new(namespace, name)));
     }
 
-    /// Counts wants that were denied.
-    pub fn denied(&self, namespace: &str, name: &str, wants: u64) {
-        self.denials
-            .get_or_create(&DeploymentLabel::new(namespace, name))
-            .inc_by(wants);
+    /// Counts a want that was denied.
+    pub fn denied(&self, namespace: &str, name: &str) {
+        self.denials.get_or_create(&DeploymentLabel::new(namespace, name)).inc();
     }
 
     /// Forgets a deployment that is gone.
@@ -288,7 +288,7 @@ mod tests {
         metrics.budget("prod", "gone", &ledger);
         metrics.forget("prod", "gone");
         metrics.budget("prod", "assistant", &ledger);
-        metrics.denied("prod", "assistant", 2);
+        metrics.denied("prod", "assistant");
         let text = metrics.text().unwrap();
         for line in [
             "inference_controller_writes_total{verb=\"create\"} 1",
@@ -296,7 +296,7 @@ mod tests {
             "inference_controller_events_total{result=\"dropped\"} 1",
             "inference_controller_leader 1",
             "inference_controller_budget_usd{namespace=\"prod\",name=\"assistant\",state=\"settled\"} 1.5",
-            "inference_controller_budget_refused_wants_total{namespace=\"prod\",name=\"assistant\"} 2",
+            "inference_controller_budget_refused_wants_total{namespace=\"prod\",name=\"assistant\"} 1",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }

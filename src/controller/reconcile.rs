@@ -222,7 +222,7 @@ async fn follow(situation: Situation<'_>, decisions: Decisions, context: &Contex
     let (outcome, missed, look_again) = if let Some((problem, look_again)) = refused(&situation, context).await? {
         // Pods that run go on being told what is decided.
         let replicas = build::replicas(subject, live, &decisions.orders);
-        let (_, missed) = writer.apply_replicas(replicas).await?;
+        let (_, missed) = Box::pin(writer.apply_replicas(replicas)).await?;
         (Err(problem), missed, look_again)
     } else {
         let spec = decide::awake(&deployment.spec, decisions.idle);
@@ -285,8 +285,6 @@ async fn record(
             )
             .await?,
         );
-        let Subject { namespace, name, .. } = subject;
-        context.metrics.denied(namespace, name, decisions.denied);
         for warning in status::warnings(held.record.budget.as_ref(), record.budget.as_ref()) {
             context.events.tell(subject, warning);
         }

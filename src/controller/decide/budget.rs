@@ -58,10 +58,7 @@ pub fn decide(situation: &Situation<'_>, decisions: &mut Decisions) {
                 continue;
             };
             let orders = decisions.orders.entry(holder.pod.to_owned()).or_default();
-            if newly_denied(&told, orders.budget.as_ref()) {
-                decisions.urgent = true;
-                decisions.denied += 1;
-            }
+            decisions.urgent |= newly_denied(Some(&told), orders.budget.as_ref());
             orders.budget = Some(told);
         }
         let again = if clocks_disagree {
@@ -196,9 +193,10 @@ fn annotate(mark: Option<Mark>, remove: Remove, decisions: &mut Decisions) {
     }
 }
 
-/// Requests wait for this answer.
-fn newly_denied(told: &ReplicaBudget, before: Option<&ReplicaBudget>) -> bool {
-    told.denied.is_some() && before.is_none_or(|before| before.denied != told.denied)
+/// True when a want is denied that was not before: requests wait for this answer.
+pub fn newly_denied(told: Option<&ReplicaBudget>, before: Option<&ReplicaBudget>) -> bool {
+    let denied = |told: Option<&ReplicaBudget>| told.and_then(|told| told.denied.clone());
+    denied(told).is_some() && denied(told) != denied(before)
 }
 
 fn until(at: Timestamp, now: Timestamp) -> Duration {

@@ -140,6 +140,43 @@ async fn an_end_before_or_after_any_call_loses_and_doubles_nothing() {
     assert!(tried > 20, "{tried}");
 }
 
+fn denials(context: &Context) -> String {
+    let text = context.metrics.text().unwrap();
+    let mut lines = text.lines().filter(|line| line.contains("refused_wants_total{"));
+    lines.next().unwrap().rsplit(' ').next().unwrap().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denial_is_counted_when_it_is_told_and_one_request_too_dear_leaves_the_rest_alone() {
+    let server = with_budget();
+    settle(&server, process(&server)).await;
+    report(&server, &wants("0.80"));
+    settle(&server, process(&server)).await;
+    let mut said = spent(&server, false);
+    said["cheapest"] = json!("0.01");
+    report(&server, &said);
+    settle(&server, process(&server)).await;
+    let ledger = at(&read(&server, MAIN), "/status/budget").clone();
+    said["want"] = json!({"sequence": 2, "amount": "0.40", "least": "0.30", "request": "0.40"});
+    report(&server, &said);
+    let mut context = process(&server);
+    let metrics = Arc::clone(&context.metrics);
+    for round in 0..4 {
+        let (before, result) = once(context).await;
+        result.unwrap();
+        assert_eq!(denials(&before), "1", "round {round}");
+        context = next(&before, &server);
+        context.metrics = Arc::clone(&metrics);
+    }
+    assert_eq!(at(&read(&server, REPLICA), "/spec/budget/denied/above"), "0.30");
+    assert_eq!(at(&read(&server, MAIN), "/status/budget"), &ledger, "nothing to record");
+    assert_eq!(within_budget(&server)[0], "True");
+    said["cheapest"] = json!("0.40");
+    report(&server, &said);
+    settle(&server, process(&server)).await;
+    assert_eq!(within_budget(&server)[..2], ["False", "Exhausted"]);
+}
+
 /// A budget with 0.80 USD granted, whose status is wiped.
 async fn wiped() -> Server {
     let server = with_budget();
