@@ -10,10 +10,12 @@ mod content;
 mod fields;
 mod json;
 mod media;
+mod tools;
 
-use content::{Media, cache_control, messages, texts, tools, twice, unknown};
+use content::{Media, cache_control, messages, texts, twice, unknown};
 use fields::{Met, Rule, rule};
 use json::{Steps, growth, separators};
+use tools::{functions, tools};
 
 use super::head::{Head, Operation};
 use crate::{
@@ -122,14 +124,23 @@ impl Scan {
             Rule::Tools => {
                 let list = steps.value();
                 tools(list, terms)?;
-                self.growth = self.growth.saturating_add(growth(list));
+                self.rewritten(list);
             }
-            Rule::Rewritten => self.growth = self.growth.saturating_add(growth(steps.value())),
+            Rule::Functions => {
+                let list = steps.value();
+                functions(list)?;
+                self.rewritten(list);
+            }
+            Rule::Rewritten => self.rewritten(steps.value()),
             Rule::Free => {
                 steps.value();
             }
         }
         Ok(())
+    }
+
+    fn rewritten(&mut self, json: &[u8]) {
+        self.growth = self.growth.saturating_add(growth(json));
     }
 
     fn input(&self, body: &[u8], terms: &Terms) -> Result<u64, Unbounded> {
@@ -138,15 +149,12 @@ impl Scan {
             .saturating_add(separators(body))
             .saturating_add(self.growth)
             .saturating_add(frame(terms.provider));
-        let Some((message, part)) = self.media.first else {
+        let Some(first) = &self.media.first else {
             return Ok(text);
         };
         let length = terms.context_length.ok_or_else(|| {
-            let field = format!("messages[{message}].content[{part}]");
-            refused(
-                field,
-                "is no text; under a budget that needs contextLength in the backend's spec",
-            )
+            let message = "is no text; under a budget that needs contextLength in the backend's spec";
+            refused(first, message)
         })?;
         Ok(text.max(u64::from(length)))
     }

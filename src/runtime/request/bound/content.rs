@@ -1,8 +1,8 @@
-//! What stands inside fields: messages and their parts, definitions of tools, lists of texts.
+//! What stands inside fields: messages and their parts, lists of texts.
 
 use super::{Terms, Unbounded, fields::Met, json::Steps, media::plays, refused, text_of};
 
-const MESSAGE: [&str; 12] = [
+const MESSAGE: [&str; 14] = [
     "role",
     "content",
     "name",
@@ -12,11 +12,23 @@ const MESSAGE: [&str; 12] = [
     "function_call",
     "reasoning_content",
     "reasoning",
+    "reasoning_details",
+    "images",
     "annotations",
     "cache_control",
     "audio",
 ];
-const TOOL: [&str; 3] = ["type", "function", "cache_control"];
+/// Gemini's signatures of thoughts are in `extra_content`, and from LiteLLM in `provider_specific_fields`.
+const CALL: [&str; 7] = [
+    "id",
+    "type",
+    "function",
+    "index",
+    "extra_content",
+    "provider_specific_fields",
+    "cache_control",
+];
+const IMAGE: [&str; 3] = ["type", "image_url", "index"];
 /// Of parts the types and the fields that hold their contents have the same names.
 const PART: [&str; 6] = ["type", "cache_control", "text", "refusal", "image_url", "file"];
 const PICTURES: [&str; 2] = ["image_url", "file"];
@@ -25,12 +37,20 @@ const TWICE: &str = "is written twice: which one counts is not known";
 const UNKNOWN: &str = "has no known cost, and the endpoint has a budget: leave it out";
 
 /// Parts of messages that are not text.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Media {
     /// Bytes of the body that are theirs.
     pub bytes: u64,
-    /// Message and part of the first.
-    pub first: Option<(usize, usize)>,
+    /// Path of the first.
+    pub first: Option<String>,
+}
+
+impl Media {
+    /// A picture or a file, whose cost is not in its bytes.
+    fn add(&mut self, value: &[u8], path: impl Fn() -> String) -> Result<(), Unbounded> {
+        self.bytes += value.len() as u64;
+        no_sound(value, path)
+    }
 }
 
 /// Steps through `messages`.
@@ -52,16 +72,36 @@ fn message(steps: &mut Steps<'_>, at: usize, terms: &Terms, media: &mut Media) -
         ("audio", first) if first != Some(b'n') => {
             Err(refused(format!("{}.audio", path()), "has another price: leave it out"))
         }
-        ("cache_control", _) => cache_control(steps, terms, || format!("{}.cache_control", path())),
+        ("images", _) => images(steps, at, media),
+        ("tool_calls", _) => calls(steps, at, terms),
         ("content", Some(b'[')) => parts(steps, at, terms, media),
         ("content", first) if !matches!(first, Some(b'"' | b'n')) => {
             let message = "must be a text or a list of parts";
             Err(refused(format!("{}.content", path()), message))
         }
-        _ => {
-            steps.value();
-            Ok(())
-        }
+        _ => plain(steps, name, terms, path),
+    })
+}
+
+/// Calls that the assistant made.
+fn calls(steps: &mut Steps<'_>, message: usize, terms: &Terms) -> Result<(), Unbounded> {
+    let field = || format!("messages[{message}].tool_calls");
+    items(steps, field, |steps, at| {
+        let path = || format!("{}[{at}]", field());
+        each(steps, &CALL, path, |steps, name| plain(steps, name, terms, path))
+    })
+}
+
+/// Pictures that came with an answer and are sent back with it: gateways show them to the model again.
+fn images(steps: &mut Steps<'_>, message: usize, media: &mut Media) -> Result<(), Unbounded> {
+    let field = || format!("messages[{message}].images");
+    items(steps, field, |steps, at| {
+        let path = || format!("{}[{at}]", field());
+        media.first.get_or_insert_with(path);
+        each(steps, &IMAGE, path, |steps, name| match (name, steps.value()) {
+            ("image_url", value) => media.add(value, || format!("{}.image_url", path())),
+            _ => Ok(()),
+        })
     })
 }
 
@@ -78,8 +118,7 @@ fn parts(steps: &mut Steps<'_>, message: usize, terms: &Terms, media: &mut Media
                 name => {
                     let (value, before) = (steps.value(), own.replace(name));
                     if PICTURES.contains(&name) {
-                        media.bytes += value.len() as u64;
-                        no_sound(value, || format!("{}.{name}", path()))?;
+                        media.add(value, || format!("{}.{name}", path()))?;
                     }
                     if before.is_some() {
                         let message = "does not belong to a part that has another content";
@@ -98,7 +137,7 @@ fn parts(steps: &mut Steps<'_>, message: usize, terms: &Terms, media: &mut Media
             }
         }
         if kind.is_some_and(|kind| PICTURES.contains(kind)) {
-            media.first = media.first.or(Some((message, at)));
+            media.first.get_or_insert_with(path);
         }
         at += 1;
     }
@@ -117,43 +156,9 @@ fn no_sound(value: &[u8], path: impl Fn() -> String) -> Result<(), Unbounded> {
 }
 
 /// Whether a value is this text, written without escapes.
-fn is_text(value: &[u8], text: &str) -> bool {
+pub fn is_text(value: &[u8], text: &str) -> bool {
     let inner = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
     inner == Some(text.as_bytes())
-}
-
-/// Steps through `tools`: a tool that the provider runs itself has a price of its own, or fetches input that nobody bounds.
-pub fn tools(list: &[u8], terms: &Terms) -> Result<(), Unbounded> {
-    let mut steps = Steps::new(list);
-    if !steps.enter(b'[') {
-        return if list == b"null" {
-            Ok(())
-        } else {
-            Err(refused("tools", "must be a list of objects"))
-        };
-    }
-    let mut at = 0;
-    while steps.more(b']') {
-        let path = || format!("tools[{at}]");
-        let not_ours = || refused(format!("{}.type", path()), "must be function under a budget");
-        let mut is_function = false;
-        each(&mut steps, &TOOL, path, |steps, name| match name {
-            "type" => {
-                is_function = is_text(steps.value(), "function");
-                if is_function { Ok(()) } else { Err(not_ours()) }
-            }
-            "cache_control" => cache_control(steps, terms, || format!("{}.cache_control", path())),
-            _ => {
-                steps.value();
-                Ok(())
-            }
-        })?;
-        if !is_function {
-            return Err(not_ours());
-        }
-        at += 1;
-    }
-    Ok(())
 }
 
 /// Writing to a cache costs more than reading the input, and keeping it for longer more again: only what has a price may be asked for.
@@ -173,6 +178,15 @@ pub fn cache_control(steps: &mut Steps<'_>, terms: &Terms, path: impl Fn() -> St
         }
         Ok(())
     })
+}
+
+/// Passes a member that costs its bytes, or asks for a cache.
+pub fn plain(steps: &mut Steps<'_>, name: &str, terms: &Terms, path: impl Fn() -> String) -> Result<(), Unbounded> {
+    if name == "cache_control" {
+        return cache_control(steps, terms, || format!("{}.cache_control", path()));
+    }
+    steps.value();
+    Ok(())
 }
 
 /// Steps through `prompt` or `input`, and counts the texts: each gets an answer of its own.
@@ -216,8 +230,29 @@ fn is_token(value: &[u8]) -> bool {
     value.first().is_some_and(u8::is_ascii_digit)
 }
 
+/// Takes each item of the list in `field` with its number; `null` has none. `take` passes the item.
+pub fn items<'a>(
+    steps: &mut Steps<'a>,
+    field: impl Fn() -> String,
+    mut take: impl FnMut(&mut Steps<'a>, usize) -> Result<(), Unbounded>,
+) -> Result<(), Unbounded> {
+    if steps.peek() == Some(b'n') {
+        steps.value();
+        return Ok(());
+    }
+    if !steps.enter(b'[') {
+        return Err(refused(field(), "must be a list of objects"));
+    }
+    let mut at = 0;
+    while steps.more(b']') {
+        take(steps, at)?;
+        at += 1;
+    }
+    Ok(())
+}
+
 /// Takes each member of the object at `path`: known by name, and met once. `take` passes its value.
-fn each<'a, const N: usize>(
+pub fn each<'a, const N: usize>(
     steps: &mut Steps<'a>,
     known: &[&'static str; N],
     path: impl Fn() -> String,

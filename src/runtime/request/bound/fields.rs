@@ -1,7 +1,7 @@
 //! The fields that a request may have under a budget, a provider: everything whose cost is known, and nothing else.
 
 use RemoteProvider::{Anthropic, AzureOpenAI, Gemini, LiteLLM, OpenAI, OpenAICompatible};
-use Rule::{CacheControl, Free, Limit, Messages, Only, Rewritten, Texts, Tools};
+use Rule::{CacheControl, Free, Functions, Limit, Messages, Only, Rewritten, Texts, Tools};
 
 use crate::{api::RemoteProvider, runtime::request::head::Operation};
 
@@ -20,6 +20,8 @@ pub enum Rule {
     Texts,
     /// Definitions of tools, which may be ones that the provider runs itself.
     Tools,
+    /// Functions in OpenAI's old form, which gateways take for any tool.
+    Functions,
     /// JSON that models are shown, written again.
     Rewritten,
     /// Input is written to a cache.
@@ -70,7 +72,7 @@ const CHAT: &[Row] = &[
     row("tools", Tools),
     row("tool_choice", Free),
     row("parallel_tool_calls", Free),
-    row("functions", Rewritten),
+    row("functions", Functions),
     row("function_call", Free),
     row("response_format", Rewritten),
     row("reasoning_effort", Free),

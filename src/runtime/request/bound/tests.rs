@@ -110,8 +110,9 @@ fn embeddings_are_input_only() {
 #[test]
 fn what_is_written_again_may_grow() {
     let tool = r#"[{"type":"function","function":{"name":"f","parameters":{"a":[1,[2]]}}}]"#;
+    let function = r#"[{"name":"f","parameters":{"a":[1,[2,[3]]]}}]"#;
     let without = chat(r#""messages":[]"#, &TERMS).unwrap().input;
-    for field in ["tools", "functions", "response_format"] {
+    for (field, tool) in [("tools", tool), ("functions", function), ("response_format", tool)] {
         let with = chat(&format!(r#""messages":[],"{field}":{tool}"#), &TERMS)
             .unwrap()
             .input;
@@ -149,6 +150,30 @@ fn what_is_not_text_counts_as_the_context_length() {
         "messages[0].content[0]",
         "a stored reference"
     );
+}
+
+/// LiteLLM shows Gemini the pictures of earlier answers again.
+#[test]
+fn pictures_of_an_answer_that_comes_back_count_as_any_other() {
+    let images = |url: &str| {
+        format!(
+            r#""messages":[{{"content":"a"}},{{"role":"assistant","content":null,"images":[{{"index":0,"type":"image_url","image_url":{{"url":"{url}"}}}}]}}]"#
+        )
+    };
+    let with = |url: &str, context_length| {
+        let terms = Terms {
+            context_length,
+            ..at(LiteLLM)
+        };
+        chat(&images(url), &terms)
+    };
+    let data = format!("data:image/png;base64,{}", "A".repeat(10_000));
+    for url in [data.as_str(), "https://x/a.png"] {
+        assert_eq!(with(url, Some(8_000)).unwrap().input, 8_000, "{url}");
+        assert_eq!(with(url, None).unwrap_err().field, "messages[1].images[0]");
+    }
+    let sound = with("data:audio/wav;base64,AA==", Some(8_000)).unwrap_err();
+    assert_eq!(sound.field, "messages[1].images[0].image_url");
 }
 
 /// Gemini, and LiteLLM in front of it, read sound from the parts for files and pictures.
@@ -210,9 +235,15 @@ fn fields_of_unknown_cost_are_refused_by_name() {
         ),
         (r#""messages":[{"content":"a","content":[]}]"#, "messages[0].content"),
         (r#""messages":[{"Content":[]}]"#, "messages[0].Content"),
+        (r#""messages":[{"tool_calls":{}}]"#, "messages[0].tool_calls"),
         (
-            r#""messages":[{"reasoning_details":[]}]"#,
-            "messages[0].reasoning_details",
+            r#""messages":[{"tool_calls":[{"x":[]}]}]"#,
+            "messages[0].tool_calls[0].x",
+        ),
+        (r#""messages":[{"images":["AA=="]}]"#, "messages[0].images[0]"),
+        (
+            r#""messages":[{"images":[{"video_url":"https://x/a"}]}]"#,
+            "messages[0].images[0].video_url",
         ),
         (r#""messages":[{},{"audio":{"id":"x"}}]"#, "messages[1].audio"),
         (
@@ -238,6 +269,25 @@ fn fields_of_unknown_cost_are_refused_by_name() {
             r#""tools":[{"type":"function","web_search":{}}]"#,
             "tools[0].web_search",
         ),
+        (
+            r#""tools":[{"type":"function","function":{"name":"f","googleSearch":{}}}]"#,
+            "tools[0].function.googleSearch",
+        ),
+        (r#""tools":[{"function":[],"type":"function"}]"#, "tools[0].function"),
+        (r#""functions":{}"#, "functions"),
+        (r#""functions":["f"]"#, "functions[0]"),
+        (r#""functions":[{"googleSearch":{}}]"#, "functions[0].googleSearch"),
+        (
+            r#""functions":[{"name":"f"},{"urlContext":{}}]"#,
+            "functions[1].urlContext",
+        ),
+        (r#""functions":[{"name":"f","type":"web_search"}]"#, "functions[0].type"),
+        (
+            r#""functions":[{"name":"f","cache_control":{"type":"ephemeral"}}]"#,
+            "functions[0].cache_control",
+        ),
+        (r#""functions":[{"name":null}]"#, "functions[0].name"),
+        (r#""functions":[{"description":"x"}]"#, "functions[0].name"),
         (r#""max_tokens":0"#, "max_tokens"),
         (r#""max_tokens":5,"max_completion_tokens":0"#, "max_completion_tokens"),
         (r#""seed":1,"seed":2"#, "seed"),
@@ -263,7 +313,10 @@ fn values_of_known_cost_pass_however_they_are_spaced() {
     for fields in [
         r#""service_tier":"default","store":false,"modalities":[ "text" ]"#,
         r#""service_tier":null,"store":null,"modalities":null,"tools":null"#,
-        r#""messages":[{"role":"assistant","content":null,"audio":null,"refusal":"no","tool_calls":[{"x":[]}],"annotations":[]}]"#,
+        r#""messages":[{"role":"assistant","content":null,"audio":null,"refusal":"no","tool_calls":null,"images":null,"annotations":[]}]"#,
+        r#""messages":[{"role":"assistant","reasoning_details":[{"type":"reasoning.text","text":"hm"}],"images":[],"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":"{}"},"extra_content":{"google":{"thought_signature":"c"}},"provider_specific_fields":{"thought_signature":"c"},"cache_control":null}]}]"#,
+        r#""functions":[{"name":"f","description":"x","parameters":{"type":"object"},"strict":true}],"function_call":"auto""#,
+        r#""functions":null"#,
         r#""messages":[{"role":"user","content":[{"type":"text","text":"x"},{"type":"refusal","refusal":"x"}]}]"#,
         r#""tools":[{"type":"function","function":{"name":"f"}}],"parallel_tool_calls":true,"tool_choice":"auto""#,
         r#""reasoning_effort":"high","stream":true,"stream_options":{"include_usage":true}"#,
@@ -308,6 +361,14 @@ fn a_cache_is_written_only_where_that_has_a_price() {
         (
             r#""tools":[{"type":"function","cache_control":{"type":"ephemeral""#,
             "tools[0].cache_control",
+        ),
+        (
+            r#""tools":[{"type":"function","function":{"name":"f","cache_control":{"type":"ephemeral""#,
+            "tools[0].function.cache_control",
+        ),
+        (
+            r#""messages":[{"tool_calls":[{"id":"c","cache_control":{"type":"ephemeral""#,
+            "messages[0].tool_calls[0].cache_control",
         ),
         (
             r#""messages":[{"cache_control":{"type":"ephemeral""#,
