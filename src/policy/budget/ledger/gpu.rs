@@ -125,10 +125,13 @@ pub(super) fn charge(
     if next_charge(ledger, Some(terms)).is_some_and(|at| at <= now) || shrinks(ledger) {
         book_all(ledger, now);
     }
-    let ahead = ledger.gpu_time.as_ref().map_or(NanoUsd(0), |time| time.ahead);
+    let to_come = ledger
+        .gpu_time
+        .as_ref()
+        .map_or(0, |time| to_come(time, situation, terms));
     let unmet = reserve(ledger, situation, terms);
     let wanted = ledger.gpu_time.as_ref().map(|time| time.wanted);
-    let look = keep_ahead(ledger, ahead, wanted >= before && situation.live) && !situation.live;
+    let look = keep_ahead(ledger, to_come, wanted >= before && situation.live) && !situation.live;
     let urgent = before != wanted;
     Charged { urgent, unmet, look }
 }
@@ -141,12 +144,24 @@ fn shrinks(ledger: &BudgetStatus) -> bool {
     reserved > 0 && spent(ledger).saturating_add(leased(ledger)) > ledger.limit.0
 }
 
+/// The pod runs on, as far as is known.
+fn stays(pod: &GpuCharge, situation: &Situation<'_>) -> bool {
+    situation.gpu_hold(&pod.pod_uid).is_some_and(|hold| !hold.leaves)
+}
+
+/// What pods need that may have come and are not known yet: those that are to come, and successors of those that leave or are gone.
+fn to_come(time: &GpuTime, situation: &Situation<'_>, terms: &GpuTerms) -> u64 {
+    let there = time.pods.iter().filter(|pod| stays(pod, situation)).count();
+    let lacking = time.wanted.saturating_sub(u32::try_from(there).unwrap_or(u32::MAX));
+    terms.slice().saturating_mul(u64::from(lacking)).max(time.ahead.0)
+}
+
 /// What is reserved for pods that are to come stays when fewer are wanted, until a live read after that has shown that none has come
 /// in between: such a pod costs money until it is gone. True when it stays.
-fn keep_ahead(ledger: &mut BudgetStatus, ahead: NanoUsd, none_came: bool) -> bool {
+fn keep_ahead(ledger: &mut BudgetStatus, to_come: u64, none_came: bool) -> bool {
     let left = free(ledger);
     let Some(time) = &mut ledger.gpu_time else { return false };
-    let freed = ahead.0.saturating_sub(time.ahead.0).min(left);
+    let freed = to_come.saturating_sub(time.ahead.0).min(left);
     let stays = freed > 0 && !none_came;
     if stays {
         add(&mut time.ahead, freed);
@@ -287,8 +302,7 @@ struct Plan {
 impl Room {
     /// Decides how many pods may run, and fills up.
     fn plan(&self, time: &mut GpuTime, situation: &Situation<'_>, terms: &GpuTerms) -> Plan {
-        let stays = |pod: &GpuCharge| situation.gpu_hold(&pod.pod_uid).is_some_and(|hold| !hold.leaves);
-        let (mut staying, mut leaving): (Vec<_>, Vec<_>) = time.pods.iter_mut().partition(|pod| stays(pod));
+        let (mut staying, mut leaving): (Vec<_>, Vec<_>) = time.pods.iter_mut().partition(|pod| stays(pod, situation));
         // A new window has nothing reserved for those that leave: they come first.
         let most = self.fill(&mut leaving, self.most, self.leaving);
         let there = u32::try_from(staying.len()).unwrap_or(u32::MAX);

@@ -115,6 +115,30 @@ fn what_a_pod_has_used_is_charged_before_a_lowered_limit_takes_its_reservation()
 }
 
 #[test]
+fn money_for_a_successor_stays_until_a_live_read_shows_that_none_has_come() {
+    let mut scene = Scene::with_gpus(3, true);
+    for _ in 0..3 {
+        scene.pod();
+        scene.settle();
+    }
+    scene.passes(140);
+    scene.replicas.remove(0);
+    let ledger = scene.live().ledger.unwrap();
+    let time = ledger.gpu_time.as_ref().unwrap();
+    assert_eq!((time.wanted, time.ahead), (0, NanoUsd(200)), "all that is left");
+    let mut came = Scene {
+        ledger: Some(ledger),
+        ..scene.clone()
+    };
+    came.pod();
+    came.settle();
+    let pods = &came.ledger().gpu_time.as_ref().unwrap().pods;
+    assert_eq!(pods.last().unwrap().reserved, NanoUsd(200));
+    scene.settle();
+    assert_eq!(scene.ledger().gpu_time.as_ref().unwrap().ahead, NanoUsd(0));
+}
+
+#[test]
 fn a_cache_alone_neither_begins_nor_ends_a_charge() {
     let mut scene = Scene::with_gpus(1, true);
     scene.pod();
