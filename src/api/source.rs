@@ -20,7 +20,7 @@ pub struct ModelSource {
     /// A file or folder in a PersistentVolumeClaim of the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent_volume_claim: Option<PersistentVolumeClaimSource>,
-    /// An OCI image mounted as a volume (Kubernetes 1.33 or newer with image volumes).
+    /// An OCI image mounted as a volume (Kubernetes 1.35, or from 1.33 on with the feature gate `ImageVolume`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageSource>,
     /// A file at a URL.

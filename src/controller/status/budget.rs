@@ -87,10 +87,15 @@ fn lost(ledger: &BudgetStatus) -> String {
     )
 }
 
+/// With the amounts: what counts is more than what is settled.
 fn spent(budget: &Budget, ledger: &BudgetStatus) -> String {
     format!(
-        "what is left of {} USD does not pay for another request: paid backends are not asked until {}",
+        "of {} USD {} are settled, {} uncertain and {} leased: what is left does not pay for another request, and paid backends are not \
+         asked until {}",
         budget.limit,
+        ledger.settled,
+        ledger.uncertain,
+        ledger.leased,
         until(ledger)
     )
 }

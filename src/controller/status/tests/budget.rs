@@ -75,6 +75,23 @@ fn a_budget_is_spent_when_it_pays_for_nothing_that_anybody_asks_for() {
     }
 }
 
+/// Else the 95 of 100 that nobody was billed for look like a mistake.
+#[test]
+fn an_exhausted_budget_says_where_the_money_is() {
+    let mut case = Case::new();
+    case.spec.budget = Some(parse(json!({"limit": "100", "period": "Total"})));
+    let mut ledger = ledger("5");
+    ledger["uncertain"] = json!("95");
+    let old = InferenceDeploymentStatus {
+        budget: Some(parse(ledger)),
+        ..InferenceDeploymentStatus::default()
+    };
+    let conditions = case.status(&old, "2026-01-01T00:00:00Z").conditions;
+    let found = conditions.iter().find(|c| c.type_ == "WithinBudget").unwrap();
+    let start = "of 100 USD 5 are settled, 95 uncertain and 0 leased: what is left";
+    assert!(found.message.starts_with(start), "{}", found.message);
+}
+
 #[test]
 fn a_broken_bound_says_what_to_change() {
     let mut case = Case::new();
