@@ -112,7 +112,10 @@ fn passed_on(head: &Head, body: &Bytes) {
                 (MODEL, head.stream, head.n)
             );
             assert!(!options || !head.stream || again.include_usage, "usage is always asked");
-            assert!(options || again.spans.stream_options.is_none(), "not of who refuses that");
+            assert!(
+                options || again.spans.stream_options.is_none(),
+                "not of who refuses that"
+            );
             if head.operation != Operation::Embeddings {
                 assert_eq!(again.output_limit, Some(head.output_limit.unwrap_or(LIMIT)));
             }

@@ -99,7 +99,7 @@ async fn a_doubt_of_the_request_path_is_looked_into_at_once() {
     bench.options.timing.idle = std::time::Duration::from_secs(3600);
     let mut engine = bench.start();
     let target = engine.ready().await;
-    let _in_flight = engine.local.activity.begin(false);
+    let _in_flight = engine.local.activity.begin();
     send(&target, "POST", "/fault/stall", "").await;
     engine.local.activity.doubt();
     assert_eq!(engine.restarting().await.kind(), ErrorKind::Timeout);

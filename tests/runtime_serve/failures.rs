@@ -133,12 +133,14 @@ async fn a_refusal_that_only_quotes_stream_options_teaches_nothing() {
             (400, "bad_request")
         );
     }
+    let own = r#","stream":true,"stream_options":{"foo":1}"#;
+    assert_eq!(runtime.chat(own).await.status.as_u16(), 400, "the client's own");
     let seen = upstream.seen();
     let options: Vec<_> = seen
         .iter()
         .map(|seen| seen.body.get("stream_options").is_some())
         .collect();
-    assert_eq!(options, [true, false, true, false]);
+    assert_eq!(options, [true, false, true, false, true]);
 }
 
 #[tokio::test]

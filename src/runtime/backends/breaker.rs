@@ -168,7 +168,14 @@ impl Breaker {
     }
 
     fn change(&self, change: impl FnOnce(&mut Inner) -> Option<Transition>) {
-        let transition = change(&mut lock(&self.inner));
+        let transition = {
+            let mut inner = lock(&self.inner);
+            let transition = change(&mut inner);
+            if transition == Some(Transition::Closed) {
+                inner.said.clear();
+            }
+            transition
+        };
         self.tell(transition);
     }
 
@@ -179,10 +186,7 @@ impl Breaker {
         let error = view.last_error.map(ErrorKind::as_str);
         match transition {
             Transition::Opened => warn!(circuit = self.label, error, trips = view.trips, "the circuit opened"),
-            Transition::Closed => {
-                lock(&self.inner).said.clear();
-                warn!(circuit = self.label, "the circuit closed");
-            }
+            Transition::Closed => warn!(circuit = self.label, "the circuit closed"),
             Transition::Probe => info!(circuit = self.label, probe = ?view.probe, "a probe token"),
         }
         self.signals.urgent();

@@ -14,10 +14,7 @@ use tokio::sync::{Notify, watch};
 /// Shared between the request path, which writes, and the supervisor, which reads.
 #[derive(Debug, Default)]
 pub struct Activity {
-    /// Requests in flight whose answers are streamed.
-    streams: Arc<AtomicU64>,
-    /// Requests in flight whose answers come whole, and give no sign of life until then.
-    silent: Arc<AtomicU64>,
+    flights: Arc<Flights>,
     beats: AtomicU64,
     doubts: Notify,
     load: watch::Sender<Option<Duration>>,
@@ -26,13 +23,15 @@ pub struct Activity {
 }
 
 impl Activity {
-    /// A request goes to the engine; it is in flight until the guard is dropped. `silent`: its answer comes whole. That it begins or ends
-    /// is no sign of life: clients come and go at an engine that hangs, too.
+    /// A request goes to the engine; it is in flight until the guard is dropped. That it begins or ends is no sign of life: clients come
+    /// and go at an engine that hangs, too.
     #[must_use]
-    pub fn begin(&self, silent: bool) -> InFlight {
-        let count = if silent { &self.silent } else { &self.streams };
-        count.fetch_add(1, Ordering::Relaxed);
-        InFlight(Arc::clone(count))
+    pub fn begin(&self) -> InFlight {
+        self.flights.silent.fetch_add(1, Ordering::Relaxed);
+        InFlight {
+            flights: Arc::clone(&self.flights),
+            speaks: false,
+        }
     }
 
     /// The engine gave a sign of life: content of an answer.
@@ -71,13 +70,13 @@ impl Activity {
     /// Requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
-        self.streams.load(Ordering::Relaxed) + self.silent()
+        self.flights.speaking.load(Ordering::Relaxed) + self.silent()
     }
 
-    /// Requests in flight whose answers come whole.
+    /// Requests in flight of whose answers nothing has come: answers in one piece, and streams whose prompt is still worked on.
     #[must_use]
     pub fn silent(&self) -> u64 {
-        self.silent.load(Ordering::Relaxed)
+        self.flights.silent.load(Ordering::Relaxed)
     }
 
     /// Signs of life so far: unchanged means that none came.
@@ -92,12 +91,37 @@ impl Activity {
     }
 }
 
+/// Requests in flight, by whether something of their answers has come.
+#[derive(Debug, Default)]
+struct Flights {
+    silent: AtomicU64,
+    speaking: AtomicU64,
+}
+
 /// A request in flight.
 #[derive(Debug)]
-pub struct InFlight(Arc<AtomicU64>);
+pub struct InFlight {
+    flights: Arc<Flights>,
+    speaks: bool,
+}
+
+impl InFlight {
+    /// The first content of its answer has come.
+    pub fn speaks(&mut self) {
+        if !std::mem::replace(&mut self.speaks, true) {
+            self.flights.silent.fetch_sub(1, Ordering::Relaxed);
+            self.flights.speaking.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let count = if self.speaks {
+            &self.flights.speaking
+        } else {
+            &self.flights.silent
+        };
+        count.fetch_sub(1, Ordering::Relaxed);
     }
 }

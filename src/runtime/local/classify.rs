@@ -184,6 +184,8 @@ pub struct Evidence {
     earlier: Told,
     /// Told since.
     told: Told,
+    /// Lines that said that the context is poisoned.
+    accusations: u64,
     /// Lines that may still be an echo of a lack of memory or of a refused call.
     echo: usize,
     last: Option<String>,
@@ -200,6 +202,7 @@ impl Evidence {
         self.echo = self.echo.saturating_sub(1);
         match symptom {
             Some(Symptom::Poisoned) if !echo => {
+                self.accusations += 1;
                 self.told.poison.get_or_insert_with(|| line.clone());
             }
             Some(Symptom::OutOfMemory) => {
@@ -227,6 +230,19 @@ impl Evidence {
         self.earlier = std::mem::take(&mut self.told);
         if self.earlier.memory.is_none() && self.earlier.fatal.is_none() {
             self.echo = 0;
+        }
+    }
+
+    /// How often it was said that the context is poisoned.
+    #[must_use]
+    pub const fn accusations(&self) -> u64 {
+        self.accusations
+    }
+
+    /// The context works, though it was said so often that it is poisoned: somebody else said so. What was said since stays.
+    pub fn acquit(&mut self, accusations: u64) {
+        if self.accusations == accusations {
+            (self.earlier.poison, self.told.poison) = (None, None);
         }
     }
 

@@ -267,11 +267,14 @@ impl Watch {
     async fn confirmed(&self, prober: &Prober, known: &Known) -> InferenceError {
         loop {
             self.suspected.notified().await;
+            let accused = self.log().evidence.accusations();
             let answer = prober.canary_now(known).await;
-            match (answer, self.log().poison()) {
+            let mut log = self.log();
+            match (answer, log.poison()) {
+                (Ok(()), _) => log.evidence.acquit(accused),
                 (Err(InferenceError::Timeout { .. }), _) => prober.activity.doubt(),
                 (Err(_), Some(poison)) => return poison,
-                (Err(_), None) | (Ok(()), _) => {}
+                (Err(_), None) => {}
             }
         }
     }

@@ -196,7 +196,8 @@ impl Prober {
                 () = sleep(self.timing.idle) => false,
             };
             let now = self.activity.beats();
-            if now != seen {
+            // Word of a doubt comes at any time, also just after the last of what came before it.
+            if now != seen && !doubted {
                 sign(Sign::Content);
             }
             let busy = self.activity.in_flight() > 0 || now != seen;
@@ -274,6 +275,7 @@ mod tests {
     use tokio::{net::TcpListener, spawn, sync::Notify, time::timeout};
 
     use super::*;
+    use crate::runtime::local::InFlight;
     use crate::runtime::local::engine::{Adapter, adapter, fixtures::backend};
 
     const PLACES: u32 = 4;
@@ -369,11 +371,8 @@ mod tests {
         // Connections are let in by the kernel.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let prober = prober(listener.local_addr().unwrap());
-        let request = |silent| prober.activity.begin(silent);
-        let _in_flight: Vec<_> = (0..silent)
-            .map(|_| request(true))
-            .chain((0..streams).map(|_| request(false)))
-            .collect();
+        let mut in_flight: Vec<_> = (0..silent + streams).map(|_| prober.activity.begin()).collect();
+        in_flight.iter_mut().take(streams as usize).for_each(InFlight::speaks);
         prober.activity.doubt();
         let began = Instant::now();
         let error = prober.sick(&known(), PLACES, |_| ()).await;
@@ -401,7 +400,7 @@ mod tests {
         let activity = Arc::clone(&prober.activity);
         let clients = spawn(async move {
             loop {
-                let _in_flight = activity.begin(false);
+                activity.begin().speaks();
                 sleep(Duration::from_secs(1)).await;
                 activity.doubt();
             }

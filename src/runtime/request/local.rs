@@ -128,7 +128,7 @@ impl LocalRoute {
     ) -> Result<Reply, Miss> {
         let engine = usable(dispatcher, routing)?;
         let place = self.place(&engine.target, dispatcher, routing, job).await?;
-        let in_flight = engine.activity.begin(!job.head.stream);
+        let in_flight = engine.activity.begin();
         let named = engine.target.model.clone();
         let target = Target::own(&self.client, engine, job.head.operation, timers(backend), &job.id);
         let target = target.ok_or_else(|| Miss::unsent(no_address("the own engine")))?;
@@ -274,7 +274,7 @@ async fn reply(
     job: &Job,
     target: Target,
     body: bytes::Bytes,
-    ticket: Ticket,
+    mut ticket: Ticket,
     include_usage: bool,
 ) -> Result<Reply, Miss> {
     let question = Question {
@@ -283,11 +283,14 @@ async fn reply(
         reader: Reader::openai(include_usage, job.head.choices.into()),
     };
     match send(target, question, dispatcher.asker(routing)).await {
-        Ok(answer) => Ok(Reply {
-            backend: Arc::clone(&backend.name),
-            answer,
-            ticket,
-        }),
+        Ok(answer) => {
+            ticket.begun();
+            Ok(Reply {
+                backend: Arc::clone(&backend.name),
+                answer,
+                ticket,
+            })
+        }
         Err(miss) => {
             ticket.fail(&miss);
             Err(miss)

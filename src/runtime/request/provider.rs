@@ -11,6 +11,7 @@ use super::{
     head::Head,
     order::{Dispatcher, Job, Reply},
     outcome::{Miss, Progress},
+    rewrite::asks_only_usage,
     settle::{Stake, Ticket},
     share::{Asked, Lines},
     target::{Target, Timers},
@@ -67,8 +68,13 @@ impl Dispatcher {
                 failed_with = Some(miss);
                 continue;
             }
+            let refuses_ours = miss.of_stream_options && options && asks_only_usage(&job.body, &job.head);
+            // A probe is one call: the next one tries without, and tells whether that was it.
+            if refuses_ours && ticket.is_probe() {
+                remote.refuses_stream_options();
+            }
             ticket.fail(&miss);
-            if miss.of_stream_options && options && job.head.stream {
+            if refuses_ours {
                 options = false;
                 failed_with = Some(miss);
                 continue;

@@ -134,6 +134,14 @@ fn usage_asked(body: &Bytes, head: &Head) -> String {
     Value::Object(options).to_string()
 }
 
+/// A stream whose options hold nothing but what asks for usage: when they are refused, that is.
+#[must_use]
+pub fn asks_only_usage(body: &Bytes, head: &Head) -> bool {
+    let given = head.spans.stream_options.clone().and_then(|span| body.get(span));
+    let options: Option<Map<String, Value>> = given.and_then(|raw| serde_json::from_slice(raw).ok());
+    head.stream && options.is_none_or(|options| options.keys().all(|name| name == "include_usage"))
+}
+
 fn splice(body: &Bytes, edits: &[(Range<usize>, String)]) -> Bytes {
     let added: usize = edits.iter().map(|(_, text)| text.len()).sum();
     let mut out = BytesMut::with_capacity(body.len() + added);

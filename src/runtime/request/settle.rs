@@ -91,6 +91,9 @@ impl Ticket {
             stake.endpoint.begun();
             stake.credential.begun();
         }
+        if let Some((_, in_flight)) = &mut self.place {
+            in_flight.speaks();
+        }
     }
 
     /// True when the attempt decides whether a circuit closes.

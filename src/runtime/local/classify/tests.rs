@@ -313,6 +313,18 @@ fn what_was_survived_is_no_cause() {
 }
 
 #[test]
+fn a_context_that_works_is_acquitted_of_what_was_said_before() {
+    let sticky = "CUDA error: an illegal memory access was encountered";
+    let mut evidence = seen(&[sticky]);
+    let accused = evidence.accusations();
+    evidence.acquit(accused);
+    assert_eq!(evidence.failure(signal(11), false).kind(), ErrorKind::ServerError);
+    evidence.note(common(sticky), sticky);
+    evidence.acquit(accused);
+    assert_eq!(evidence.poison(), Some(sticky), "it was said again since");
+}
+
+#[test]
 fn the_kernels_word_on_memory_is_final() {
     assert_eq!(seen(&[]).failure(signal(9), true).kind(), ErrorKind::Backpressure);
     assert_eq!(seen(&[]).failure(signal(9), false).kind(), ErrorKind::ServerError);

@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Asker;
 use crate::{
-    error::InferenceError,
+    error::{CircuitRule, InferenceError},
     runtime::{
         remote::classify::{
             Source,
@@ -55,6 +55,15 @@ impl Bench {
         Miss::sent(InferenceError::Timeout {
             elapsed_ms: self.elapsed_ms(),
         })
+    }
+
+    /// The time is over, and there is more to read: who reads it was slow as likely as who sends it, and nobody is blamed.
+    pub fn overlong(&self) -> Miss {
+        let mut miss = Miss::sent(InferenceError::Timeout {
+            elapsed_ms: self.elapsed_ms(),
+        });
+        miss.classified.circuit = CircuitRule::Ignored;
+        miss
     }
 
     /// A connection that broke after the request left. The own engine's worker knows more than the connection.

@@ -238,7 +238,7 @@ impl Live {
     async fn read(&mut self) -> Result<Option<Bytes>, Miss> {
         // The timer is not looked at as long as there is something to read.
         if Instant::now() >= self.bench.total() {
-            return Err(self.bench.timed_out());
+            return Err(self.bench.overlong());
         }
         loop {
             let deadline = self.deadline();

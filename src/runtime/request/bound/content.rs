@@ -2,7 +2,7 @@
 
 use super::{Terms, Unbounded, fields::Met, json::Steps, media::plays, refused, text_of};
 
-const MESSAGE: [&str; 14] = [
+const MESSAGE: [&str; 16] = [
     "role",
     "content",
     "name",
@@ -13,6 +13,8 @@ const MESSAGE: [&str; 14] = [
     "reasoning_content",
     "reasoning",
     "reasoning_details",
+    "thinking_blocks",
+    "provider_specific_fields",
     "images",
     "annotations",
     "cache_control",
@@ -28,7 +30,7 @@ const CALL: [&str; 7] = [
     "provider_specific_fields",
     "cache_control",
 ];
-const IMAGE: [&str; 3] = ["type", "image_url", "index"];
+const IMAGE: [&str; 4] = ["type", "image_url", "index", "extra_content"];
 /// Of parts the types and the fields that hold their contents have the same names.
 const PART: [&str; 6] = ["type", "cache_control", "text", "refusal", "image_url", "file"];
 const PICTURES: [&str; 2] = ["image_url", "file"];

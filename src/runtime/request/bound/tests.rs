@@ -157,7 +157,7 @@ fn what_is_not_text_counts_as_the_context_length() {
 fn pictures_of_an_answer_that_comes_back_count_as_any_other() {
     let images = |url: &str| {
         format!(
-            r#""messages":[{{"content":"a"}},{{"role":"assistant","content":null,"images":[{{"index":0,"type":"image_url","image_url":{{"url":"{url}"}}}}]}}]"#
+            r#""messages":[{{"content":"a"}},{{"role":"assistant","content":null,"images":[{{"index":0,"type":"image_url","image_url":{{"url":"{url}"}},"extra_content":{{"google":{{"thought_signature":"s"}}}}}}]}}]"#
         )
     };
     let with = |url: &str, context_length| {
@@ -314,7 +314,7 @@ fn values_of_known_cost_pass_however_they_are_spaced() {
         r#""service_tier":"default","store":false,"modalities":[ "text" ]"#,
         r#""service_tier":null,"store":null,"modalities":null,"tools":null"#,
         r#""messages":[{"role":"assistant","content":null,"audio":null,"refusal":"no","tool_calls":null,"images":null,"annotations":[]}]"#,
-        r#""messages":[{"role":"assistant","reasoning_details":[{"type":"reasoning.text","text":"hm"}],"images":[],"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":"{}"},"extra_content":{"google":{"thought_signature":"c"}},"provider_specific_fields":{"thought_signature":"c"},"cache_control":null}]}]"#,
+        r#""messages":[{"role":"assistant","reasoning_details":[{"type":"reasoning.text","text":"hm"}],"images":[],"thinking_blocks":[{"type":"thinking","thinking":"hm","signature":"s"}],"provider_specific_fields":{"citations":null},"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":"{}"},"extra_content":{"google":{"thought_signature":"c"}},"provider_specific_fields":{"thought_signature":"c"},"cache_control":null}]}]"#,
         r#""functions":[{"name":"f","description":"x","parameters":{"type":"object"},"strict":true}],"function_call":"auto""#,
         r#""functions":null"#,
         r#""messages":[{"role":"user","content":[{"type":"text","text":"x"},{"type":"refusal","refusal":"x"}]}]"#,
