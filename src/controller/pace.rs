@@ -54,6 +54,11 @@ impl Pace {
         self.turn(&format!("{uid}/{pod}"))
     }
 
+    /// The same for reading a deployment's pods and replicas from the API server itself.
+    pub fn look(&self, uid: &str) -> Turn<'_> {
+        self.turn(&looks(uid))
+    }
+
     /// Forgets replicas that are gone.
     pub fn keep(&self, uid: &str, is_there: impl Fn(&str) -> bool) {
         let gone = |key: &String| key.strip_prefix(uid)?.strip_prefix('/').map(|pod| !is_there(pod));
@@ -63,8 +68,15 @@ impl Pace {
     /// Forgets a deployment that is gone.
     pub fn forget(&self, uid: &str) {
         self.keep(uid, |_| false);
-        self.lock().remove(uid);
+        let mut rates = self.lock();
+        rates.remove(uid);
+        rates.remove(&looks(uid));
     }
+}
+
+/// No pod's key: those have a slash.
+fn looks(uid: &str) -> String {
+    format!("{uid}?")
 }
 
 /// The writes of one reconcile count as one.
@@ -132,6 +144,7 @@ mod tests {
         assert!(!pace.turn("u").may(Haste::Urgent), "250 ms apart");
         assert!(pace.turn("other").may(Haste::Urgent));
     }
+
     #[tokio::test(start_paused = true)]
     async fn each_replica_has_a_pace_of_its_own_until_it_is_gone() {
         let pace = Pace::default();
@@ -139,6 +152,9 @@ mod tests {
         assert!(!pace.turn_of("u", "1").may(Haste::Urgent) && pace.turn("u").may(Haste::Urgent));
         pace.keep("u", |pod| pod == "1");
         assert!(!pace.turn_of("u", "1").may(Haste::Urgent) && pace.turn_of("u", "2").may(Haste::Urgent));
+        assert!(pace.look("u").may(Haste::Urgent) && !pace.look("u").may(Haste::Urgent));
+        pace.keep("u", |_| true);
+        assert!(!pace.look("u").may(Haste::Urgent));
         pace.forget("u");
         assert!(pace.lock().is_empty());
     }

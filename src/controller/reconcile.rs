@@ -188,6 +188,16 @@ async fn carry_out(
     if !decisions.look_live {
         return Box::pin(follow(situation, decisions, context)).await;
     }
+    // As often as the most urgent write may come: what asks for it may have to wait for its write for long.
+    let mut look = context.pace.look(&subject.uid);
+    if !look.may(Haste::Urgent) {
+        let later = [decisions.look_again, look.later()].into_iter().flatten().min();
+        let decisions = Decisions {
+            look_again: later,
+            ..held(&situation)
+        };
+        return Box::pin(follow(situation, decisions, context)).await;
+    }
     let (deployment, live) = read_live(&context.client, subject, &live).await?;
     let situation = Situation {
         deployment: &deployment,

@@ -55,14 +55,15 @@ pub fn admits(view: &View<'_>) -> bool {
     !(view.spec.budget.is_some() && (lost || is_exhausted(view)))
 }
 
-/// What is left pays for no request of this window that anybody has heard of, or a request was refused and next to nothing is left: a
+/// What is left pays for no request of this window that anybody has heard of and a whole window could pay, or a request was refused and next to nothing is left: a
 /// single request that is too dear says nothing of the others.
 fn is_exhausted(view: &View<'_>) -> bool {
     let Some(ledger) = view.ledger.filter(|ledger| ledger.lost.is_none()) else {
         return false;
     };
     let left = attainable(ledger);
-    let pays = cheapest(view).is_none_or(|NanoUsd(cheapest)| left >= cheapest);
+    let payable = cheapest(view).filter(|cheapest| *cheapest <= ledger.limit);
+    let pays = payable.is_none_or(|NanoUsd(cheapest)| left >= cheapest);
     left == 0 || !pays || (view.denied && left <= ledger.limit.0 / LITTLE)
 }
 
@@ -87,15 +88,16 @@ fn lost(ledger: &BudgetStatus) -> String {
     )
 }
 
-/// With the amounts: what counts is more than what is settled.
+/// Where the money is, in words that stand: amounts are in `status.budget`.
 fn spent(budget: &Budget, ledger: &BudgetStatus) -> String {
+    let uncertain = if ledger.uncertain > ledger.settled {
+        ". More of it is uncertain than settled: what providers turn out not to have billed can be written off (status.budget, docs/budget.md)"
+    } else {
+        ""
+    };
     format!(
-        "of {} USD {} are settled, {} uncertain and {} leased: what is left does not pay for another request, and paid backends are not \
-         asked until {}",
+        "what is left of {} USD does not pay for another request: paid backends are not asked until {}{uncertain}",
         budget.limit,
-        ledger.settled,
-        ledger.uncertain,
-        ledger.leased,
         until(ledger)
     )
 }

@@ -1,6 +1,7 @@
 //! The conditions of design section 6, one small function each. Unknown never counts as true; reasons come in a fixed order.
 
-use k8s_openapi::api::apps::v1::Deployment;
+use jiff::SignedDuration;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::ResourceExt;
 
 use super::{
@@ -100,6 +101,9 @@ fn refused((workload, why): (&Deployment, &str)) -> String {
     )
 }
 
+/// Evictions of pods that are older explain no stall of now: the longest deadline is below five hours.
+const EVICTED_WITHIN: SignedDuration = SignedDuration::from_hours(6);
+
 /// Present only while true (kstatus).
 fn reconciling(view: &View<'_>) -> Option<Verdict> {
     let says = |message: String| Some(verdict(types::RECONCILING, TRUE, reason::ROLLING_OUT, message));
@@ -156,7 +160,11 @@ fn stalled(view: &View<'_>) -> Option<Verdict> {
         late.map(ResourceExt::name_any)
     })?;
     // Pods that were evicted one after the other look well while they last.
-    let evicted = || Some(pods::gravest(view.ended.iter().copied())?.message);
+    let recent = |pod: &&Pod| {
+        let created = pod.metadata.creation_timestamp.as_ref();
+        created.is_some_and(|created| view.now.duration_since(created.0) < EVICTED_WITHIN)
+    };
+    let evicted = || Some(pods::gravest(view.ended.iter().copied().filter(recent))?.message);
     let cause = pod_trouble(view).map(|(_, message)| message).or_else(evicted);
     let cause = cause.unwrap_or_else(|| "see the conditions of its pods".to_owned());
     let message = format!("{late} made no progress within its deadline: {cause}");

@@ -31,13 +31,14 @@ fn a_pod_that_ended_and_was_replaced_is_told_nowhere() {
 fn a_rollout_that_stands_still_names_the_eviction_of_its_pods() {
     let mut case = late();
     case.live.pods[0] = Arc::new(pod("assistant-local-1-a", "local", false));
-    case.live.pods.push(Arc::new(left_behind("Evicted")));
-    case.expect(
-        "Stalled",
-        "True",
-        reason::PROGRESS_DEADLINE_EXCEEDED,
-        "assistant-local made no progress within its deadline: the kubelet evicted pod assistant-local-1-0",
-    );
+    let (mut evicted, words) = (left_behind("Evicted"), "made no progress within its deadline: ");
+    case.live.pods.push(Arc::new(evicted.clone()));
+    let unknown = format!("{words}see the conditions");
+    case.expect("Stalled", "True", reason::PROGRESS_DEADLINE_EXCEEDED, &unknown);
+    evicted.metadata.creation_timestamp = Some(Time("2025-12-31T23:00:00Z".parse().unwrap()));
+    case.live.pods.push(Arc::new(evicted));
+    let known = format!("{words}the kubelet evicted pod assistant-local-1-0");
+    case.expect("Stalled", "True", reason::PROGRESS_DEADLINE_EXCEEDED, &known);
 }
 
 const OVER_QUOTA: &str =
