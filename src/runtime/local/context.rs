@@ -258,8 +258,16 @@ impl Watch {
         }
         self.send(Event::Ready(Arc::new(target)));
         tokio::select! {
-            error = prober.sick(&known, places, |sign| self.alive(sign)) => error,
+            error = prober.sick(&known, places, |sign| self.alive(sign)) => self.explained(error),
             poison = self.confirmed(&prober, &known) => poison,
+        }
+    }
+
+    /// A canary that failed confirms what the log says; one that only waited does not.
+    fn explained(&self, error: InferenceError) -> InferenceError {
+        match error {
+            InferenceError::Timeout { .. } => error,
+            _ => self.log().poison().unwrap_or(error),
         }
     }
 
