@@ -194,7 +194,7 @@ async fn a_report_above_the_bound_is_booked_in_full_and_stops_that_backend_only(
     assert_eq!((first.seen().len(), second.seen().len()), (1, 3));
     assert_eq!(refusals(&runtime, "first", "bound_violated").await, 3);
     assert_eq!(runtime.status().await["activeBackend"], "second");
-    assert!(runtime.said.lock().unwrap().contains("the backend is stopped"));
+    runtime.says("the backend is stopped").await;
 }
 
 #[tokio::test]

@@ -117,8 +117,7 @@ async fn a_server_that_refuses_stream_options_is_not_asked_for_usage_again() {
         .map(|seen| seen.body.get("stream_options").is_some())
         .collect();
     assert_eq!(options, [true, false, false]);
-    let log = runtime.said.lock().unwrap().clone();
-    assert!(log.contains("it refuses stream_options"), "{log}");
+    runtime.says("it refuses stream_options").await;
 }
 
 /// What a client wrote may be quoted, and is no reason to ask nobody for usage any more.

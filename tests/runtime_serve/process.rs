@@ -214,6 +214,11 @@ impl Runtime {
         row.expect("a circuit")["state"].as_str().unwrap().to_owned()
     }
 
+    /// Waits until the log has the words: it comes by a pipe of its own, some time after the answers.
+    pub async fn says(&self, words: &str) {
+        until(words, || async { self.said.lock().unwrap().contains(words) }).await;
+    }
+
     pub fn write_key(&self, secret: &str, key: &str, value: &str) {
         fs::write(self.key_file(secret, key), value).unwrap();
     }
