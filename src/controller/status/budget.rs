@@ -55,8 +55,8 @@ pub fn admits(view: &View<'_>) -> bool {
     !(view.spec.budget.is_some() && (lost || is_exhausted(view)))
 }
 
-/// What is left pays for no request of this window that anybody has heard of and a whole window could pay, or a request was refused and next to nothing is left: a
-/// single request that is too dear says nothing of the others.
+/// What is left pays for no request of this window that anybody has heard of and a whole window could pay, or a request was refused and
+/// next to nothing is left: a single request that is too dear says nothing of the others.
 fn is_exhausted(view: &View<'_>) -> bool {
     let Some(ledger) = view.ledger.filter(|ledger| ledger.lost.is_none()) else {
         return false;

@@ -1,10 +1,10 @@
 //! The request in a provider's format, and the reader of its answer.
 
 use jiff::Timestamp;
-use memchr::memchr2;
 
 use super::{
     attempt::Question,
+    bound,
     head::Operation,
     order::Job,
     outcome::Miss,
@@ -23,35 +23,12 @@ use crate::{
 /// be half a gigabyte.
 const MOST_OBJECTS: usize = 100_000;
 
-/// Objects of a body, those that texts quote left out.
+/// Objects of a body that is large enough to have too many.
 fn objects(body: &[u8]) -> usize {
-    // Far fewer bytes than they need.
     if body.len() < MOST_OBJECTS {
         return 0;
     }
-    let (mut count, mut rest) = (0, body);
-    while let Some(at) = memchr2(b'{', b'"', rest) {
-        let is_object = rest.get(at) == Some(&b'{');
-        rest = rest.get(at + 1..).unwrap_or_default();
-        if is_object {
-            count += 1;
-        } else {
-            rest = behind_text(rest);
-        }
-    }
-    count
-}
-
-/// What follows the text whose first quote was just passed.
-fn behind_text(mut rest: &[u8]) -> &[u8] {
-    while let Some(at) = memchr2(b'"', b'\\', rest) {
-        let skipped = if rest.get(at) == Some(&b'"') { 1 } else { 2 };
-        rest = rest.get(at + skipped..).unwrap_or_default();
-        if skipped == 1 {
-            return rest;
-        }
-    }
-    &[]
+    bound::objects(body)
 }
 
 /// The limit on what may be generated.

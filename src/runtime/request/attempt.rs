@@ -11,6 +11,7 @@ use http::{HeaderMap, Response, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::ResponseFuture;
+use memchr::memmem;
 use tokio::time::{Instant, timeout_at};
 
 use bench::{Bench, chain};
@@ -178,7 +179,7 @@ async fn refused(bench: &Bench, status: u16, headers: &HeaderMap, incoming: Inco
 /// The refusal names the field, or what stands in it. A server may quote what the client wrote, too: whether it is the reason only another
 /// attempt can tell.
 fn names_stream_options(status: u16, body: &[u8]) -> bool {
-    let names = |field: &str| body.windows(field.len()).any(|window| window == field.as_bytes());
+    let names = |field: &str| memmem::find(body, field.as_bytes()).is_some();
     matches!(status, 400 | 422) && (names("stream_options") || names("include_usage"))
 }
 

@@ -14,6 +14,7 @@ mod tools;
 
 use content::{Media, cache_control, messages, texts, twice, unknown};
 use fields::{Met, Rule, rule};
+pub use json::objects;
 use json::{Steps, growth, separators};
 use tools::{functions, tools};
 

@@ -274,7 +274,7 @@ async fn reply(
     job: &Job,
     target: Target,
     body: bytes::Bytes,
-    mut ticket: Ticket,
+    ticket: Ticket,
     include_usage: bool,
 ) -> Result<Reply, Miss> {
     let question = Question {
@@ -283,14 +283,7 @@ async fn reply(
         reader: Reader::openai(include_usage, job.head.choices.into()),
     };
     match send(target, question, dispatcher.asker(routing)).await {
-        Ok(answer) => {
-            ticket.begun();
-            Ok(Reply {
-                backend: Arc::clone(&backend.name),
-                answer,
-                ticket,
-            })
-        }
+        Ok(answer) => Ok(Reply::begun(backend, answer, ticket)),
         Err(miss) => {
             ticket.fail(&miss);
             Err(miss)

@@ -59,6 +59,19 @@ pub struct Reply {
     pub ticket: Ticket,
 }
 
+impl Reply {
+    /// The first content of an answer, or all of it, has come.
+    #[must_use]
+    pub fn begun(backend: &Backend, answer: Answer, mut ticket: Ticket) -> Self {
+        ticket.begun();
+        Self {
+            backend: Arc::clone(&backend.name),
+            answer,
+            ticket,
+        }
+    }
+}
+
 /// No backend could answer.
 #[derive(Debug)]
 pub struct Lost {

@@ -103,19 +103,12 @@ impl Dispatcher {
         let session = remote
             .session()
             .map_err(|unusable| Failed::before(Miss::at(Progress::Unsent, unusable.classified())))?;
-        let (target, question, mut ticket) = self
+        let (target, question, ticket) = self
             .prepare((routing, backend, remote), job, &session, timers, options)
             .await
             .map_err(Failed::before)?;
         match send(target, question, self.asker(routing)).await {
-            Ok(answer) => {
-                ticket.begun();
-                Ok(Reply {
-                    backend: Arc::clone(&backend.name),
-                    answer,
-                    ticket,
-                })
-            }
+            Ok(answer) => Ok(Reply::begun(backend, answer, ticket)),
             Err(miss) => Err(Failed::During(Box::new((miss, ticket, session)))),
         }
     }

@@ -124,12 +124,17 @@ fn member(body: &[u8], value: Range<usize>) -> Range<usize> {
     comma_before(body, start).unwrap_or(start)..value.end
 }
 
-/// The request's stream options with `include_usage`.
-fn usage_asked(body: &Bytes, head: &Head) -> String {
+/// The request's stream options; none where it has none.
+fn stream_options(body: &Bytes, head: &Head) -> Map<String, Value> {
     let given = head.spans.stream_options.clone().and_then(|span| body.get(span));
-    let mut options: Map<String, Value> = given
+    given
         .and_then(|raw| serde_json::from_slice(raw).ok())
-        .unwrap_or_default();
+        .unwrap_or_default()
+}
+
+/// The same with `include_usage`.
+fn usage_asked(body: &Bytes, head: &Head) -> String {
+    let mut options = stream_options(body, head);
     options.insert("include_usage".into(), json!(true));
     Value::Object(options).to_string()
 }
@@ -137,9 +142,7 @@ fn usage_asked(body: &Bytes, head: &Head) -> String {
 /// A stream whose options hold nothing but what asks for usage: when they are refused, that is.
 #[must_use]
 pub fn asks_only_usage(body: &Bytes, head: &Head) -> bool {
-    let given = head.spans.stream_options.clone().and_then(|span| body.get(span));
-    let options: Option<Map<String, Value>> = given.and_then(|raw| serde_json::from_slice(raw).ok());
-    head.stream && options.is_none_or(|options| options.keys().all(|name| name == "include_usage"))
+    head.stream && stream_options(body, head).keys().all(|name| name == "include_usage")
 }
 
 fn splice(body: &Bytes, edits: &[(Range<usize>, String)]) -> Bytes {

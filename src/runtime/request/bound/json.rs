@@ -107,6 +107,22 @@ pub fn separators(body: &[u8]) -> u64 {
     (memchr_iter(b',', body).count() + memchr_iter(b':', body).count()) as u64
 }
 
+/// Objects of a body, those that texts quote left out.
+#[must_use]
+pub fn objects(json: &[u8]) -> usize {
+    let mut count = 0;
+    let mut steps = Steps::new(json);
+    while let Some(byte) = steps.byte() {
+        if byte == b'"' {
+            steps.string();
+        } else {
+            count += usize::from(byte == b'{');
+            steps.at += 1;
+        }
+    }
+    count
+}
+
 /// Bytes that JSON grows by at most when it is written again over lines, each level indented by four spaces, as templates of models
 /// do with the definitions of tools.
 pub fn growth(json: &[u8]) -> u64 {
