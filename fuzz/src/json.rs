@@ -2,9 +2,14 @@
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{IgnoredAny, MapAccess, Visitor},
 };
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
+
+/// JSON that is passed on as it came, and that a `Value` cannot hold: numbers beyond a double, half a surrogate pair, a great depth.
+pub fn beyond_value(text: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(text).is_err() && serde_json::from_slice::<IgnoredAny>(text).is_ok()
+}
 
 /// The fields of an object.
 pub struct Fields(pub Vec<(String, String)>);

@@ -21,7 +21,10 @@ use inference_operator::{
 };
 use serde_json::Value;
 
-use crate::{json::Fields, pieces};
+use crate::{
+    json::{Fields, beyond_value},
+    pieces,
+};
 
 /// The provider's name of the model: no input has it by chance.
 const MODEL: &str = "gemini-2.5 \"zz\"";
@@ -164,8 +167,9 @@ fn translated(head: &Head, body: &[u8]) {
                 assert!(!message.is_empty() && (!field.is_empty() || body.windows(2).any(|two| two == b"\"\"")));
             }
             Ok(sent) => {
-                let sent: Value = serde_json::from_slice(&sent).expect("it is JSON");
-                said(head, body, &sent);
+                if !beyond_value(&sent) {
+                    said(head, body, &serde_json::from_slice(&sent).expect("it is JSON"));
+                }
                 unknown_is_named(head, body, vertex);
             }
         }

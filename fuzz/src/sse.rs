@@ -16,7 +16,7 @@ use inference_operator::{
 };
 use serde_json::Value;
 
-use crate::pieces;
+use crate::{json::beyond_value, pieces};
 
 /// Counts that a sum of three does not overflow: beyond them the code says the most that it can.
 const COUNTABLE: u64 = u64::MAX / 4;
@@ -28,12 +28,30 @@ pub fn check(data: &[u8]) {
     assert_eq!(events, self::events(data.chunks(1)), "byte by byte");
     let joined: Vec<u8> = events.iter().flat_map(|event| event.raw.iter().copied()).collect();
     assert_eq!(joined, data, "not a byte is lost");
+    let told = events.iter().filter_map(|event| event.data.as_deref());
+    if told.chain([data]).any(beyond_value) {
+        return read_only(&events, data);
+    }
     for dialect in [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini] {
         for include_usage in [false, true] {
             Played::new(dialect, include_usage).play(&events);
         }
         for operation in [Operation::Chat, Operation::Embeddings] {
             whole(dialect, operation, data);
+        }
+    }
+}
+
+/// Whatever comes of it, it ends.
+fn read_only(events: &[Event], data: &[u8]) {
+    for dialect in [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini] {
+        let mut reader = Reader::new(dialect, Operation::Chat, asked(true));
+        for event in events {
+            reader.event(event.clone());
+        }
+        reader.end();
+        for operation in [Operation::Chat, Operation::Embeddings] {
+            Reader::new(dialect, operation, asked(true)).read(data.to_vec().into());
         }
     }
 }

@@ -308,7 +308,7 @@ fn tool_call<'a>(
             name: call.name,
             arguments: call.args.map_or("{}", RawValue::get),
         },
-        extra_content: signature.map(ExtraContent::signed),
+        extra_content: ExtraContent::signed(signature),
     }
 }
 

@@ -99,7 +99,8 @@ fn text_and_thoughts_stream_and_only_the_last_total_counts() {
 fn calls_stream_whole_with_their_signature() {
     let mut stream = Stream::new(asked());
     let call = json!({"candidates":[{"content":{"parts":[
-        {"functionCall":{"name":"f","args":{"city":"Zürich\n"}},"thoughtSignature":"c2ln"},{"functionCall":{"id":"g1","name":"g"}}]}}]});
+        {"functionCall":{"name":"f","args":{"city":"Zürich\n"}},"thoughtSignature":"c2ln"},
+        {"functionCall":{"id":"g1","name":"g"},"thoughtSignature":7}]}}]});
     let (event, chunk) = heard(&mut stream, &call);
     assert!(chunk.content);
     let calls = &event["choices"][0]["delta"]["tool_calls"];

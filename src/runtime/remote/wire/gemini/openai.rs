@@ -122,11 +122,12 @@ struct GoogleContent<'a> {
 }
 
 impl<'a> ExtraContent<'a> {
-    /// With the signature of the thoughts that led there.
-    pub(super) const fn signed(thought_signature: &'a RawValue) -> Self {
-        Self {
+    /// With the signature of the thoughts that led there: a text, or it is none that the client could send back.
+    pub(super) fn signed(signature: Option<&'a RawValue>) -> Option<Self> {
+        let thought_signature = signature.filter(|raw| raw.get().starts_with('"'))?;
+        Some(Self {
             google: GoogleContent { thought_signature },
-        }
+        })
     }
 }
 
@@ -148,7 +149,7 @@ struct ImageUrl {
 impl<'a> Drawn<'a> {
     pub(super) fn new(mime_type: &str, data: &str, signature: Option<&'a RawValue>) -> Self {
         Self {
-            extra_content: signature.map(ExtraContent::signed),
+            extra_content: ExtraContent::signed(signature),
             kind: "image_url",
             image_url: ImageUrl {
                 url: format!("data:{mime_type};base64,{data}"),
