@@ -1,5 +1,7 @@
 //! What goes wrong is named: images, foreign objects, fields that this version does not carry out.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
@@ -155,5 +157,26 @@ async fn an_object_from_a_laxer_schema_wedges_nothing() {
     })
     .await;
     namespace.kubectl(&["delete", "infd", "broken", "--timeout=30s"]);
+    namespace.done().await;
+}
+
+/// Nobody keeps a team from giving its deployment the name of the operator's release.
+#[tokio::test]
+async fn a_deployment_named_like_the_release_is_not_taken_for_the_controller() {
+    let release = "inference-operator";
+    let provider = Provider::start("sk").await;
+    let namespace = Namespace::create("namesake").await;
+    namespace.apply(&harness::secret("sk")).await;
+    namespace.apply(&harness::remote(release, &provider.endpoint)).await;
+    namespace.wait(release, "Ready", "True").await;
+    let service = ["-n", release, "get", "service", "inference-operator-controller"];
+    let selector = harness::kubectl(&[&service[..], &["-o", "jsonpath={.spec.selector}"]].concat());
+    let selector: BTreeMap<String, String> = serde_json::from_str(&selector).expect("labels");
+    let labels: Vec<String> = selector.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let labels = labels.join(",");
+    let chosen = ["get", "pods", "-o", "name", "-l", &labels];
+    assert_eq!(namespace.kubectl(&chosen), "", "pods of {release}, the deployment");
+    let controllers = harness::kubectl(&[&["-n", release], &chosen[..]].concat());
+    assert_ne!(controllers, "", "pods of the controller");
     namespace.done().await;
 }
