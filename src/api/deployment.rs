@@ -4,7 +4,8 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Access, Backend, BackendKind, Budget, InferenceDeploymentStatus, LocalBackend, ScaleToZero, Serving, Spill,
+    Access, Backend, BackendKind, Budget, InferenceDeploymentStatus, LocalBackend, RuntimePodOverrides, ScaleToZero,
+    Serving, Spill,
 };
 
 /// One model endpoint.
@@ -63,6 +64,10 @@ use super::{
         "spill keeps GPU-less pods beside local ones: without a local backend use replicas"
     ),
     validation = (
+        "!has(self.podTemplate) || has(self.spill) || !self.backends.exists(b, has(b.local))",
+        "podTemplate is of GPU-less pods, and there are none: local pods have backends[].local.podTemplate"
+    ),
+    validation = (
         "!has(self.scaleToZero) || (has(self.spill) && self.backends.exists(b, has(b.local)))",
         "scaleToZero needs a local backend and spill.replicas of at least 1"
     ),
@@ -98,6 +103,9 @@ pub struct InferenceDeploymentSpec {
     /// GPU-less pods beside local ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spill: Option<Spill>,
+    /// Overrides of GPU-less pods; local pods have `backends[].local.podTemplate`. A change replaces the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_template: Option<RuntimePodOverrides>,
     /// Local pods are 0 while idle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_to_zero: Option<ScaleToZero>,

@@ -1,15 +1,13 @@
 //! The local backend: an engine in this deployment's own pods.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{
-    Affinity, EnvVar, LocalObjectReference, PodSecurityContext, ResourceRequirements, Toleration, Volume, VolumeMount,
-};
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DurationString, GpuPrice, Gpus, ModelSource, Timeouts};
+use super::{DurationString, GpuPrice, Gpus, ModelSource, PodOverrides, Timeouts};
 
 /// The server process that runs the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -220,56 +218,4 @@ impl From<&LocalTimeouts> for Timeouts {
             total: local.total.clone(),
         }
     }
-}
-
-/// The usual overrides of a pod, an explicit list: never a whole pod template.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PodOverrides {
-    /// Further labels of the pods; those of the operator win.
-    #[schemars(extend("maxProperties" = 64), inner(length(max = 63)))]
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
-    /// Further annotations of the pods; those of the operator win.
-    #[schemars(extend("maxProperties" = 64), inner(length(max = 4096)))]
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-    /// Labels a node must have.
-    #[schemars(extend("maxProperties" = 64), inner(length(max = 63)))]
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub node_selector: BTreeMap<String, String>,
-    /// Taints the pods tolerate.
-    #[schemars(length(max = 64))]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tolerations: Vec<Toleration>,
-    /// Scheduling rules.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub affinity: Option<Affinity>,
-    /// Priority class.
-    #[schemars(length(min = 1, max = 253))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub priority_class_name: Option<String>,
-    /// Runtime class.
-    #[schemars(length(min = 1, max = 253))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub runtime_class_name: Option<String>,
-    /// Secrets for pulling images.
-    #[schemars(length(max = 16))]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub image_pull_secrets: Vec<LocalObjectReference>,
-    /// Further environment of the engine. Names that begin with `INFERENCE_` are the operator's.
-    #[schemars(length(max = 64))]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub env: Vec<EnvVar>,
-    /// Further volumes of the pod.
-    #[schemars(length(max = 64))]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub volumes: Vec<Volume>,
-    /// Further mounts of the engine's container.
-    #[schemars(length(max = 64))]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub volume_mounts: Vec<VolumeMount>,
-    /// Security context of the pod; user, group and fsGroup 65532 when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub security_context: Option<PodSecurityContext>,
 }

@@ -19,6 +19,7 @@ mod ledger;
 mod local;
 mod money;
 pub mod names;
+mod pod;
 mod price;
 mod remote;
 mod replica;
@@ -41,8 +42,9 @@ pub use duration::DurationString;
 pub use gpu::{GpuDevice, GpuFault, GpuFaultReason, GpuReport, GpuSuspect, GpuTrouble, ReplacedPod};
 pub use lease::{BudgetReport, Denied, EndedProcess, LeaseGrant, LeaseReport, ReplicaBudget, Want, WindowEnd};
 pub use ledger::{BudgetStatus, BudgetWindow, ClosedWindow, GpuCharge, GpuTime, LeaseRow, LostLedger};
-pub use local::{EngineKind, LocalBackend, LocalTimeouts, PodOverrides};
+pub use local::{EngineKind, LocalBackend, LocalTimeouts};
 pub use money::{Decimal, MoneyError, NanoUsd, PicoUsd};
+pub use pod::{PodOverrides, PodSettings, RuntimePodOverrides};
 pub use price::{PriceTier, TokenPrice};
 pub use remote::{
     CircuitBreaker, CircuitOverride, Credentials, OutputLimitField, RateLimit, RemoteBackend, RemoteProvider, Retry,

@@ -142,7 +142,7 @@ fn not_started(container: &ContainerStatus) -> Option<PodFailure> {
             Some(failure(
                 reason::IMAGE_PULL_FAILED,
                 format!(
-                    "container {name} cannot get image {image}: {detail}. Check the image's name, that the registry is reachable, and the Secrets for pulling: podTemplate.imagePullSecrets of a local backend, runtime.imagePullSecrets of the operator's chart for all pods."
+                    "container {name} cannot get image {image}: {detail}. Check the image's name, that the registry is reachable, and the Secrets for pulling: podTemplate.imagePullSecrets, or runtime.imagePullSecrets of the operator's chart for all pods."
                 ),
             ))
         }

@@ -234,7 +234,7 @@ pub struct Defaults {
     pub addresses: AllowedAddresses,
     /// Address of the Hugging Face hub.
     pub hub: String,
-    /// Names of Secrets for pulling images, beside those of a `podTemplate`: GPU-less pods have none.
+    /// Names of Secrets for pulling images, beside those of a `podTemplate`.
     pub pull_secrets: BTreeSet<String>,
 }
 

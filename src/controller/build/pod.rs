@@ -13,7 +13,7 @@ use k8s_openapi::{
 };
 
 use super::{BuildError, Defaults, Subject, Tier, engine, gpus, revision, volumes};
-use crate::api::{EngineKind, InferenceDeploymentSpec, LocalBackend, PodOverrides, names};
+use crate::api::{EngineKind, InferenceDeploymentSpec, LocalBackend, PodOverrides, PodSettings, names};
 
 /// Name of the container that serves in a GPU-less pod, and of the one that installs the runtime in a local pod.
 const RUNTIME: &str = "runtime";
@@ -42,6 +42,13 @@ pub fn render(
     let runtime_image = spec.runtime_image.as_ref().unwrap_or(&defaults.runtime_image);
     let local = spec.local().filter(|_| tier != Tier::Remote).map(|(_, local)| local);
     let overrides = local.and_then(|l| l.pod_template.clone()).unwrap_or_default();
+    let settings = match local {
+        Some(_) => &overrides.pod,
+        None => &spec
+            .pod_template
+            .as_ref()
+            .map_or_else(PodSettings::default, |of| of.pod.clone()),
+    };
     let mut mounts = volumes::common(subject, spec, tier);
     mounts.extend(local.map(volumes::local).unwrap_or_default());
     mounts.retain(|ours| !ours.is_replaced(&overrides.volume_mounts));
@@ -49,7 +56,7 @@ pub fn render(
     let mut container = match local {
         Some(local) if tier == Tier::Follower => following(local),
         Some(local) => serving_local(local, runtime_image),
-        None => forwarder(runtime_image),
+        None => forwarder(runtime_image, spec),
     };
     container
         .command
@@ -60,15 +67,15 @@ pub fn render(
     let pod = PodSpec {
         init_containers: local
             .filter(|local| local.engine != EngineKind::External)
-            .map(|_| vec![installer(runtime_image)]),
+            .map(|local| vec![installer(runtime_image, local)]),
         containers: vec![container],
         volumes: Some(volumes.into_iter().chain(overrides.volumes.clone()).collect()),
         termination_grace_period_seconds: Some(grace_seconds(spec)),
-        image_pull_secrets: non_empty(pull_secrets(&overrides, defaults)),
-        ..placement(subject, local, &overrides)
+        image_pull_secrets: non_empty(pull_secrets(settings, defaults)),
+        ..placement(subject, local, settings)
     };
     Ok(PodTemplateSpec {
-        metadata: Some(metadata(subject, tier, overrides, hash)),
+        metadata: Some(metadata(subject, tier, settings, hash)),
         spec: Some(pod),
     })
 }
@@ -84,10 +91,10 @@ fn operators_flags(defaults: &Defaults, local: Option<&LocalBackend>) -> impl It
 }
 
 /// Labels and annotations: the user's, then ours, which win.
-fn metadata(subject: &Subject, tier: Tier, overrides: PodOverrides, hash: &str) -> ObjectMeta {
-    let mut labels = overrides.labels;
+fn metadata(subject: &Subject, tier: Tier, settings: &PodSettings, hash: &str) -> ObjectMeta {
+    let mut labels = settings.labels.clone();
     labels.extend(subject.tier_labels(tier));
-    let mut annotations = overrides.annotations;
+    let mut annotations = settings.annotations.clone();
     annotations.insert(names::ANNOTATION_POD_HASH.into(), hash.into());
     ObjectMeta {
         labels: Some(labels),
@@ -97,27 +104,34 @@ fn metadata(subject: &Subject, tier: Tier, overrides: PodOverrides, hash: &str) 
 }
 
 /// Where the pod runs and as whom.
-fn placement(subject: &Subject, local: Option<&LocalBackend>, overrides: &PodOverrides) -> PodSpec {
-    let tolerations = local.map(|local| gpus::tolerations(&overrides.tolerations, local));
+fn placement(subject: &Subject, local: Option<&LocalBackend>, settings: &PodSettings) -> PodSpec {
+    let tolerations = local.map_or_else(
+        || settings.tolerations.clone(),
+        |local| gpus::tolerations(&settings.tolerations, local),
+    );
+    let affinity = local.map_or_else(
+        || settings.affinity.clone(),
+        |local| gpus::affinity(settings.affinity.as_ref(), local),
+    );
     PodSpec {
         service_account_name: Some(subject.name.clone()),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
-        node_selector: non_empty_map(&overrides.node_selector),
-        tolerations: tolerations.filter(|all| !all.is_empty()),
-        affinity: local.and_then(|local| gpus::affinity(overrides.affinity.as_ref(), local)),
+        node_selector: non_empty_map(&settings.node_selector),
+        tolerations: non_empty(tolerations),
+        affinity,
         resource_claims: local.and_then(|local| gpus::pod_claims(subject, local)),
-        priority_class_name: overrides.priority_class_name.clone(),
-        runtime_class_name: overrides.runtime_class_name.clone(),
-        security_context: Some(pod_security(overrides.security_context.clone())),
+        priority_class_name: settings.priority_class_name.clone(),
+        runtime_class_name: settings.runtime_class_name.clone(),
+        security_context: Some(pod_security(settings.security_context.clone())),
         ..PodSpec::default()
     }
 }
 
 /// The user's, then the operator's.
-fn pull_secrets(overrides: &PodOverrides, defaults: &Defaults) -> Vec<LocalObjectReference> {
-    let mut secrets = overrides.image_pull_secrets.clone();
-    let missing = |name: &&String| !overrides.image_pull_secrets.iter().any(|theirs| theirs.name == **name);
+fn pull_secrets(settings: &PodSettings, defaults: &Defaults) -> Vec<LocalObjectReference> {
+    let mut secrets = settings.image_pull_secrets.clone();
+    let missing = |name: &&String| !settings.image_pull_secrets.iter().any(|theirs| theirs.name == **name);
     let ours = defaults.pull_secrets.iter().filter(missing);
     secrets.extend(ours.map(|name| LocalObjectReference { name: name.clone() }));
     secrets
@@ -127,7 +141,7 @@ fn non_empty<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
 }
 
-fn non_empty_map(map: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+fn non_empty_map<V: Clone>(map: &BTreeMap<String, V>) -> Option<BTreeMap<String, V>> {
     (!map.is_empty()).then(|| map.clone())
 }
 
@@ -175,18 +189,29 @@ fn container(name: &str, image: &str, command: &[&str]) -> Container {
     }
 }
 
-/// Copies the runtime where the engine's container finds it. It gets no keys and no token.
-fn installer(image: &str) -> Container {
+/// Copies the runtime where the engine's container finds it. It gets no keys and no token. A quota on limits takes no pod with a
+/// container that has none; with those of the engine it takes nothing more, as they do not run at the same time.
+fn installer(image: &str, local: &LocalBackend) -> Container {
+    let mut limits = local
+        .resources
+        .as_ref()
+        .and_then(|of| of.limits.clone())
+        .unwrap_or_default();
+    limits.retain(|name, _| matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage"));
     Container {
         volume_mounts: Some(vec![volumes::runtime().mount]),
-        resources: Some(requests("10m", "32Mi")),
+        resources: Some(ResourceRequirements {
+            limits: non_empty_map(&limits),
+            ..requests("10m", "32Mi")
+        }),
         ..container(RUNTIME, image, &[RUNTIME_BINARY, "install", names::DIR_RUNTIME])
     }
 }
 
-fn forwarder(image: &str) -> Container {
+fn forwarder(image: &str, spec: &InferenceDeploymentSpec) -> Container {
+    let given = spec.pod_template.as_ref().and_then(|of| of.resources.clone());
     Container {
-        resources: Some(requests("50m", "64Mi")),
+        resources: given.or_else(|| Some(requests("50m", "64Mi"))),
         ..serving(
             container(RUNTIME, image, &[RUNTIME_BINARY, "serve"]),
             &[("http", names::PORT_HTTP), ("admin", names::PORT_ADMIN)],

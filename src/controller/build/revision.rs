@@ -128,6 +128,7 @@ fn pod_shape(
         "drainSeconds": drain_seconds(spec),
         "secrets": secrets,
         "local": serde_json::to_value(&local)?,
+        "podTemplate": spec.pod_template.as_ref().filter(|_| tier == Tier::Remote),
         "restartedAt": restarted,
         "huggingFaceEndpoint": defaults.hub_of(local.as_ref().and_then(|backend| backend.local.as_ref())),
         "allowEndpointAddresses": (!defaults.addresses.is_empty()).then(|| defaults.addresses.to_string()),

@@ -574,6 +574,43 @@ fn a_restart_asks_for_a_new_rendering() {
 }
 
 #[test]
+fn gpu_less_pods_have_overrides_of_their_own() {
+    let mut deployment = both();
+    let before = built(&deployment, &Live::default());
+    deployment.spec.pod_template = serde_json::from_value(serde_json::json!({
+        "labels": {"team": "a", "inference-operator.dev/tier": "mine"},
+        "nodeSelector": {"pool": "cpu"},
+        "tolerations": [{"key": "cpu", "operator": "Exists"}],
+        "affinity": {"podAntiAffinity": {}},
+        "priorityClassName": "front",
+        "imagePullSecrets": [{"name": "own"}],
+        "resources": {"limits": {"cpu": "1", "memory": "128Mi"}},
+    }))
+    .unwrap();
+    crate::controller::validate::validate(&deployment).unwrap();
+    let after = built(&deployment, &Live::default());
+    assert_eq!(template(&after, 0), template(&before, 0), "local pods have theirs");
+    assert_ne!(after.revisions[1].name_any(), before.revisions[1].name_any());
+    let template = template(&after, 1);
+    let labels = template.metadata.unwrap().labels.unwrap();
+    assert_eq!(
+        (labels["team"].as_str(), labels[names::LABEL_TIER].as_str()),
+        ("a", "remote")
+    );
+    let pod = template.spec.unwrap();
+    assert_eq!(pod.node_selector.unwrap()["pool"], "cpu");
+    assert_eq!(pod.tolerations.unwrap()[0].key.as_deref(), Some("cpu"));
+    assert!(pod.affinity.unwrap().pod_anti_affinity.is_some());
+    assert_eq!(pod.priority_class_name.as_deref(), Some("front"));
+    assert_eq!(pod.image_pull_secrets.unwrap()[0].name, "own");
+    let resources = pod.containers[0].resources.clone().unwrap();
+    assert_eq!(
+        (resources.limits.unwrap()["memory"].0.as_str(), resources.requests),
+        ("128Mi", None)
+    );
+}
+
+#[test]
 fn overrides_are_merged_and_the_operators_labels_win() {
     let mut deployment = both();
     let local = deployment.spec.backends[0].local.as_mut().unwrap();
