@@ -51,7 +51,7 @@ fn read_only(events: &[Event], data: &[u8]) {
         }
         reader.end();
         for operation in [Operation::Chat, Operation::Embeddings] {
-            Reader::new(dialect, operation, asked(true)).read(data.to_vec().into());
+            let _ = Reader::new(dialect, operation, asked(true)).read(data.to_vec().into());
         }
     }
 }

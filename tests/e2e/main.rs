@@ -31,6 +31,7 @@ mod local;
 mod placement;
 #[path = "../support/port.rs"]
 mod port;
+mod quota;
 mod rate;
 mod remote;
 mod rollout;
