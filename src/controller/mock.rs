@@ -12,6 +12,9 @@ use http_body_util::{BodyExt, Full};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 
+/// Before a call that is only tried.
+const DRY_RUN: &str = "dry run: ";
+
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -30,10 +33,12 @@ pub enum Fault {
 pub struct State {
     /// Objects by path.
     pub objects: BTreeMap<String, Value>,
-    /// Calls so far, `METHOD path`.
+    /// Calls so far, `METHOD path`, of trials after [`DRY_RUN`].
     pub calls: Vec<String>,
     /// At which call, counted from 0, what goes wrong.
     pub fault: Option<(usize, Fault)>,
+    /// As an API server without the feature gate.
+    pub drops_image_volumes: bool,
     version: u64,
 }
 
@@ -79,7 +84,7 @@ impl Server {
             .calls
             .iter()
             .skip(since)
-            .filter(|c| !c.starts_with("GET"))
+            .filter(|c| !c.starts_with("GET") && !c.starts_with(DRY_RUN))
             .cloned()
             .collect()
     }
@@ -94,13 +99,22 @@ impl Server {
             .get("content-type")
             .map_or("", |v| v.to_str().unwrap())
             .to_owned();
+        let tried = parts.uri.query().is_some_and(|query| query.contains("dryRun=All"));
         let (fault, answer) = {
             let mut state = self.0.lock().unwrap();
             let number = state.calls.len();
-            state.calls.push(format!("{} {path}", parts.method));
+            let prefix = if tried { DRY_RUN } else { "" };
+            state.calls.push(format!("{prefix}{} {path}", parts.method));
             let fault = state.fault.filter(|(at, _)| *at == number).map(|(_, fault)| fault);
             let done = !matches!(fault, Some(Fault::Before | Fault::Status(..) | Fault::Hang));
-            (fault, done.then(|| state.handle(&parts.method, &path, &kind, body)))
+            let answer = |state: &mut State| {
+                if tried {
+                    state.trial(body)
+                } else {
+                    state.handle(&parts.method, &path, &kind, body)
+                }
+            };
+            (fault, done.then(|| answer(&mut state)))
         };
         match (fault, answer) {
             (Some(Fault::Status(code, reason)), _) => Ok(response(failure(code, reason))),
@@ -132,6 +146,14 @@ impl State {
             "PATCH" => self.merge(path, &body),
             _ => failure(405, "MethodNotAllowed"),
         }
+    }
+
+    /// What would be stored.
+    fn trial(&self, mut body: Value) -> Answer {
+        if self.drops_image_volumes {
+            body["spec"]["template"]["spec"]["volumes"] = json!([]);
+        }
+        (201, body)
     }
 
     fn found(&self, path: &str) -> Answer {

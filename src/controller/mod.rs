@@ -37,6 +37,7 @@ mod dereference;
 mod discover;
 mod events;
 mod groups;
+mod image_volumes;
 mod kinds;
 mod lease;
 mod memory;

@@ -22,6 +22,7 @@ use super::{
     dereference::{DereferenceError, Live, dereference, read_live},
     discover,
     events::Events,
+    image_volumes::ImageVolumes,
     memory::Memory,
     metrics::Metrics,
     pace::{Pace, Turn},
@@ -99,6 +100,8 @@ pub struct Context {
     pub server_time: ServerTime,
     /// Shares that may have been told.
     pub tried: Arc<Tried>,
+    /// What the API server does with volumes that are images.
+    pub image_volumes: Arc<ImageVolumes>,
 }
 
 /// Failures in a row, by namespace and name.
@@ -346,7 +349,11 @@ async fn refused(situation: &Situation<'_>, context: &Context) -> Result<Option<
         };
         return Ok(Some((problem, RESYNC)));
     }
-    let missing = discover::missing(&context.client, &deployment.spec).await?;
+    let (client, spec) = (&context.client, &deployment.spec);
+    let missing = match discover::missing(client, spec).await? {
+        None => context.image_volumes.missing(client, &subject.namespace, spec).await?,
+        missing => missing,
+    };
     Ok(missing.map(|problem| (problem, LOOK_AGAIN)))
 }
 

@@ -256,6 +256,7 @@ fn context(
         pace,
         server_time,
         tried,
+        image_volumes: Arc::default(),
     };
     (Arc::new(context), targets)
 }

@@ -171,7 +171,7 @@ async fn a_replica_that_reported_meanwhile_is_told_at_once_all_the_same() {
     trips(&server, "a");
     trips(&server, "b");
     let calls = server.0.lock().unwrap().calls.len();
-    server.0.lock().unwrap().fault = Some((calls + 1, Fault::Status(409, "Conflict")));
+    server.0.lock().unwrap().fault = Some((calls + 2, Fault::Status(409, "Conflict")));
     let context = Context {
         pace: Arc::clone(&pace),
         ..process(&server)

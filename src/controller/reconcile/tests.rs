@@ -91,6 +91,7 @@ fn process(server: &Server) -> Context {
         pace: Arc::default(),
         server_time: ServerTime::at(Timestamp::now()),
         tried: Arc::default(),
+        image_volumes: Arc::default(),
     }
 }
 
@@ -105,6 +106,7 @@ async fn once(context: Context) -> (Arc<Context>, Result<Action, ReconcileError>
 fn next(before: &Context, server: &Server) -> Context {
     Context {
         memory: before.memory.clone(),
+        image_volumes: before.image_volumes.clone(),
         ..process(server)
     }
 }
@@ -194,6 +196,32 @@ async fn a_template_of_claims_is_made_once_and_stays_until_no_pod_of_it_may_come
     let left = server.list("resourceclaimtemplates");
     assert_eq!(left.len(), 1);
     assert_ne!(left[0]["metadata"]["name"], templates[0]["metadata"]["name"]);
+}
+
+#[tokio::test]
+async fn a_model_in_an_image_needs_a_cluster_that_keeps_such_volumes() {
+    let server = cluster();
+    server.0.lock().unwrap().drops_image_volumes = true;
+    settle(&server, process(&server)).await;
+    let (reason, message) = stalled(&server);
+    assert_eq!(reason, "Unsupported");
+    assert!(
+        message.contains("spec.backends[0].local.source.image") && message.contains("ImageVolume"),
+        "{message}"
+    );
+    assert!(
+        server.list("deployments").is_empty(),
+        "no engine starts without its model"
+    );
+
+    server.0.lock().unwrap().drops_image_volumes = false;
+    server.0.lock().unwrap().calls.clear();
+    settle(&server, process(&server)).await;
+    assert_eq!(stalled(&server).0, "");
+    assert_eq!(server.list("deployments").len(), 2);
+    let calls = server.0.lock().unwrap().calls.clone();
+    let tried = calls.iter().filter(|call| call.starts_with("dry run")).count();
+    assert_eq!(tried, 1, "then it is known: {calls:?}");
 }
 
 #[tokio::test]
@@ -303,7 +331,7 @@ async fn everything_is_made_once_and_then_nothing_is_written() {
 #[tokio::test(start_paused = true)]
 async fn a_crash_before_or_after_any_call_ends_in_the_same_state() {
     let (expected, calls) = fault_free().await;
-    assert_eq!(calls, 23, "10 creates with their managedFields, 2 revisions, 1 status");
+    assert_eq!(calls, 24, "a trial, 10 creates with their managedFields, 2 revisions, 1 status");
     for at in 0..calls {
         for fault in [Fault::Before, Fault::After, Fault::Hang] {
             let server = cluster();
@@ -444,7 +472,7 @@ async fn a_strangers_object_is_named_and_left_alone() {
 #[tokio::test]
 async fn a_refusal_of_the_server_is_stalled_with_its_words() {
     let server = cluster();
-    server.0.lock().unwrap().fault = Some((0, Fault::Status(403, "Forbidden")));
+    server.0.lock().unwrap().fault = Some((1, Fault::Status(403, "Forbidden")));
     let (_, result) = once(process(&server)).await;
     result.unwrap();
     let (reason, message) = stalled(&server);
