@@ -331,7 +331,10 @@ async fn everything_is_made_once_and_then_nothing_is_written() {
 #[tokio::test(start_paused = true)]
 async fn a_crash_before_or_after_any_call_ends_in_the_same_state() {
     let (expected, calls) = fault_free().await;
-    assert_eq!(calls, 24, "a trial, 10 creates with their managedFields, 2 revisions, 1 status");
+    assert_eq!(
+        calls, 24,
+        "a trial, 10 creates with their managedFields, 2 revisions, 1 status"
+    );
     for at in 0..calls {
         for fault in [Fault::Before, Fault::After, Fault::Hang] {
             let server = cluster();
