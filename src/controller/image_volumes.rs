@@ -11,7 +11,7 @@ use super::{
     call::{CallError, call},
     status::Problem,
 };
-use crate::api::{InferenceDeploymentSpec, conditions::reason};
+use crate::api::{Backend, InferenceDeploymentSpec, conditions::reason};
 
 /// Name of the volume that is looked for.
 const VOLUME: &str = "model";
@@ -21,7 +21,7 @@ const VOLUME: &str = "model";
 pub struct ImageVolumes(AtomicBool);
 
 impl ImageVolumes {
-    /// Why `spec` cannot be carried out, if it has a model in an image. Asked of the API server until it is known to keep such volumes.
+    /// Why `spec` cannot be carried out, if it has a volume that is an image. Asked of the API server until it is known to keep such volumes.
     ///
     /// # Errors
     /// When the API server does not answer.
@@ -31,11 +31,7 @@ impl ImageVolumes {
         namespace: &str,
         spec: &InferenceDeploymentSpec,
     ) -> Result<Option<Problem>, CallError> {
-        let of_an_image = |backend: &crate::api::Backend| {
-            let source = backend.local.as_ref().and_then(|local| local.source.as_ref());
-            source.is_some_and(|source| source.image.is_some())
-        };
-        let Some(index) = spec.backends.iter().position(of_an_image) else {
+        let Some(field) = spec.backends.iter().enumerate().find_map(field) else {
             return Ok(None);
         };
         if self.0.load(Ordering::Relaxed) || are_kept(client, namespace).await? {
@@ -45,12 +41,25 @@ impl ImageVolumes {
         Ok(Some(Problem {
             reason: reason::UNSUPPORTED,
             message: format!(
-                "spec.backends[{index}].local.source.image: this cluster drops volumes that are OCI images (on by default from Kubernetes \
+                "{field}: this cluster drops volumes that are OCI images (on by default from Kubernetes \
                  1.35; from 1.33 with the feature gate ImageVolume of API server and kubelets); turn it on, or use \
-                 persistentVolumeClaim, huggingFace or url"
+                 another volume; a model may also come from huggingFace or url"
             ),
         }))
     }
+}
+
+/// The field with an image that becomes a volume.
+fn field((index, backend): (usize, &Backend)) -> Option<String> {
+    let local = backend.local.as_ref()?;
+    if local.source.as_ref().is_some_and(|source| source.image.is_some()) {
+        return Some(format!("spec.backends[{index}].local.source.image"));
+    }
+    let volumes = &local.pod_template.as_ref()?.volumes;
+    let volume = volumes.iter().position(|volume| volume.image.is_some())?;
+    Some(format!(
+        "spec.backends[{index}].local.podTemplate.volumes[{volume}].image"
+    ))
 }
 
 /// Tries it without a trace. A server that refuses the trial, for a policy of its own, is taken at its word when the real pods come.
@@ -84,4 +93,34 @@ fn trial() -> Deployment {
         "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}},
     });
     serde_json::from_value(deployment).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_field_is_named() {
+        let named = |local: serde_json::Value| {
+            let backend: Backend = serde_json::from_value(json!({"name": "own", "local": local})).unwrap();
+            field((1, &backend))
+        };
+        let volumes = json!([{"name": "a", "emptyDir": {}}, {"name": "b", "image": {"reference": "x:1"}}]);
+        let url = json!({"url": {"url": "https://models.example/m.gguf", "sha256": "0"}});
+        let image = json!({"image": {"reference": "x:1", "path": "m.gguf"}});
+        let cases = [
+            (json!({"engine": "LlamaCpp", "source": url}), None),
+            (
+                json!({"engine": "LlamaCpp", "source": image}),
+                Some("spec.backends[1].local.source.image"),
+            ),
+            (
+                json!({"engine": "LlamaCpp", "source": url, "podTemplate": {"volumes": volumes}}),
+                Some("spec.backends[1].local.podTemplate.volumes[1].image"),
+            ),
+        ];
+        for (local, expected) in cases {
+            assert_eq!(named(local).as_deref(), expected);
+        }
+    }
 }

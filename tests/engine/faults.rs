@@ -174,7 +174,10 @@ async fn a_grandchild_that_left_the_group_does_not_keep_the_port() {
 
 #[tokio::test]
 async fn a_flood_without_line_breaks_does_no_harm() {
-    let mut engine = fake("well").start();
+    let mut bench = fake("well");
+    // The fake engine's canary waits for its flood to be read.
+    bench.options.timing.canary = DEADLINE;
+    let mut engine = bench.start();
     let target = engine.ready().await;
     let answer = send(&target, "POST", "/fault/flood", "").await;
     assert_eq!(answer.status(), 204);

@@ -22,7 +22,7 @@ pub fn with(drivers: &Drivers, plan: &str) -> Bench {
     bench.options.environment.extend(variables);
     bench.options.domain.writable.push(drivers.script());
     bench.options.timing.memory = Duration::from_secs(1);
-    bench.options.timing.probe = Duration::from_secs(2);
+    bench.options.timing.probe = Duration::from_secs(20);
     bench
 }
 
@@ -136,7 +136,9 @@ async fn a_driver_that_crashes_or_hangs_takes_the_probe_and_not_the_runtime() {
         ("cuInit=999999", "cuInit failed with 999999 (an unknown code)"),
     ] {
         let drivers = Drivers::new();
-        let mut engine = with(&drivers, "well").start();
+        let mut bench = with(&drivers, "well");
+        bench.options.timing.probe = Duration::from_secs(2);
+        let mut engine = bench.start();
         let target = engine.ready().await;
         drivers.set("calls", call);
         provoke(&target, "cuda-and-stay").await;
@@ -281,7 +283,7 @@ async fn memory_that_stays_taken_is_waited_for_within_bounds() {
     assert_eq!(engine.restarting().await.kind(), ErrorKind::CudaContextPoisoned);
     assert!(serves(&*engine.ready().await).await);
     assert!(began.elapsed() >= Duration::from_secs(1));
-    assert!(count(&drivers, "nvmlDeviceGetMemoryInfo_v2") > 5);
+    assert!(count(&drivers, "nvmlDeviceGetMemoryInfo_v2") >= 3);
 }
 
 #[tokio::test]

@@ -12,9 +12,10 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::{
-    bench::{Bench, is_listening, read_json, send, serves},
+    bench::{Bench, DEADLINE, is_listening, read_json, send, serves},
     hub::{COMMIT, Fault, Hub, REPOSITORY},
 };
 
@@ -106,17 +107,16 @@ async fn a_request_in_flight_does_not_keep_it_from_ending() {
     let endless = json!({"prompt": "a", "max_tokens": 100_000, "ignore_eos": true}).to_string();
     let request = tokio::spawn(async move { send(&target, "POST", "/v1/completions", &endless).await.status() });
     let slots = engine.ready().await;
-    loop {
-        let slots = read_json(send(&slots, "GET", "/slots", "").await).await;
-        if slots
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|slot| slot["is_processing"] == true)
-        {
-            break;
+    let begins = async {
+        loop {
+            let slots = read_json(send(&slots, "GET", "/slots", "").await).await;
+            let mut all = slots.as_array().unwrap().iter();
+            if all.any(|slot| slot["is_processing"] == true) {
+                break;
+            }
         }
-    }
+    };
+    timeout(DEADLINE, begins).await.expect("it does not begin");
     let asked = Instant::now();
     let (termination, _) = engine.stop().await;
     assert_eq!(termination, None);

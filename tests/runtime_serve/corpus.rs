@@ -16,10 +16,10 @@ const ROWS: usize = 89;
 /// Rows at a time.
 const AT_ONCE: usize = 3;
 /// The deadline of a request: waits that are longer are told, not waited for.
-const TOTAL_MS: u64 = 1_600;
+const TOTAL_MS: u64 = 4_000;
 
 const FURTHER: &str = "retry: {maxRetries: 1, initialBackoff: 1ms, maxBackoff: 2ms}, \
-    timeouts: {connect: 1s, firstToken: 1s, idle: 250ms, total: 1600ms}, circuitBreaker: {consecutiveFailures: 2}, \
+    timeouts: {connect: 3s, firstToken: 3s, idle: 2s, total: 4s}, circuitBreaker: {consecutiveFailures: 2}, \
     price: {inputPerMillionTokens: \"1\", outputPerMillionTokens: \"1\"}";
 
 fn spec(row: &Row, provider: &Provider) -> String {

@@ -17,7 +17,7 @@ async fn against(act: Act) -> (Provider, Runtime) {
     let spec = format!(
         "backends:\n- name: up\n  remote: {{provider: OpenAI, endpoint: \"http://{}/v1\", model: m, \
          credentials: {{secret: {{name: openai, key: api-key}}}}, retry: {{maxRetries: 0}}, \
-         timeouts: {{firstToken: 10s, idle: 1s, total: 15s}}}}\n",
+         timeouts: {{firstToken: 10s, idle: 8s, total: 15s}}}}\n",
         provider.address
     );
     let runtime = start(&spec).await;

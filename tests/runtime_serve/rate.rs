@@ -35,8 +35,12 @@ async fn no_more_than_the_limit_is_sent_and_the_rest_is_refused_with_a_wait() {
         "FIGURE of 60 requests at once, at 10 a second and 2 s of patience: {sent} sent, all ended after {took:?}"
     );
     assert_eq!(upstream.seen().len(), sent);
-    // Ten a second for two seconds, and what the bucket held before: half a second at most.
-    assert!((18..=26).contains(&sent), "{sent}");
+    // Ten a second for as long as it took, and what the bucket held before: half a second at most.
+    let most = Duration::from_millis(600) + took;
+    assert!(
+        sent >= 10 && sent as u128 * 100 <= most.as_millis(),
+        "{sent} in {took:?}"
+    );
     assert_eq!(count(&answers, 503), 60 - sent);
     for refused in answers.iter().filter(|answer| answer.status.as_u16() == 503) {
         assert_eq!(refused.error().1, "backpressure", "{}", refused.text);
@@ -106,13 +110,13 @@ async fn tokens_that_nobody_reports_count_as_asked_for() {
     assert!((8..=21).contains(&wait), "{wait}");
 }
 
-/// A process begins without credit: the second request waits 1.3 s for its part of the limit, and the provider has what is left of the two.
+/// A process begins without credit: the second request waits 2 s for its part of the limit, and the provider has what is left of the two.
 #[tokio::test]
 async fn the_wait_for_a_part_is_taken_from_the_time_of_the_attempt() {
     let upstream = Upstream::play([Act::Hang]).await;
     let backend = remote(
         &upstream,
-        ", rateLimit: {requestsPerMinute: 90}, timeouts: {connect: 1s, firstToken: 2s, idle: 2s, total: 2s}, retry: {maxRetries: 0}",
+        ", rateLimit: {requestsPerMinute: 60}, timeouts: {connect: 2s, firstToken: 4s, idle: 4s, total: 4s}, retry: {maxRetries: 0}",
     );
     let runtime = start(&format!("backends:\n{backend}")).await;
     let timed = || async {
@@ -121,9 +125,9 @@ async fn the_wait_for_a_part_is_taken_from_the_time_of_the_attempt() {
     };
     for (answer, took) in join_all([timed(), timed()]).await {
         assert_eq!(answer.error().1, "timeout", "{}", answer.text);
-        println!("FIGURE timeouts.total 2 s, waiting for a part of the limit included: {took:?}");
+        println!("FIGURE timeouts.total 4 s, waiting for a part of the limit included: {took:?}");
         assert!(
-            took >= Duration::from_millis(1_900) && took < Duration::from_millis(2_700),
+            took >= Duration::from_millis(3_900) && took < Duration::from_millis(5_500),
             "{took:?}"
         );
     }

@@ -16,7 +16,7 @@ use super::{
 
 const PRICE: &str = ", price: {inputPerMillionTokens: \"1\", outputPerMillionTokens: \"1\"}";
 /// No retries, timers that a test can wait for, circuits that stay closed.
-const PLAIN: &str = ", retry: {maxRetries: 0}, timeouts: {connect: 300ms, firstToken: 300ms, idle: 300ms, total: 500ms}, \
+const PLAIN: &str = ", retry: {maxRetries: 0}, timeouts: {connect: 1s, firstToken: 1s, idle: 1s, total: 1500ms}, \
     circuitBreaker: {consecutiveFailures: 1000, minimumRequests: 10000}";
 const PATIENT: &str = ", retry: {maxRetries: 0}, circuitBreaker: {consecutiveFailures: 1000, minimumRequests: 10000}";
 const STREAM: &str = r#","stream":true,"max_tokens":10"#;

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// What a timer may take longer than it says, on a machine with other work.
-const SLACK: Duration = Duration::from_millis(1_500);
+const SLACK: Duration = Duration::from_secs(3);
 
 fn spec(address: &str, timeouts: &str) -> String {
     format!(
@@ -173,21 +173,21 @@ async fn an_error_whose_body_stalls_is_told_by_its_status() {
     within("the body of an error", took, 300);
 }
 
-/// Retries do not begin the time anew: the second attempt here has 500 ms of the 1,500.
+/// Retries do not begin the time anew: the second attempt here has 1.5 s of the 3.5.
 #[tokio::test]
 async fn total_bounds_all_attempts_together() {
     let slow = Act {
-        delay_head_ms: 1_000,
+        delay_head_ms: 2_000,
         ..Act::answer(500, &[], r#"{"error":{"message":"boom"}}"#)
     };
     let provider = Provider::start(Manner::default()).await;
     provider.repeat([slow]);
-    let timers = "connect: 100ms, firstToken: 1200ms, idle: 1200ms, total: 1500ms";
+    let timers = "connect: 1s, firstToken: 3s, idle: 3s, total: 3500ms";
     let spec = spec(&provider.address.to_string(), timers);
     let eager = "retry: {maxRetries: 3, initialBackoff: 1ms, maxBackoff: 1ms}";
     let runtime = start(&spec.replace("retry: {maxRetries: 0}", eager)).await;
     let (answer, took) = timed(&runtime, "").await;
     assert_eq!((answer.status.as_u16(), answer.error().1.as_str()), (504, "timeout"));
-    within("total, with a retry", took, 1_500);
+    within("total, with a retry", took, 3_500);
     assert_eq!(provider.seen().len(), 2);
 }
