@@ -106,7 +106,7 @@ mod tests {
             field((1, &backend))
         };
         let volumes = json!([{"name": "a", "emptyDir": {}}, {"name": "b", "image": {"reference": "x:1"}}]);
-        let url = json!({"url": {"url": "https://models.example/m.gguf", "sha256": "0"}});
+        let url = json!({"url": {"location": "https://models.example/m.gguf", "sha256": "0"}});
         let image = json!({"image": {"reference": "x:1", "path": "m.gguf"}});
         let cases = [
             (json!({"engine": "LlamaCpp", "source": url}), None),
