@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::{Semaphore, watch},
     time::{interval, timeout},
 };
@@ -217,6 +217,14 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
         .unwrap_or_else(|_| panic!("{what} did not come"));
 }
 
+/// An address that refuses connections for as long as the socket is held: nobody else can have it.
+fn refusing() -> (TcpSocket, SocketAddr) {
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = held.local_addr().unwrap();
+    (held, address)
+}
+
 #[tokio::test]
 async fn a_request_hops_to_the_peer_that_has_the_engine() {
     let key = signer("k1");
@@ -230,7 +238,7 @@ async fn a_request_hops_to_the_peer_that_has_the_engine() {
     };
     let (engine, provider) = (server(100).await, server(100).await);
     let holder = pod(plan(Some(ready(&engine, 4)), vec![], spec(None))).await;
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (_held, nobody) = refusing();
     let forwarder = pod(plan(None, vec![nobody, holder.peer], spec(Some(&provider)))).await;
     for _ in 0..10 {
         let headers = [

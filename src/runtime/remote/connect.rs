@@ -346,9 +346,15 @@ mod tests {
 
     #[tokio::test]
     async fn of_several_addresses_only_the_allowed_ones_are_dialled() {
-        let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
+        // Somebody else may have that port of the other address.
+        let (listener, other) = loop {
+            let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            if let Ok(other) = TcpListener::bind(("127.0.0.1", port)).await {
+                break (listener, other);
+            }
+        };
         let port = listener.local_addr().unwrap().port();
-        let other = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let answers = vec![vec!["127.0.0.1", "::1", "169.254.169.254", "127.0.0.2"]];
         let mut guarded = guarded("127.0.0.2", answers);
         let peer = dial(&mut guarded, &format!("http://gateway.example:{port}/v1"))

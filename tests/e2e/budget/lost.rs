@@ -51,10 +51,10 @@ impl Endpoint {
 #[tokio::test]
 async fn after_a_loss_nothing_is_granted_until_an_annotation_says_what_was_spent() {
     let mut endpoint = Endpoint::start("budget-lost", 2, 10).await;
-    endpoint.spec = harness::with(endpoint.spec.clone(), "/spec/serving/queue/timeout", json!("3s"));
-    endpoint.namespace.apply(&endpoint.spec).await;
     let spent = endpoint.load(4, 2).await.answered() as u64;
     assert_eq!((spent, endpoint.provider.calls()), (4, 4));
+    endpoint.spec = harness::with(endpoint.spec.clone(), "/spec/serving/queue/timeout", json!("3s"));
+    endpoint.namespace.apply(&endpoint.spec).await;
 
     let wiped = Instant::now();
     let wipe = r#"[{"op": "remove", "path": "/status/budget"}]"#;

@@ -13,7 +13,7 @@ mod writes;
 
 use std::time::{Duration, Instant};
 
-use inference_operator::api::{BudgetStatus, NanoUsd};
+use inference_operator::api::{BudgetStatus, InferenceReplica, NanoUsd};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use serde_json::{Value, json};
@@ -115,15 +115,20 @@ impl Endpoint {
                 .list(&ListParams::default())
                 .await
                 .map_err(|e| e.to_string())?;
-            let denied = |spec: &inference_operator::api::InferenceReplicaSpec| {
-                spec.budget.as_ref().is_some_and(|budget| budget.denied.is_some())
+            let denied = |replica: &&InferenceReplica| {
+                let Some(told) = &replica.spec.budget else { return false };
+                let heard = replica.status.as_ref().and_then(|status| status.budget.as_ref());
+                told.denied.is_some() || heard.is_none_or(|heard| heard.sequence < told.sequence)
             };
-            let denied = replicas.items.iter().filter(|replica| denied(&replica.spec)).count();
+            let denied = replicas.items.iter().filter(denied).count();
             let known = ledger.limit == usd(self.requests * COST);
             if known && denied == 0 {
                 Ok(())
             } else {
-                Err(format!("{denied} are denied, limit {}", ledger.limit))
+                Err(format!(
+                    "{denied} are denied, or have not heard, limit {}",
+                    ledger.limit
+                ))
             }
         })
         .await;

@@ -114,7 +114,7 @@ impl House {
     async fn starts_slowly(&self, address: &str) {
         let sent = || self.provider.by_caller().get(&ip(address)).copied().unwrap_or_default();
         let before = sent();
-        self.provider.set(Mode::Answer(Duration::from_secs(1)));
+        self.provider.set(Mode::Answer(Duration::from_secs(4)));
         let asked = futures::future::join_all((0..10).map(|_| self.ask(address))).await;
         let refused = asked.iter().filter(|(_, code)| code == "circuit_open").count();
         figure(

@@ -7,7 +7,8 @@ use hyper::{HeaderMap, Request, StatusCode, body::Bytes};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::Value;
 
-const LIMIT: Duration = Duration::from_secs(60);
+/// Some requests wait for a pod.
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// A whole answer.
 #[derive(Debug)]

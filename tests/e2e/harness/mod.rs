@@ -19,7 +19,7 @@ pub use provider::{Mode, Provider};
 pub use wait::until;
 
 /// How long anything may take that starts a pod.
-pub const PODS: std::time::Duration = std::time::Duration::from_secs(120);
+pub const PODS: std::time::Duration = std::time::Duration::from_secs(240);
 /// How long anything may take that starts no pod.
 pub const SOON: std::time::Duration = std::time::Duration::from_secs(30);
 

@@ -85,7 +85,7 @@ async fn asked(pod: &Pod, count: usize) -> Vec<tokio::task::JoinHandle<(u16, Str
 #[tokio::test]
 async fn held_requests_are_answered_by_the_pod_that_comes_and_one_word_brings_it() {
     let world = World::new().await;
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (_held, gone) = refusing();
     let forwarder = world.forwarder(vec![gone], sleepy(json!({}), None)).await;
     let urgent = forwarder.front.registry.signals.count();
     let asked = asked(&forwarder, 40).await;
