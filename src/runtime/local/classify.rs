@@ -158,11 +158,17 @@ pub struct Ending {
     pub error: InferenceError,
     /// The memory of a GPU was short, with the line that says so: while the engine loads, the model does not fit.
     pub short: Option<(Shortage, String)>,
+    /// The log says why. The last lines of an engine may be lost with it: llama.cpp's are written by a thread of their own.
+    pub explained: bool,
 }
 
 impl From<InferenceError> for Ending {
     fn from(error: InferenceError) -> Self {
-        Self { error, short: None }
+        Self {
+            error,
+            short: None,
+            explained: true,
+        }
     }
 }
 
@@ -274,6 +280,7 @@ impl Evidence {
         Ending {
             error: self.failure(status, oom_killed),
             short,
+            explained: oom_killed || self.poison().is_some() || self.memory().is_some() || self.reason().is_some(),
         }
     }
 
@@ -306,9 +313,12 @@ impl Evidence {
         }
     }
 
+    fn reason(&self) -> Option<&String> {
+        self.first(|told| &told.fatal).or(self.first(|told| &told.error))
+    }
+
     fn cause(&self) -> &str {
-        let line = self.first(|told| &told.fatal).or(self.first(|told| &told.error));
-        let line = line.or(self.last.as_ref());
+        let line = self.reason().or(self.last.as_ref());
         line.map_or("it logged nothing", String::as_str)
     }
 }

@@ -100,6 +100,8 @@ pub struct Worker {
     policy: RestartPolicy,
     gpus: Gpus,
     fault: Option<Fault>,
+    /// Why the last context ended whose log said so, until one serves.
+    earlier: Option<String>,
 }
 
 impl Worker {
@@ -111,6 +113,7 @@ impl Worker {
             policy,
             gpus,
             fault: None,
+            earlier: None,
         };
         let mut actions = vec![Action::Publish(EngineView::Loading)];
         actions.extend(worker.report());
@@ -140,6 +143,7 @@ impl Worker {
         self.phase = Phase::Ready;
         self.policy.ready(now);
         self.gpus.forget();
+        self.earlier = None;
         let mut actions = vec![Action::Publish(EngineView::Ready(target))];
         // Said also where no driver tells of GPUs: else the fault would stand for ever.
         actions.extend(self.fault.take().map(|_| Action::Report(self.gpus.report(None))));
@@ -189,13 +193,33 @@ impl Worker {
     }
 
     fn judge(&mut self, ending: Ending, was_ready: bool) -> Vec<Action> {
-        match ending.short.filter(|_| !was_ready) {
-            // It would not fit the next time either.
-            Some((short, line)) => {
-                let words = short.words(&line, &self.gpus.devices);
-                self.give_up(Verdict::CUDAOutOfMemory, startup_failure(words))
+        // It would not fit the next time either.
+        if let Some((short, line)) = ending.short.filter(|_| !was_ready) {
+            let words = short.words(&line, &self.gpus.devices);
+            return self.give_up(Verdict::CUDAOutOfMemory, startup_failure(words));
+        }
+        let error = self.with_earlier_words(ending.error, ending.explained);
+        self.rebuild(error, was_ready)
+    }
+
+    /// A context that ended without a word most likely did so as the one before it, which had one.
+    fn with_earlier_words(&mut self, error: InferenceError, explained: bool) -> InferenceError {
+        match (error, &self.earlier) {
+            (error, _) if explained => {
+                self.earlier = Some(said(&error));
+                error
             }
-            None => self.rebuild(ending.error, was_ready),
+            (
+                InferenceError::ServerError {
+                    status,
+                    body: Some(own),
+                },
+                Some(earlier),
+            ) => InferenceError::ServerError {
+                status,
+                body: Some(format!("{own}; before that: {earlier}")),
+            },
+            (error, _) => error,
         }
     }
 

@@ -342,6 +342,10 @@ fn exit_0_is_a_failure_and_the_first_error_its_cause() {
             body: Some("the engine ended unasked with exit status 0: E invalid magic characters".to_owned())
         }
     );
+    assert!(evidence.ending(exit(0), false).explained);
+    let mut silent = Evidence::default();
+    silent.note(None, "loading model");
+    assert!(!silent.ending(exit(0), false).explained);
 }
 
 #[test]

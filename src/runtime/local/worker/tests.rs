@@ -149,6 +149,29 @@ fn an_engine_that_cannot_load_is_given_up_after_three_rebuilds() {
     );
 }
 
+/// llama.cpp's last lines are lost in one of a hundred ends on a busy machine.
+#[test]
+fn a_start_that_fails_without_a_word_has_those_of_the_one_before_it() {
+    let (mut worker, _) = Worker::start(Gpus::default(), RestartPolicy::default());
+    let silent = Ending {
+        explained: false,
+        ..crash().into()
+    };
+    let told = |body: &str| InferenceError::ServerError {
+        status: 500,
+        body: Some(body.to_owned()),
+    };
+    let mut message = |ending: Ending| match worker.on(Event::Ended(ending), seconds(1)).remove(0) {
+        Action::Publish(EngineView::Restarting(error) | EngineView::Failed(error)) => said(&error),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(message(silent.clone()), "exit status 1");
+    assert_eq!(message(told("invalid magic").into()), "invalid magic");
+    for _ in 0..2 {
+        assert_eq!(message(silent.clone()), "exit status 1; before that: invalid magic");
+    }
+}
+
 /// vLLM needs half a minute even for a tiny model.
 #[test]
 fn an_engine_that_loads_slowly_and_dies_whenever_it_serves_is_given_up() {
@@ -351,6 +374,7 @@ fn short() -> Ending {
             message: line.to_owned(),
         },
         short: crate::runtime::local::shortage::read(line).map(|short| (short, line.to_owned())),
+        explained: true,
     }
 }
 
