@@ -107,14 +107,14 @@ impl Server {
             state.calls.push(format!("{prefix}{} {path}", parts.method));
             let fault = state.fault.filter(|(at, _)| *at == number).map(|(_, fault)| fault);
             let done = !matches!(fault, Some(Fault::Before | Fault::Status(..) | Fault::Hang));
-            let answer = |state: &mut State| {
+            let answer = done.then(|| {
                 if tried {
                     state.trial(body)
                 } else {
                     state.handle(&parts.method, &path, &kind, body)
                 }
-            };
-            (fault, done.then(|| answer(&mut state)))
+            });
+            (fault, answer)
         };
         match (fault, answer) {
             (Some(Fault::Status(code, reason)), _) => Ok(response(failure(code, reason))),

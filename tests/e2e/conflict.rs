@@ -7,19 +7,6 @@ use serde_json::{Value, json};
 
 use crate::harness::{self, Namespace, PODS, Provider, SOON, until, with};
 
-fn message(conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition], kind: &str) -> String {
-    conditions
-        .iter()
-        .find(|c| c.type_ == kind)
-        .map(|c| c.message.clone())
-        .unwrap_or_default()
-}
-
-async fn said(namespace: &Namespace, kind: &str) -> String {
-    let status = namespace.status("assistant").await;
-    message(&status.conditions, kind)
-}
-
 #[tokio::test]
 async fn an_image_that_does_not_exist_is_named() {
     let namespace = Namespace::create("no-image").await;
@@ -34,7 +21,7 @@ async fn an_image_that_does_not_exist_is_named() {
     namespace
         .wait_reason("assistant", "Ready", "False", "ImagePullFailed")
         .await;
-    let said = said(&namespace, "Ready").await;
+    let said = namespace.said("assistant", "Ready").await;
     assert!(said.contains(image), "{said}");
     namespace.done().await;
 }
@@ -53,7 +40,7 @@ async fn a_strangers_service_is_left_alone_and_named() {
     namespace
         .wait_reason("assistant", "Stalled", "True", "NameConflict")
         .await;
-    let said = said(&namespace, "Stalled").await;
+    let said = namespace.said("assistant", "Stalled").await;
     assert!(said.contains("Service") && said.contains("assistant"), "{said}");
     let left = namespace
         .api::<Service>()
@@ -85,7 +72,8 @@ async fn a_field_that_is_not_carried_out_is_refused_by_name() {
         .wait_reason("assistant", "Stalled", "True", "Unsupported")
         .await;
     assert!(
-        said(&namespace, "Stalled")
+        namespace
+            .said("assistant", "Stalled")
             .await
             .contains("spec.backends[0].local.args[0]")
     );

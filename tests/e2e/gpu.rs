@@ -34,6 +34,26 @@ fn running(name: &str, script: &str, resources: Value) -> Value {
     object
 }
 
+/// By an Event of the deployment.
+async fn people_are_told(namespace: &Namespace) {
+    until("people are told", harness::SOON, async || {
+        let told = namespace.kubectl(&[
+            "get",
+            "events",
+            "--field-selector",
+            "reason=GPUFaulty",
+            "-o",
+            "jsonpath={.items[*].note}{.items[*].message}",
+        ]);
+        if told.contains("3 pods were replaced within 30 minutes") {
+            Ok(())
+        } else {
+            Err(told)
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_pod_whose_context_stays_poisoned_is_replaced_three_times_and_then_kept_without_an_engine() {
     let namespace = Namespace::create("gpu").await;
@@ -103,22 +123,7 @@ async fn a_pod_whose_context_stays_poisoned_is_replaced_three_times_and_then_kep
         }
     })
     .await;
-    until("people are told", harness::SOON, async || {
-        let told = namespace.kubectl(&[
-            "get",
-            "events",
-            "--field-selector",
-            "reason=GPUFaulty",
-            "-o",
-            "jsonpath={.items[*].note}{.items[*].message}",
-        ]);
-        if told.contains("3 pods were replaced within 30 minutes") {
-            Ok(())
-        } else {
-            Err(told)
-        }
-    })
-    .await;
+    people_are_told(&namespace).await;
 
     namespace.kubectl(&["delete", "pod", "--all", "--wait=false"]);
     until("it is forgotten and tried again", harness::PODS, async || {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{self, Namespace, PODS, until, with};
+use crate::harness::{self, Namespace, PODS, is_ready, until, with};
 
 fn quota() -> Value {
     json!({
@@ -20,13 +20,7 @@ fn spilling() -> Value {
 
 async fn ready_pods(namespace: &Namespace) -> usize {
     let pods = namespace.pods("assistant").await;
-    let conditions = pods
-        .iter()
-        .flat_map(|pod| pod.status.iter().flat_map(|s| &s.conditions));
-    conditions
-        .flatten()
-        .filter(|c| c.type_ == "Ready" && c.status == "True")
-        .count()
+    pods.iter().filter(|pod| is_ready(pod)).count()
 }
 
 #[tokio::test]
@@ -39,14 +33,9 @@ async fn a_quota_on_limits_is_told_and_met() {
     namespace
         .wait_reason("assistant", "Degraded", "True", "PodsRefused")
         .await;
-    let status = namespace.status("assistant").await;
-    let degraded = status
-        .conditions
-        .iter()
-        .find(|c| c.type_ == "Degraded")
-        .expect("Degraded");
-    assert!(degraded.message.contains("limits.memory"), "{}", degraded.message);
-    assert!(degraded.message.contains("podTemplate"), "{}", degraded.message);
+    let said = namespace.said("assistant", "Degraded").await;
+    assert!(said.contains("limits.memory"), "{said}");
+    assert!(said.contains("podTemplate"), "{said}");
 
     let resources = json!({"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}});
     namespace

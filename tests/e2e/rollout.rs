@@ -12,7 +12,7 @@ use std::{
 use k8s_openapi::api::{core::v1::Pod, policy::v1::PodDisruptionBudget};
 use serde_json::{Value, json};
 
-use crate::harness::{self, Namespace, PODS, SOON, figure, post, until, with};
+use crate::harness::{self, Namespace, PODS, SOON, figure, is_ready, post, until, with};
 
 const RELEASE: &str = "inference-operator";
 const RUNTIME: &str = "localhost/inference-operator/runtime";
@@ -36,11 +36,6 @@ fn priced(price: &str) -> Value {
     let mut far = harness::remote("assistant", "http://provider.example/v1")["spec"]["backends"][0].clone();
     far["remote"]["price"] = json!({"inputPerMillionTokens": price, "outputPerMillionTokens": price});
     with(pair(), "/spec/backends/-", far)
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// Until there are two pods, both Ready, none of them among `old`.

@@ -47,8 +47,8 @@ fn requirements(gpus: &Gpus) -> Vec<NodeSelectorRequirement> {
 }
 
 /// The user's affinity with what `gpus` selects. Each of the user's terms is a choice of its own, so it is said in all of them.
-pub fn affinity(theirs: Option<&Affinity>, local: &LocalBackend) -> Option<Affinity> {
-    let ours = local.gpus.as_ref().map(requirements).unwrap_or_default();
+pub fn affinity(theirs: Option<&Affinity>, gpus: Option<&Gpus>) -> Option<Affinity> {
+    let ours = gpus.map(requirements).unwrap_or_default();
     if ours.is_empty() {
         return theirs.cloned();
     }
@@ -74,12 +74,8 @@ const WHOLE: &str = "nvidia.com/gpu";
 
 /// The user's tolerations, and one of the taint that keeps pods without GPUs from nodes with them: it is named as their resource, by
 /// convention, and some clusters add this toleration by themselves.
-pub fn tolerations(theirs: &[Toleration], local: &LocalBackend) -> Vec<Toleration> {
-    let name = local
-        .gpus
-        .as_ref()
-        .and_then(counted)
-        .map(|(gpus, _)| gpus.resource_name());
+pub fn tolerations(theirs: &[Toleration], gpus: Option<&Gpus>) -> Vec<Toleration> {
+    let name = gpus.and_then(counted).map(|(gpus, _)| gpus.resource_name());
     let whole = name
         .filter(|name| *name != WHOLE && name.starts_with(NVIDIAS))
         .map(|_| WHOLE);

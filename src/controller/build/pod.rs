@@ -42,12 +42,11 @@ pub fn render(
     let runtime_image = spec.runtime_image.as_ref().unwrap_or(&defaults.runtime_image);
     let local = spec.local().filter(|_| tier != Tier::Remote).map(|(_, local)| local);
     let overrides = local.and_then(|l| l.pod_template.clone()).unwrap_or_default();
-    let settings = match local {
-        Some(_) => &overrides.pod,
-        None => &spec
-            .pod_template
-            .as_ref()
-            .map_or_else(PodSettings::default, |of| of.pod.clone()),
+    let of_runtime = spec.pod_template.clone().unwrap_or_default();
+    let settings = if local.is_some() {
+        &overrides.pod
+    } else {
+        &of_runtime.pod
     };
     let mut mounts = volumes::common(subject, spec, tier);
     mounts.extend(local.map(volumes::local).unwrap_or_default());
@@ -56,7 +55,7 @@ pub fn render(
     let mut container = match local {
         Some(local) if tier == Tier::Follower => following(local),
         Some(local) => serving_local(local, runtime_image),
-        None => forwarder(runtime_image, spec),
+        None => forwarder(runtime_image, of_runtime.resources.as_ref()),
     };
     container
         .command
@@ -105,21 +104,14 @@ fn metadata(subject: &Subject, tier: Tier, settings: &PodSettings, hash: &str) -
 
 /// Where the pod runs and as whom.
 fn placement(subject: &Subject, local: Option<&LocalBackend>, settings: &PodSettings) -> PodSpec {
-    let tolerations = local.map_or_else(
-        || settings.tolerations.clone(),
-        |local| gpus::tolerations(&settings.tolerations, local),
-    );
-    let affinity = local.map_or_else(
-        || settings.affinity.clone(),
-        |local| gpus::affinity(settings.affinity.as_ref(), local),
-    );
+    let gpus = local.and_then(|local| local.gpus.as_ref());
     PodSpec {
         service_account_name: Some(subject.name.clone()),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         node_selector: non_empty_map(&settings.node_selector),
-        tolerations: non_empty(tolerations),
-        affinity,
+        tolerations: non_empty(gpus::tolerations(&settings.tolerations, gpus)),
+        affinity: gpus::affinity(settings.affinity.as_ref(), gpus),
         resource_claims: local.and_then(|local| gpus::pod_claims(subject, local)),
         priority_class_name: settings.priority_class_name.clone(),
         runtime_class_name: settings.runtime_class_name.clone(),
@@ -208,10 +200,14 @@ fn installer(image: &str, local: &LocalBackend) -> Container {
     }
 }
 
-fn forwarder(image: &str, spec: &InferenceDeploymentSpec) -> Container {
-    let given = spec.pod_template.as_ref().and_then(|of| of.resources.clone());
+/// Of a container that holds the runtime alone.
+fn runtime_resources(given: Option<&ResourceRequirements>) -> ResourceRequirements {
+    given.cloned().unwrap_or_else(|| requests("50m", "64Mi"))
+}
+
+fn forwarder(image: &str, resources: Option<&ResourceRequirements>) -> Container {
     Container {
-        resources: given.or_else(|| Some(requests("50m", "64Mi"))),
+        resources: Some(runtime_resources(resources)),
         ..serving(
             container(RUNTIME, image, &[RUNTIME_BINARY, "serve"]),
             &[("http", names::PORT_HTTP), ("admin", names::PORT_ADMIN)],
@@ -230,7 +226,7 @@ const LOCAL_PORTS: [(&str, u16); 3] = [
 fn serving_local(local: &LocalBackend, runtime_image: &str) -> Container {
     if local.engine == EngineKind::External {
         return Container {
-            resources: local.resources.clone().or_else(|| Some(requests("50m", "64Mi"))),
+            resources: Some(runtime_resources(local.resources.as_ref())),
             ..serving(
                 container(RUNTIME, runtime_image, &[RUNTIME_BINARY, "serve"]),
                 &LOCAL_PORTS,

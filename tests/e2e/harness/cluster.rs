@@ -24,6 +24,12 @@ pub struct Namespace {
     pub client: Client,
 }
 
+/// Whether the kubelet says that it takes requests.
+pub fn is_ready(pod: &Pod) -> bool {
+    let mut conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
 /// Runs kubectl and returns what it printed.
 pub fn kubectl(args: &[&str]) -> String {
     let output = Command::new("kubectl").args(args).output().expect("kubectl runs");
@@ -72,6 +78,13 @@ impl Namespace {
     pub async fn status(&self, name: &str) -> InferenceDeploymentStatus {
         let object = self.deployments().get(name).await.expect("it is there");
         object.status.expect("a status")
+    }
+
+    /// The message of a condition; empty without it.
+    pub async fn said(&self, name: &str, condition: &str) -> String {
+        let conditions = self.status(name).await.conditions;
+        let found = conditions.into_iter().find(|c| c.type_ == condition);
+        found.map(|c| c.message).unwrap_or_default()
     }
 
     pub fn replicas(&self) -> Api<InferenceReplica> {

@@ -9,7 +9,7 @@ mod manifests;
 mod provider;
 mod wait;
 
-pub use cluster::{Namespace, kubectl};
+pub use cluster::{Namespace, is_ready, kubectl};
 pub use devices::{Devices, node};
 pub use faults::{Cut, Frozen, kill_controllers, kill_runtime, runtimes};
 pub use http::{get, post, post_as};
